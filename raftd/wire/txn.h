@@ -1,0 +1,84 @@
+/* Transaction record: which bytes of which pages a commit changed.  The unit of replication.
+ *
+ * A record takes a database from {id, base} to {id, version}.  version - base is 1, or for a group the number of
+ * transactions that were merged into it; a group lists the origin of each.  Format: docs/file-format.md#transaction-record.
+ *
+ * Normal form of page 1: bytes 18,19 are 1,1 and the stamp (72..91) is zero.  Deltas are taken between, and hashes over,
+ * pages in normal form, so that they are the same on every host.
+ * Rule Z: a page in (base size, new size] that a record does not carry is zero; the delta base of such a page is zero.
+ * Deltas are absolute byte ranges, so applying one twice ends in the same page. */
+#ifndef RAFTD_WIRE_TXN_H
+#define RAFTD_WIRE_TXN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raftd/wire/err.h"
+
+struct rq_bytes; /* growable buffer, raftd/wire/bytes.h */
+
+/* Who made a transaction: the outcome of every commit can be asked for again by this. */
+struct rq_origin {
+    uint64_t session; /* from getrandom, never 0 */
+    uint64_t seq;     /* 1, 2, 3 ... within the session */
+};
+
+struct rq_txn_head {
+    uint32_t db_id;
+    uint32_t page_size;  /* 512 .. 65536 */
+    uint32_t page_count; /* of the database after the transaction */
+    uint64_t base;
+    uint64_t version;
+    uint32_t origin_count; /* == version - base */
+};
+
+struct rq_delta {
+    uint32_t pgno;
+    uint64_t before; /* hash of the page it was taken against (normal form) */
+    uint64_t after;
+    const uint8_t *ranges; /* borrows from the record */
+    size_t ranges_bytes;
+};
+
+/* Page 1 to normal form, in place.  Other pages need no change. */
+void rq_page1_normalise(uint8_t *page1);
+
+/* 64-bit hash of a page in normal form (XXH3). */
+uint64_t rq_page_hash(const uint8_t *page, uint32_t page_size);
+
+/* --- building ---------------------------------------------------------------------------------------------------- */
+
+/* Starts a record at the end of out.  origins: head->origin_count entries, in order of version. */
+enum rq_err rq_txn_begin(struct rq_bytes *out, const struct rq_txn_head *head, const struct rq_origin *origins);
+
+/* Adds one page.  Both pages in normal form; base NULL means a page of zeros.  Pages come in ascending order, each once.
+ * A page that did not change adds nothing. */
+enum rq_err rq_txn_add(struct rq_bytes *out, uint32_t pgno, const uint8_t *base, const uint8_t *page, uint32_t page_size);
+
+/* Fills in the page count of the record that was begun at offset start. */
+enum rq_err rq_txn_end(struct rq_bytes *out, size_t start);
+
+/* --- reading: any input is answered with OK or PROTOCOL, never trusted ------------------------------------------------ */
+
+struct rq_txn_reader {
+    struct rq_txn_head head;
+    uint32_t delta_count;
+    const uint8_t *origins; /* head.origin_count packed origins; see rq_txn_origin() */
+    const uint8_t *next;
+    const uint8_t *end;
+    uint32_t deltas_left;
+    uint32_t last_pgno;
+};
+
+enum rq_err rq_txn_read(struct rq_txn_reader *reader, const uint8_t *data, size_t bytes);
+struct rq_origin rq_txn_origin(const struct rq_txn_reader *reader, uint32_t i);
+
+/* The next delta; NOTFOUND after the last. */
+enum rq_err rq_txn_next(struct rq_txn_reader *reader, struct rq_delta *ret_delta);
+
+/* Turns page (the base, normal form) into the page after.  CORRUPT when the hash before or after does not match: the page
+ * is then the base again or undefined, and the caller fences the database. */
+enum rq_err rq_delta_apply(const struct rq_delta *delta, uint8_t *page, uint32_t page_size);
+
+#endif

@@ -1,0 +1,150 @@
+/* Control page: <db>-rqctl, the shared memory between raftd and the applications on its host.
+ *
+ * Written by raftd: what a reader or writer must know without asking (is it this boot's, ready, which version), and the turn.
+ * Written by applications: their own slot, and the turn by compare-and-swap.
+ * raftd decides nothing that touches data by what it reads here: a scribbled page disturbs this host's readers and writers,
+ * never a replica.  Integers are of the host's byte order; the file never leaves it.
+ *
+ *      0  header (struct rq_control_head)
+ *   4096  RQ_SLOT_COUNT slots of 64 bytes (struct rq_slot)
+ *
+ * The file is always whole (written, not sparse), and is never shortened while it is named: mapping it is safe.
+ *
+ * Slots.  One connection = one slot.  A slot belongs to who holds an OFD lock on byte RQ_SLOT_LOCK + i of the file, so a slot
+ * whose lock is free belongs to nobody, whatever it says.
+ *
+ * Readers (instead of SQLite's read marks, and without system calls): word `snapshot` of the slot.
+ *      NONE                          no snapshot
+ *      ACTIVE / IDLE x FILE          reads the database file only; everything in the WAL up to its mxFrame was back-filled
+ *      ACTIVE / IDLE x WAL, mxFrame  looks into the WAL up to mxFrame
+ *   An IDLE snapshot is kept between statements; raftd may take it away (IDLE -> NONE by CAS), the reader takes it up again
+ *   (IDLE -> ACTIVE by CAS) if the wal-index header is still the one it saw.
+ *   COMMITTING is ACTIVE of a connection that waits for the answer to its COMMIT and reads nothing meanwhile: raftd may turn its
+ *   WAL into FILE once everything up to its mxFrame is back-filled.
+ *   raftd's rules: back-fill only up to the least mxFrame of all WAL snapshots, not at all while one is FILE and not IDLE (or
+ *   after revoking it); reset only while no snapshot is WAL.  Both sides: publish (slot; or wal-index header and reset_gate),
+ *   full fence, then look at the other's.
+ *
+ * Turn: word `turn` in the header: 0 free, else slot + 1 in the low half and the holder's ticket in the high half.  See
+ * rq_turn_take(). */
+#ifndef VFS_CONTROL_H
+#define VFS_CONTROL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/wire/err.h"
+#include "vfs/disk.h"
+
+#define RQ_CONTROL_MAGIC 0x314c544351520000ull
+#define RQ_CONTROL_HEAD_BYTES 4096u
+#define RQ_SLOT_COUNT 960u
+#define RQ_CONTROL_BYTES (RQ_CONTROL_HEAD_BYTES + RQ_SLOT_COUNT * 64u) /* 64 KiB */
+#define RQ_SLOT_LOCK 0x40000000ull
+
+enum rq_control_state {
+    RQ_DB_EMPTY = 1,       /* in the catalog, no commit yet: no file */
+    RQ_DB_LIVE = 2,
+    RQ_DB_QUARANTINED = 3, /* neither read nor written; message says why */
+};
+
+struct rq_control_head {
+    _Atomic uint64_t magic; /* last to be written */
+    uint32_t bytes;         /* of the file */
+    uint32_t slot_count;
+    uint64_t boot;             /* hash of the boot id: a page of another boot is not ready */
+    _Atomic uint32_t gone;     /* 1: this page is not the database's any more: open it again by name */
+    _Atomic uint32_t ready;    /* 1: everything known to be committed is applied; 0 only after another boot */
+    _Atomic uint32_t state;    /* enum rq_control_state */
+    _Atomic uint32_t db_id;
+    _Atomic uint64_t version;
+    _Atomic uint64_t applied_index;
+    _Atomic uint64_t commit_index;
+    _Atomic uint32_t page_size;  /* 0: no commit yet */
+    _Atomic uint32_t files_epoch; /* raised when database, -wal or -shm became another file */
+    _Atomic uint32_t reset_gate;  /* odd: the WAL is being reset; a new WAL snapshot waits */
+    _Atomic uint32_t drain;       /* 1: the WAL is over its hard limit; do not keep WAL snapshots idle */
+    char message[256];            /* why quarantined; NUL terminated */
+    _Alignas(64) _Atomic uint64_t turn;
+    _Atomic uint32_t ticket_next;  /* tickets are handed out in this order, 0 is none */
+    _Atomic uint32_t ticket_count; /* slots that hold a ticket: 0 spares the scan */
+    _Atomic uint64_t reserved_until_us; /* CLOCK_MONOTONIC: the turn waits for the slot in reserved_slot, who is not asleep */
+};
+
+enum { RQ_SNAP_NONE = 0, RQ_SNAP_ACTIVE = 1, RQ_SNAP_IDLE = 2, RQ_SNAP_COMMITTING = 3 };
+enum { RQ_SNAP_FILE = 0, RQ_SNAP_WAL = 1 };
+
+struct rq_slot {
+    _Atomic uint64_t snapshot; /* state << 34 | kind << 32 | mxFrame */
+    _Atomic uint32_t wake;     /* futex: raised when the turn was handed to this slot */
+    _Atomic uint32_t ticket;   /* place in the queue for the turn; 0 none */
+    _Atomic uint64_t progress; /* raised with each page call of a turn holder: not hung */
+    _Atomic uint64_t session;  /* of the link to raftd, 0 none: lets raftd find the slot of a closed connection */
+    _Atomic uint32_t asleep;   /* 1: sleeps on wake */
+    uint32_t pid;              /* for messages only */
+    uint8_t rest[24];
+};
+
+_Static_assert(sizeof(struct rq_control_head) <= RQ_CONTROL_HEAD_BYTES, "head fits");
+_Static_assert(sizeof(struct rq_slot) == 64, "one cache line");
+
+static inline uint64_t rq_snap_word(unsigned state, unsigned kind, uint32_t frames)
+{
+    return (uint64_t)state << 34 | (uint64_t)kind << 32 | frames;
+}
+static inline unsigned rq_snap_state(uint64_t w)
+{
+    return (unsigned)(w >> 34) & 3u;
+}
+static inline unsigned rq_snap_kind(uint64_t w)
+{
+    return (unsigned)(w >> 32) & 3u;
+}
+static inline uint32_t rq_snap_frames(uint64_t w)
+{
+    return (uint32_t)w;
+}
+
+/* A mapped control page.  Application side: rq_control_open; raftd's: rq_control_publish. */
+struct rq_control {
+    struct rq_file *file; /* owns */
+    struct rq_control_head *head;
+    struct rq_slot *slots;
+};
+
+/* NOTFOUND: no file.  UNREADY: of another boot, not whole, or without magic. */
+enum rq_err rq_control_open(struct rq_disk *disk, const char *path, uint64_t boot, struct rq_control *ret_control);
+
+/* raftd: makes the file (mode as the database's), or takes over the one that running applications have mapped, so that their
+ * snapshots and turns go on across a restart of raftd. */
+enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode, struct rq_control *ret_control);
+void rq_control_close(struct rq_control *c);
+
+/* Hash of /proc/sys/kernel/random/boot_id. */
+uint64_t rq_boot_id(void);
+
+/* A free slot, locked; BUSY when all are taken: the caller falls back to SQLite's read marks and cannot queue for the turn. */
+enum rq_err rq_slot_claim(struct rq_control *c, uint64_t session, uint32_t *ret_slot);
+void rq_slot_release(struct rq_control *c, uint32_t slot); /* gives up snapshot, ticket and turn too */
+
+/* --- the turn: the right to make the next transaction, SQLite's RESERVED lock --------------------------------------- */
+
+/* OK: ours.  BUSY: taken, or waiting for who is first in the queue; a ticket was drawn and is kept until the turn is taken or
+ * rq_turn_give_up(). */
+enum rq_err rq_turn_take(struct rq_control *c, uint32_t slot);
+void rq_turn_release(struct rq_control *c, uint32_t slot); /* hands it to the longest waiting ticket; nothing if not ours */
+bool rq_turn_held(const struct rq_control *c, uint32_t slot);
+void rq_turn_give_up(struct rq_control *c, uint32_t slot);
+
+/* Sleeps until the turn was handed to this slot, or timeout_us have passed.  True: it was handed over. */
+bool rq_turn_wait(struct rq_control *c, uint32_t slot, uint64_t timeout_us);
+
+/* raftd: hands the turn on for a holder whose transaction was just committed (saves a wake-up: the next one starts while the
+ * holder is still being told), and for one that died. */
+void rq_turn_pass(struct rq_control *c, uint32_t slot);
+
+/* raftd: frees every slot whose lock is free (its process died), and the turn if it was there. */
+void rq_control_sweep(struct rq_control *c);
+
+#endif

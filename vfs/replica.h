@@ -1,0 +1,110 @@
+/* Replica: the one writer of a database on this host.  WAL transactions in, an ordinary SQLite file out.
+ *
+ * Owns: the database file, -wal and -shm of one database, and SQLite's WAL_WRITE_LOCK on it for as long as it is open; SHARED
+ * on the database and WAL_CKPT_LOCK shared too, so that no stock tool checkpoints, resets or deletes the WAL.
+ * Never trusts shared memory: where a page is comes from its own map, made from the WAL's checksummed frames; -shm and the
+ * control page are publications, put right whenever they differ.
+ *
+ * Every byte of a replica enters by rq_replica_append(): frames, stamp, then the wal-index.  What is on the disk is always some
+ * prefix of the transactions: page 1 says which (the stamp).
+ *
+ * Threads: append, read, reserve: the database's strand.  backfill, reset, sync, scrub: one background thread at a time,
+ * beside the strand; a mutex inside joins them and is never held across a disk call of the background side.
+ * Errors: FULL only from reserve (and from append before anything was written: nothing happened).  IO from append, backfill,
+ * reset or sync is final: the caller ends the process.
+ *
+ * Reset: new WAL header written and synced first, then published (docs/file-format.md#wal-reset); readers were drained by the
+ * rules of control.h. */
+#ifndef VFS_REPLICA_H
+#define VFS_REPLICA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/wire/err.h"
+#include "vfs/control.h"
+#include "vfs/disk.h"
+
+struct rq_replica;
+
+#define RQ_WRITE_VERSION 0x52 /* byte 18 of page 1: stock tools read and never write */
+
+/* Page 1 bytes 72..91: which entry of which history made this state. */
+struct rq_stamp {
+    uint32_t db_id;
+    uint32_t term;
+    uint64_t index;
+    uint32_t version_high;
+};
+
+struct rq_replica_state {
+    struct rq_stamp stamp;
+    uint64_t version;
+    uint32_t page_size;
+    uint32_t page_count;
+};
+
+struct rq_replica_config {
+    struct rq_disk *disk;      /* borrows */
+    const char *path;          /* of the database file; copied */
+    struct rq_control *control; /* borrows: reader slots, files_epoch, drain */
+    uint32_t wal_soft_frames;  /* back-fill is wanted from here (default 1000) */
+    uint32_t wal_hard_frames;  /* readers are drained from here (default 4000) */
+};
+
+/* Opens an existing replica: recovers the WAL by its checksums (also one that native SQLite, or a killed predecessor, left),
+ * publishes the wal-index.  NOTFOUND: no file.  FOREIGN: a SQLite file without our stamp or write version.  CORRUPT.
+ * BUSY: another process holds WAL_WRITE_LOCK. */
+enum rq_err rq_replica_open(const struct rq_replica_config *config, struct rq_replica **ret_replica, struct rq_replica_state *ret_state);
+
+/* A page source for create and append: pages in ascending order; called until it returns NOTFOUND.  Pages in normal form for
+ * append (the stamp and write version are put in by the replica). */
+struct rq_page_source {
+    void *ctx;
+    enum rq_err (*next)(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page);
+};
+
+/* First commit of a new database: a new file with this content, synced, renamed to path (EXISTS when something other than an
+ * empty file is there), then opened as above. */
+enum rq_err rq_replica_create(const struct rq_replica_config *config, const struct rq_page_source *pages,
+                              const struct rq_replica_state *state, struct rq_replica **ret_replica);
+
+void rq_replica_close(struct rq_replica *r); /* keeps -wal and -shm */
+
+void rq_replica_get_state(const struct rq_replica *r, struct rq_replica_state *ret_state);
+
+/* A page of the newest version, in normal form; zeros for a page past the end. */
+enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page);
+
+/* Space in -wal for so many more frames, without anything half done: FULL. */
+enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames);
+
+/* One WAL transaction: the pages, the pages of (old count, new count] that are not among them as zeros (rule Z), and page 1
+ * (always among them, or re-written from the newest version) with the stamp.  Visible to readers on return; not synced. */
+enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source *pages, const struct rq_replica_state *after);
+
+/* --- background ------------------------------------------------------------------------------------------------------- */
+
+struct rq_replica_wal {
+    uint32_t frames;      /* in the WAL */
+    uint32_t backfilled;  /* of them, in the database file */
+    uint64_t file_bytes;
+    bool blocked;         /* the last back-fill or reset was held up by a reader */
+};
+void rq_replica_get_wal(const struct rq_replica *r, struct rq_replica_wal *ret_wal);
+
+/* Syncs the WAL, copies what no reader needs to be old into the database file, syncs that.  Checks each frame's checksum first:
+ * CORRUPT names the frame in *ret_frame. */
+enum rq_err rq_replica_backfill(struct rq_replica *r);
+
+/* When all is back-filled and no reader is in the WAL: starts it anew.  BUSY: a reader is. */
+enum rq_err rq_replica_reset(struct rq_replica *r);
+
+/* Everything appended so far is durable (fdatasync of -wal; the directory once). */
+enum rq_err rq_replica_sync(struct rq_replica *r);
+
+/* Puts -shm right where it differs from our own knowledge; and finds out whether the files are still ours.  CORRUPT: a frame in
+ * -wal or page 1 was changed; FOREIGN: the name is another inode now; NOTFOUND: unlinked.  text says what. */
+enum rq_err rq_replica_check(struct rq_replica *r, char text[160]);
+
+#endif
