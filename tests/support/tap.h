@@ -39,9 +39,9 @@ static jmp_buf tap_jump __attribute__((unused));
 
 static inline int tap_main(int argc, char **argv, const struct tap_test *tests, size_t count)
 {
-    size_t failed = 0, ran = 0;
+    volatile size_t failed = 0, ran = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    for (size_t i = 0; i < count; i++) {
+    for (volatile size_t i = 0; i < count; i++) {
         if (argc > 1 && strcmp(argv[1], tests[i].name) != 0) {
             continue;
         }
