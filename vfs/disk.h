@@ -3,8 +3,9 @@
  * The kernel is behind rq_disk_real(); tests put a recording, failing or simulated disk in its place (tests/support), which is
  * how power loss, full disks and the node simulation run the very code of production.
  *
- * Errors: FULL for ENOSPC, EDQUOT, EFBIG; NOTFOUND for ENOENT; PERM for EACCES, EPERM, EROFS; EXISTS; BUSY for a lock that is
- * taken; NOMEM; else IO.  A file handle may be used by several threads at once. */
+ * Errors: FULL for ENOSPC, EDQUOT, EFBIG; NOTFOUND for ENOENT, ENOTDIR; PERM for EACCES, EPERM, EROFS, and ELOOP (a symlink
+ * that was not to be followed); EXISTS; BUSY for a lock that is taken; NOMEM; else IO.  The process ignores SIGXFSZ, else a
+ * file size limit kills it.  A file handle may be used by several threads at once. */
 #ifndef VFS_DISK_H
 #define VFS_DISK_H
 
@@ -23,7 +24,8 @@ enum {
     RQ_OPEN_WRITE = 1,     /* read and write */
     RQ_OPEN_CREATE = 2,
     RQ_OPEN_EXCLUSIVE = 4, /* with CREATE: EXISTS when it is there */
-    RQ_OPEN_DSYNC = 8,     /* each write is durable on return; bypasses the page cache where the file system can */
+    RQ_OPEN_DSYNC = 8,     /* each write is durable on return; bypasses the page cache where the file system can: give it
+                            * buffers, sizes and offsets aligned to 512, better 4096 bytes (others work, through the cache) */
     RQ_OPEN_NOFOLLOW = 16,
 };
 
@@ -45,10 +47,13 @@ struct rq_disk_ops {
     enum rq_err (*read)(struct rq_file *f, void *data, size_t bytes, uint64_t offset, size_t *ret_bytes);
     /* All or an error; after an error any prefix may have been written. */
     enum rq_err (*write)(struct rq_file *f, const void *data, size_t bytes, uint64_t offset);
+    /* As write; parts are used up: changed on return. */
     enum rq_err (*writev)(struct rq_file *f, struct iovec *parts, int part_count, uint64_t offset);
     enum rq_err (*sync)(struct rq_file *f); /* fdatasync; after an error what was written is lost: the process ends */
     enum rq_err (*truncate)(struct rq_file *f, uint64_t size);
-    enum rq_err (*reserve)(struct rq_file *f, uint64_t offset, uint64_t bytes); /* space is really there afterwards */
+    /* Space is really there afterwards, and the file is at least that long; what it held stays.  The range is the caller's
+     * alone meanwhile. */
+    enum rq_err (*reserve)(struct rq_file *f, uint64_t offset, uint64_t bytes);
     enum rq_err (*info)(struct rq_file *f, struct rq_file_info *ret_info);
     /* Locks belong to the open file, not to the process (F_OFD_SETLK): they conflict with SQLite's own POSIX locks, also with
      * those of this process, and no close() of another handle drops them.  Never waits: BUSY. */
