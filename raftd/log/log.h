@@ -67,6 +67,10 @@ enum rq_err rq_log_append(struct rq_log *log, const struct rq_log_entry *entries
 /* Writes everything queued as one batch and syncs it.  Returns the highest index I such that everything up to I is durable and
  * is still what the log holds (a cut that came meanwhile lowers it; 0: nothing to report).  NOTFOUND: nothing was queued. */
 enum rq_err rq_log_write(struct rq_log *log, uint64_t *ret_durable_index);
+
+/* Highest index that is durable and still what the log holds.  A cut lowers it at once: in the owner's context it is true, while
+ * a result of rq_log_write may have been overtaken by a cut on its way to the owner. */
+uint64_t rq_log_durable(const struct rq_log *log);
 bool rq_log_write_pending(struct rq_log *log);
 
 uint64_t rq_log_first(const struct rq_log *log);
