@@ -10,8 +10,10 @@
  *
  * The file is always whole (written, not sparse), and is never shortened while it is named: mapping it is safe.
  *
- * Slots.  One connection = one slot.  A slot belongs to who holds an OFD lock on byte RQ_SLOT_LOCK + i of the file, so a slot
- * whose lock is free belongs to nobody, whatever it says.
+ * Slots.  One connection = one slot = one open file of its own: a slot belongs to who holds an OFD lock on byte RQ_SLOT_LOCK + i
+ * of the file, and such locks belong to the open file description.  So a slot whose lock is free belongs to nobody, whatever it
+ * says; the kernel frees it when the last descriptor of that description is closed, however the process ended.  A forked child
+ * has such a descriptor too, and must drop it: rq_control_orphan().
  *
  * Readers (instead of SQLite's read marks, and without system calls): word `snapshot` of the slot.
  *      NONE                          no snapshot
@@ -25,8 +27,7 @@
  *   after revoking it); reset only while no snapshot is WAL.  Both sides: publish (slot; or wal-index header and reset_gate),
  *   full fence, then look at the other's.
  *
- * Turn: word `turn` in the header: 0 free, else slot + 1 in the low half and the holder's ticket in the high half.  See
- * rq_turn_take(). */
+ * Turn: word `turn` in the header, changed by compare-and-swap only; turn.c has its states and why none of them can stick. */
 #ifndef VFS_CONTROL_H
 #define VFS_CONTROL_H
 
@@ -66,10 +67,9 @@ struct rq_control_head {
     _Atomic uint32_t reset_gate;  /* odd: the WAL is being reset; a new WAL snapshot waits */
     _Atomic uint32_t drain;       /* 1: the WAL is over its hard limit; do not keep WAL snapshots idle */
     char message[256];            /* why quarantined; NUL terminated */
-    _Alignas(64) _Atomic uint64_t turn;
-    _Atomic uint32_t ticket_next;  /* tickets are handed out in this order, 0 is none */
-    _Atomic uint32_t ticket_count; /* slots that hold a ticket: 0 spares the scan */
-    _Atomic uint64_t reserved_until_us; /* CLOCK_MONOTONIC: the turn waits for the slot in reserved_slot, who is not asleep */
+    _Alignas(64) _Atomic uint64_t turn; /* ticket << 32 | end of offer in ms, 0: held << 12 | slot + 1; no such slot: free */
+    _Atomic uint32_t ticket_next;       /* tickets are handed out in this order, 0 is none */
+    _Alignas(64) _Atomic uint64_t waiting[RQ_SLOT_COUNT / 64]; /* bit: this slot may hold a ticket */
 };
 
 enum { RQ_SNAP_NONE = 0, RQ_SNAP_ACTIVE = 1, RQ_SNAP_IDLE = 2, RQ_SNAP_COMMITTING = 3 };
@@ -82,12 +82,14 @@ struct rq_slot {
     _Atomic uint64_t progress; /* raised with each page call of a turn holder: not hung */
     _Atomic uint64_t session;  /* of the link to raftd, 0 none: lets raftd find the slot of a closed connection */
     _Atomic uint32_t asleep;   /* 1: sleeps on wake */
-    uint32_t pid;              /* for messages only */
-    uint8_t rest[24];
+    _Atomic uint32_t pid;      /* for messages; 0: the slot is probably free */
+    _Atomic uint32_t holds;    /* ticket with which the owner took the turn: proof that it knows it has it */
+    uint8_t rest[20];
 };
 
 _Static_assert(sizeof(struct rq_control_head) <= RQ_CONTROL_HEAD_BYTES, "head fits");
 _Static_assert(sizeof(struct rq_slot) == 64, "one cache line");
+_Static_assert(RQ_SLOT_COUNT % 64 == 0 && RQ_SLOT_COUNT < 4096, "a bit each in waiting; slot + 1 fits into 12 bits");
 
 static inline uint64_t rq_snap_word(unsigned state, unsigned kind, uint32_t frames)
 {
@@ -113,38 +115,50 @@ struct rq_control {
     struct rq_slot *slots;
 };
 
-/* NOTFOUND: no file.  UNREADY: of another boot, not whole, or without magic. */
+/* NOTFOUND: no file.  UNREADY: of another boot, not whole, without magic, or given up (gone). */
 enum rq_err rq_control_open(struct rq_disk *disk, const char *path, uint64_t boot, struct rq_control *ret_control);
 
 /* raftd: makes the file (mode as the database's), or takes over the one that running applications have mapped, so that their
- * snapshots and turns go on across a restart of raftd. */
+ * snapshots and turns go on across a restart of raftd.  A file that cannot be taken over is marked gone and replaced by name. */
 enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode, struct rq_control *ret_control);
 void rq_control_close(struct rq_control *c);
 
-/* Hash of /proc/sys/kernel/random/boot_id. */
+/* In a forked child: drops what was inherited and leaves the parent's slot alone.  Safe in an atfork handler. */
+void rq_control_orphan(struct rq_control *c);
+
+/* Hash of /proc/sys/kernel/random/boot_id; 0, which no page is ever of, when that cannot be read. */
 uint64_t rq_boot_id(void);
 
-/* A free slot, locked; BUSY when all are taken: the caller falls back to SQLite's read marks and cannot queue for the turn. */
+/* A free slot, locked; BUSY when all are taken: the caller falls back to SQLite's read marks and cannot queue for the turn.
+ * At most one for each rq_control: a second one would find the first one's lock free. */
 enum rq_err rq_slot_claim(struct rq_control *c, uint64_t session, uint32_t *ret_slot);
 void rq_slot_release(struct rq_control *c, uint32_t slot); /* gives up snapshot, ticket and turn too */
 
 /* --- the turn: the right to make the next transaction, SQLite's RESERVED lock --------------------------------------- */
 
 /* OK: ours.  BUSY: taken, or waiting for who is first in the queue; a ticket was drawn and is kept until the turn is taken or
- * rq_turn_give_up(). */
+ * rq_turn_give_up(), or until the turn was offered and not taken up for RQ_TURN_OFFER_MS. */
 enum rq_err rq_turn_take(struct rq_control *c, uint32_t slot);
 void rq_turn_release(struct rq_control *c, uint32_t slot); /* hands it to the longest waiting ticket; nothing if not ours */
 bool rq_turn_held(const struct rq_control *c, uint32_t slot);
-void rq_turn_give_up(struct rq_control *c, uint32_t slot);
+void rq_turn_give_up(struct rq_control *c, uint32_t slot); /* the ticket, and an offer; a turn that is held stays */
 
-/* Sleeps until the turn was handed to this slot, or timeout_us have passed.  True: it was handed over. */
+/* Sleeps until the turn is offered to this slot, or timeout_us have passed.  True: it is offered, for RQ_TURN_OFFER_MS from
+ * now: rq_turn_take() will get it.  An application that never comes back keeps nobody waiting for longer than that. */
+#define RQ_TURN_OFFER_MS 20u
 bool rq_turn_wait(struct rq_control *c, uint32_t slot, uint64_t timeout_us);
 
-/* raftd: hands the turn on for a holder whose transaction was just committed (saves a wake-up: the next one starts while the
- * holder is still being told), and for one that died. */
+/* raftd: hands the turn on for a holder whose transaction was just committed: saves a wake-up, the next one starts while the
+ * holder is still being told.  Before it is told, never after: it could have taken the turn again.  Nothing if the slot does not hold it. */
 void rq_turn_pass(struct rq_control *c, uint32_t slot);
 
-/* raftd: frees every slot whose lock is free (its process died), and the turn if it was there. */
+/* raftd: frees every slot whose lock is free (its process died), and the turn if it was there; puts right what a scribble or a
+ * death between two steps left of the turn.  raftd's own connections need a description of their own for their slots, as
+ * everybody does: on this one the sweep would find their locks free. */
 void rq_control_sweep(struct rq_control *c);
+
+/* Between control.c and turn.c: what a slot that belongs to nobody still holds of turn and queue. */
+void rq_turn_clear(struct rq_control *c, uint32_t slot);
+void rq_turn_mend(struct rq_control *c);
 
 #endif

@@ -1,0 +1,248 @@
+/* Control page: making, mapping and giving it up; slots and who they belong to.  The turn is in turn.c.
+ *
+ * A page is made under another name and renamed, so a name never shows a half-made one; and one that is given up says so in
+ * `gone`, because its mappings live on in running applications. */
+#include "vfs/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PATH_BYTES_MAX 4096u
+
+uint64_t rq_boot_id(void)
+{
+    char text[64];
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    ssize_t bytes = read(fd, text, sizeof text);
+    (void)close(fd);
+    if (bytes < 36) { /* a UUID */
+        return 0;
+    }
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (ssize_t i = 0; i < 36; i++) {
+        hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3u;
+    }
+    return hash == 0 ? 1 : hash;
+}
+
+/* --- the page ----------------------------------------------------------------------------------------------------------- */
+
+/* Takes file.  UNREADY: shorter than a control page. */
+static enum rq_err map_page(struct rq_disk *disk, struct rq_file *file, struct rq_control *ret_control)
+{
+    struct rq_file_info info;
+    enum rq_err err = disk->ops->info(file, &info);
+    if (err == RQ_OK && (!info.regular || info.size < RQ_CONTROL_BYTES)) {
+        err = RQ_UNREADY;
+    }
+    void *memory = NULL;
+    if (err == RQ_OK) {
+        err = disk->ops->map(file, 0, RQ_CONTROL_BYTES, &memory);
+    }
+    if (err != RQ_OK) {
+        disk->ops->close(file);
+        return err;
+    }
+    ret_control->file = file;
+    ret_control->head = memory;
+    ret_control->slots = (struct rq_slot *)((uint8_t *)memory + RQ_CONTROL_HEAD_BYTES);
+    return RQ_OK;
+}
+
+static bool page_usable(const struct rq_control *c, uint64_t boot)
+{
+    return boot != 0 && atomic_load(&c->head->magic) == RQ_CONTROL_MAGIC && c->head->bytes == RQ_CONTROL_BYTES &&
+           c->head->slot_count == RQ_SLOT_COUNT && c->head->boot == boot && atomic_load(&c->head->gone) == 0;
+}
+
+enum rq_err rq_control_open(struct rq_disk *disk, const char *path, uint64_t boot, struct rq_control *ret_control)
+{
+    struct rq_file *file;
+    struct rq_control c;
+    enum rq_err err = disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_NOFOLLOW, 0, &file);
+    if (err != RQ_OK) {
+        return err;
+    }
+    err = map_page(disk, file, &c);
+    if (err != RQ_OK) {
+        return err;
+    }
+    if (!page_usable(&c, boot)) {
+        rq_control_close(&c);
+        return RQ_UNREADY;
+    }
+    *ret_control = c;
+    return RQ_OK;
+}
+
+void rq_control_close(struct rq_control *c)
+{
+    if (c == NULL || c->file == NULL) {
+        return;
+    }
+    struct rq_disk *disk = c->file->disk;
+    if (c->head != NULL) {
+        disk->ops->unmap(c->file, c->head, RQ_CONTROL_BYTES);
+    }
+    disk->ops->close(c->file); /* and with the last descriptor the lock of the slot */
+    *c = (struct rq_control){ 0 };
+}
+
+void rq_control_orphan(struct rq_control *c)
+{
+    rq_control_close(c);
+}
+
+/* Tells who has the file at path mapped to open it again by name. */
+static void give_up_page(struct rq_disk *disk, const char *path)
+{
+    struct rq_file *file;
+    struct rq_control c;
+    if (disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_NOFOLLOW, 0, &file) != RQ_OK) {
+        return; /* not there, or not a file: nobody has it mapped */
+    }
+    struct rq_file_info info;
+    if (disk->ops->info(file, &info) == RQ_OK && info.regular && info.size < RQ_CONTROL_BYTES) {
+        /* Somebody emptied it.  Whole again, it does not kill those who still look at it. */
+        uint8_t zeros[4096] = { 0 };
+        for (uint64_t at = info.size; at < RQ_CONTROL_BYTES;) {
+            size_t bytes = RQ_CONTROL_BYTES - at < sizeof zeros ? (size_t)(RQ_CONTROL_BYTES - at) : sizeof zeros;
+            if (disk->ops->write(file, zeros, bytes, at) != RQ_OK) {
+                break;
+            }
+            at += bytes;
+        }
+    }
+    if (map_page(disk, file, &c) == RQ_OK) {
+        atomic_store(&c.head->gone, 1);
+        rq_control_close(&c);
+    }
+}
+
+enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode, struct rq_control *ret_control)
+{
+    if (rq_control_open(disk, path, boot, ret_control) == RQ_OK) {
+        return RQ_OK;
+    }
+    char draft[PATH_BYTES_MAX];
+    size_t path_bytes = strlen(path);
+    if (path_bytes + sizeof "-new" > sizeof draft) {
+        return RQ_TOOBIG;
+    }
+    memcpy(draft, path, path_bytes);
+    memcpy(draft + path_bytes, "-new", sizeof "-new");
+
+    uint8_t *zeros = calloc(1, RQ_CONTROL_BYTES);
+    if (zeros == NULL) {
+        return RQ_NOMEM;
+    }
+    (void)disk->ops->unlink(disk, draft); /* of a predecessor that was killed here */
+    struct rq_file *file;
+    enum rq_err err = disk->ops->open(disk, draft, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_EXCLUSIVE | RQ_OPEN_NOFOLLOW, mode, &file);
+    if (err != RQ_OK) {
+        free(zeros);
+        return err;
+    }
+    /* Written, not stretched: a hole would be filled when it is touched, and a full disk would kill who touches it. */
+    err = disk->ops->write(file, zeros, RQ_CONTROL_BYTES, 0);
+    free(zeros);
+    if (err != RQ_OK) {
+        disk->ops->close(file);
+        goto undo_draft;
+    }
+    struct rq_control c;
+    err = map_page(disk, file, &c);
+    if (err != RQ_OK) {
+        goto undo_draft;
+    }
+    c.head->bytes = RQ_CONTROL_BYTES;
+    c.head->slot_count = RQ_SLOT_COUNT;
+    c.head->boot = boot;
+    atomic_store(&c.head->magic, RQ_CONTROL_MAGIC);
+    give_up_page(disk, path);
+    err = disk->ops->rename(disk, draft, path);
+    if (err != RQ_OK) {
+        rq_control_close(&c);
+        goto undo_draft;
+    }
+    *ret_control = c;
+    return RQ_OK;
+
+undo_draft:
+    (void)disk->ops->unlink(disk, draft);
+    return err;
+}
+
+/* --- slots -------------------------------------------------------------------------------------------------------------- */
+
+static bool lock_slot(struct rq_control *c, uint32_t slot)
+{
+    return c->file->disk->ops->lock(c->file, RQ_SLOT_LOCK + slot, 1, RQ_EXCLUSIVE) == RQ_OK;
+}
+
+static void unlock_slot(struct rq_control *c, uint32_t slot)
+{
+    (void)c->file->disk->ops->lock(c->file, RQ_SLOT_LOCK + slot, 1, RQ_UNLOCKED); /* unlocking a lock we hold cannot fail */
+}
+
+/* Takes back what a slot stands for.  Only with its lock: of its own, or of one whose process died.  pid last: who is killed
+ * in here leaves a slot that the next sweep sees. */
+static void clear_slot(struct rq_control *c, uint32_t slot)
+{
+    struct rq_slot *s = &c->slots[slot];
+    atomic_store(&s->snapshot, rq_snap_word(RQ_SNAP_NONE, 0, 0));
+    rq_turn_clear(c, slot);
+    atomic_store(&s->holds, 0);
+    atomic_store(&s->session, 0);
+    atomic_store(&s->pid, 0);
+}
+
+enum rq_err rq_slot_claim(struct rq_control *c, uint64_t session, uint32_t *ret_slot)
+{
+    /* First those that look free, then those that only look taken. */
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+            if ((atomic_load(&c->slots[i].pid) == 0) == (pass == 0) && lock_slot(c, i)) {
+                clear_slot(c, i);
+                atomic_store(&c->slots[i].progress, 0);
+                atomic_store(&c->slots[i].session, session);
+                atomic_store(&c->slots[i].pid, (uint32_t)getpid());
+                *ret_slot = i;
+                return RQ_OK;
+            }
+        }
+    }
+    return RQ_BUSY;
+}
+
+void rq_slot_release(struct rq_control *c, uint32_t slot)
+{
+    clear_slot(c, slot);
+    unlock_slot(c, slot);
+}
+
+/* Could anything in the page stand for this slot? */
+static bool slot_used(const struct rq_control *c, uint32_t slot, uint64_t waiting_bits)
+{
+    const struct rq_slot *s = &c->slots[slot];
+    return atomic_load(&s->pid) != 0 || atomic_load(&s->snapshot) != 0 || atomic_load(&s->session) != 0 ||
+           atomic_load(&s->ticket) != 0 || (waiting_bits >> (slot % 64) & 1) != 0;
+}
+
+void rq_control_sweep(struct rq_control *c)
+{
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        /* Its lock is taken while it is cleared, so that nobody can move in meanwhile. */
+        if (slot_used(c, i, atomic_load(&c->head->waiting[i / 64])) && lock_slot(c, i)) {
+            clear_slot(c, i);
+            unlock_slot(c, i);
+        }
+    }
+    rq_turn_mend(c);
+}
