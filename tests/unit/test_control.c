@@ -113,6 +113,17 @@ static void take_turns_sleeping(int who)
     take_turns(who, true);
 }
 
+static void take_turns_polling(int who)
+{
+    take_turns(who, false);
+}
+
+static void *take_turns_thread(void *arg)
+{
+    take_turns((int)(intptr_t)arg, true);
+    return NULL;
+}
+
 static uint64_t total(int count)
 {
     uint64_t sum = 0;
@@ -187,11 +198,328 @@ static void processes_exclude_each_other_and_share_fairly(void)
     rq_control_close(&daemon);
 }
 
+static void threads_exclude_each_other(void)
+{
+    struct rq_control daemon;
+    pthread_t thread[4];
+    fresh_page(&daemon);
+    board->wanted = 4;
+    for (int i = 0; i < 4; i++) {
+        check_eq(pthread_create(&thread[i], NULL, take_turns_thread, (void *)(intptr_t)i), 0);
+    }
+    bool enough = run_until(4, 2000);
+    atomic_store(&board->stop, 1);
+    for (int i = 0; i < 4; i++) {
+        (void)pthread_join(thread[i], NULL);
+    }
+    check(enough);
+    check_eq(board->clashes, 0);
+    check_eq(board->unguarded, total(4));
+    rq_control_close(&daemon);
+}
+
+/* A busy handler of the application's own sleeps by itself; between two polls the turn must wait for it. */
+static void poller_beside_sleepers_gets_its_share(void)
+{
+    struct rq_control daemon;
+    pid_t pid[3];
+    fresh_page(&daemon);
+    board->wanted = 3;
+    for (int i = 0; i < 3; i++) {
+        pid[i] = spawn(i == 2 ? take_turns_polling : take_turns_sleeping, i);
+    }
+    bool enough = run_until(3, 1500);
+    atomic_store(&board->stop, 1);
+    for (int i = 0; i < 3; i++) {
+        check_eq(reap(pid[i]), 0);
+    }
+    check(enough);
+    check_eq(board->clashes, 0);
+    check(board->taken[2] * 5 >= total(3));
+    rq_control_close(&daemon);
+}
+
+/* A poller that does not come back costs the others one offer. */
+static void offer_that_is_not_taken_up_goes_on(void)
+{
+    struct rq_control daemon, holder, lost, next;
+    uint32_t slot_holder, slot_lost, slot_next;
+    fresh_page(&daemon);
+    join_as(&holder, &slot_holder);
+    join_as(&lost, &slot_lost);
+    join_as(&next, &slot_next);
+    check_eq(rq_turn_take(&holder, slot_holder), RQ_OK);
+    check_eq(rq_turn_take(&lost, slot_lost), RQ_BUSY);
+    check_eq(rq_turn_take(&next, slot_next), RQ_BUSY);
+    rq_turn_release(&holder, slot_holder);
+    check_eq(rq_turn_take(&next, slot_next), RQ_BUSY); /* reserved for lost */
+    check(rq_turn_wait(&next, slot_next, 5000000));
+    check_eq(rq_turn_take(&next, slot_next), RQ_OK);
+    check_eq(atomic_load(&lost.slots[slot_lost].ticket), 0);
+    rq_turn_release(&next, slot_next);
+
+    /* Who says that he does not want it any more costs nothing. */
+    check_eq(rq_turn_take(&holder, slot_holder), RQ_OK);
+    check_eq(rq_turn_take(&lost, slot_lost), RQ_BUSY);
+    check_eq(rq_turn_take(&next, slot_next), RQ_BUSY);
+    rq_turn_release(&holder, slot_holder);
+    rq_turn_give_up(&lost, slot_lost);
+    check_eq(rq_turn_take(&next, slot_next), RQ_OK);
+    rq_control_close(&holder);
+    rq_control_close(&lost);
+    rq_control_close(&next);
+    rq_control_close(&daemon);
+}
+
+static void hold_and_hang(int who)
+{
+    struct rq_control c;
+    uint32_t slot;
+    join_as(&c, &slot);
+    atomic_store(&c.slots[slot].snapshot, rq_snap_word(RQ_SNAP_ACTIVE, RQ_SNAP_WAL, 5));
+    check_eq(rq_turn_take(&c, slot), RQ_OK);
+    atomic_fetch_add(&board->taken[who], slot + 1);
+    for (;;) {
+        (void)pause();
+    }
+}
+
+static void turn_and_snapshot_of_a_killed_process_are_free_after_a_sweep(void)
+{
+    struct rq_control daemon, c;
+    uint32_t slot;
+    fresh_page(&daemon);
+    pid_t pid = spawn(hold_and_hang, 0);
+    check(run_until(1, 1));
+    uint32_t dead_slot = (uint32_t)board->taken[0] - 1;
+    join_as(&c, &slot);
+    rq_control_sweep(&daemon);
+    check_eq(rq_turn_take(&c, slot), RQ_BUSY); /* alive: the sweep left it alone */
+    check(atomic_load(&daemon.slots[dead_slot].snapshot) != 0);
+    (void)kill(pid, SIGKILL);
+    (void)reap(pid);
+    check_eq(rq_turn_take(&c, slot), RQ_BUSY);
+    rq_control_sweep(&daemon);
+    check_eq(atomic_load(&daemon.slots[dead_slot].snapshot), 0);
+    check_eq(rq_turn_take(&c, slot), RQ_OK);
+    rq_control_close(&c);
+    rq_control_close(&daemon);
+}
+
+/* Takers are killed at any instruction while others go on.  A sweep every few milliseconds, as raftd does it. */
+static void kills_never_wedge_the_turn(void)
+{
+    struct rq_control daemon;
+    pid_t pid[4];
+    unsigned seed = 7;
+    fresh_page(&daemon);
+    for (int i = 0; i < 4; i++) {
+        pid[i] = spawn(take_turns_sleeping, i);
+    }
+    uint64_t slowest_ms = 0;
+    for (int round = 0; round < 150; round++) {
+        struct timespec t = { .tv_nsec = rand_r(&seed) % 4000000 };
+        (void)nanosleep(&t, NULL);
+        int i = rand_r(&seed) % 3; /* the fourth lives through all of it */
+        (void)kill(pid[i], SIGKILL);
+        (void)reap(pid[i]);
+        atomic_store(&board->inside, 0); /* it may have died inside */
+        uint64_t before = atomic_load(&board->taken[3]), begin = now_ms();
+        rq_control_sweep(&daemon);
+        while (atomic_load(&board->taken[3]) == before && now_ms() - begin < 5000) {
+            (void)sched_yield();
+        }
+        slowest_ms = now_ms() - begin > slowest_ms ? now_ms() - begin : slowest_ms;
+        pid[i] = spawn(take_turns_sleeping, i);
+    }
+    atomic_store(&board->stop, 1);
+    for (int i = 0; i < 4; i++) {
+        check_eq(reap(pid[i]), 0);
+    }
+    check(slowest_ms < 1000); /* offers to three dead ones and a busy machine */
+    rq_control_sweep(&daemon);
+    check_eq(atomic_load(&daemon.head->turn), 0);
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        check_eq(atomic_load(&daemon.slots[i].pid), 0);
+    }
+    rq_control_close(&daemon);
+}
+
+static struct rq_control inherited;
+static void keep_inherited(int drop)
+{
+    if (drop != 0) {
+        rq_control_orphan(&inherited);
+    }
+    atomic_fetch_add(&board->ready, 1);
+    for (;;) {
+        (void)pause();
+    }
+}
+
+static void forked_child_that_drops_what_it_inherited_keeps_no_slot_alive(void)
+{
+    for (int drop = 0; drop < 2; drop++) {
+        struct rq_control daemon;
+        uint32_t slot;
+        fresh_page(&daemon);
+        join_as(&inherited, &slot);
+        pid_t pid = spawn(keep_inherited, drop);
+        while (atomic_load(&board->ready) == 0) {
+            (void)sched_yield();
+        }
+        rq_control_sweep(&daemon);
+        check(atomic_load(&daemon.slots[slot].pid) != 0); /* orphaned by the child, still the parent's */
+        rq_control_close(&inherited);                     /* as if the parent had died: nothing was released */
+        rq_control_sweep(&daemon);
+        bool freed = atomic_load(&daemon.slots[slot].pid) == 0;
+        (void)kill(pid, SIGKILL);
+        (void)reap(pid);
+        check_eq(freed, drop != 0);
+        rq_control_close(&daemon);
+    }
+}
+
+static void every_slot_can_be_claimed_once(void)
+{
+    struct rq_control daemon;
+    static struct rq_control c[RQ_SLOT_COUNT + 1];
+    uint32_t slot;
+    fresh_page(&daemon);
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        check_eq(rq_control_open(rq_disk_real(), path, BOOT, &c[i]), RQ_OK);
+        check_eq(rq_slot_claim(&c[i], i + 1, &slot), RQ_OK);
+        check_eq(slot, i);
+    }
+    check_eq(rq_control_open(rq_disk_real(), path, BOOT, &c[RQ_SLOT_COUNT]), RQ_OK);
+    check_eq(rq_slot_claim(&c[RQ_SLOT_COUNT], 1, &slot), RQ_BUSY);
+    rq_slot_release(&c[500], 500);
+    check_eq(rq_slot_claim(&c[RQ_SLOT_COUNT], 1, &slot), RQ_OK);
+    check_eq(slot, 500);
+    /* Whose owner is gone without a word looks taken, and is not. */
+    rq_control_close(&c[7]);
+    check_eq(rq_slot_claim(&c[500], 1, &slot), RQ_OK);
+    check_eq(slot, 7);
+    for (uint32_t i = 0; i <= RQ_SLOT_COUNT; i++) {
+        rq_control_close(&c[i]);
+    }
+    rq_control_close(&daemon);
+}
+
+static void restarted_daemon_takes_over_page_turn_and_slots(void)
+{
+    struct rq_control daemon, again, c;
+    uint32_t slot;
+    fresh_page(&daemon);
+    join_as(&c, &slot);
+    check_eq(rq_turn_take(&c, slot), RQ_OK);
+    rq_control_close(&daemon);
+    check_eq(rq_control_publish(rq_disk_real(), path, BOOT, 0600, &again), RQ_OK);
+    rq_control_sweep(&again);
+    check(rq_turn_held(&c, slot));
+    rq_turn_pass(&again, slot);
+    check(!rq_turn_held(&c, slot));
+    check_eq(atomic_load(&c.head->gone), 0);
+    rq_control_close(&again);
+    rq_control_close(&c);
+}
+
+static void page_of_another_boot_or_without_magic_is_replaced_and_says_so(void)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        struct rq_control daemon, again, c;
+        uint32_t slot;
+        fresh_page(&daemon);
+        join_as(&c, &slot);
+        if (kind == 0) {
+            atomic_store(&daemon.head->magic, 1);
+        }
+        uint64_t boot = kind == 1 ? BOOT + 1 : BOOT;
+        if (kind == 2) {
+            check_eq(truncate(path, 5), 0);
+        }
+        struct rq_control none;
+        check_eq(rq_control_open(rq_disk_real(), path, boot, &none), RQ_UNREADY);
+        check_eq(rq_control_publish(rq_disk_real(), path, boot, 0600, &again), RQ_OK);
+        check_eq(atomic_load(&c.head->gone), 1);
+        check_eq(atomic_load(&again.head->gone), 0);
+        rq_control_close(&c);
+        check_eq(rq_control_open(rq_disk_real(), path, boot, &c), RQ_OK);
+        rq_control_close(&c);
+        rq_control_close(&again);
+        rq_control_close(&daemon);
+    }
+    struct rq_control c;
+    (void)unlink(path);
+    check_eq(rq_control_open(rq_disk_real(), path, BOOT, &c), RQ_NOTFOUND);
+    check_eq(symlink("/etc/passwd", path), 0);
+    check_eq(rq_control_open(rq_disk_real(), path, BOOT, &c), RQ_PERM);
+    check(rq_boot_id() != 0 && rq_boot_id() == rq_boot_id());
+}
+
+static void scribbled_words_end_and_mend(void)
+{
+    struct rq_control daemon, a, b;
+    uint32_t slot_a, slot_b;
+    unsigned seed = 11;
+    fresh_page(&daemon);
+    join_as(&a, &slot_a);
+    join_as(&b, &slot_b);
+
+    /* Held by a live connection that knows nothing of it. */
+    atomic_store(&daemon.head->turn, 99ull << 32 | (slot_b + 1));
+    check_eq(rq_turn_take(&a, slot_a), RQ_BUSY);
+    rq_control_sweep(&daemon);
+    check_eq(rq_turn_take(&a, slot_a), RQ_OK);
+    rq_turn_release(&a, slot_a);
+
+    for (int round = 0; round < 300; round++) {
+        uint8_t *head = (uint8_t *)&daemon.head->turn;
+        size_t head_bytes = sizeof *daemon.head - offsetof(struct rq_control_head, turn);
+        for (size_t i = 0; i < head_bytes; i++) {
+            head[i] = (uint8_t)rand_r(&seed);
+        }
+        for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+            atomic_store(&daemon.slots[i].ticket, (uint32_t)rand_r(&seed));
+            atomic_store(&daemon.slots[i].holds, (uint32_t)rand_r(&seed));
+            atomic_store(&daemon.slots[i].asleep, (uint32_t)rand_r(&seed) & 1);
+        }
+        uint64_t begin = now_ms();
+        (void)rq_turn_take(&a, slot_a);
+        (void)rq_turn_wait(&b, slot_b, 0);
+        rq_turn_pass(&daemon, slot_a);
+        rq_turn_give_up(&a, slot_a);
+        rq_turn_release(&b, slot_b);
+        rq_control_sweep(&daemon);
+        bool got = false;
+        for (int i = 0; i < 50 && !got; i++) {
+            got = rq_turn_take(&a, slot_a) == RQ_OK || (rq_turn_wait(&a, slot_a, 50000) && rq_turn_take(&a, slot_a) == RQ_OK);
+            rq_control_sweep(&daemon);
+        }
+        check(got);
+        check(now_ms() - begin < 3000);
+        rq_turn_release(&a, slot_a);
+    }
+    rq_control_close(&a);
+    rq_control_close(&b);
+    rq_control_close(&daemon);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(free_turn_is_taken_and_excludes),
         TAP(processes_exclude_each_other_and_share_fairly),
+        TAP(threads_exclude_each_other),
+        TAP(poller_beside_sleepers_gets_its_share),
+        TAP(offer_that_is_not_taken_up_goes_on),
+        TAP(turn_and_snapshot_of_a_killed_process_are_free_after_a_sweep),
+        TAP(kills_never_wedge_the_turn),
+        TAP(forked_child_that_drops_what_it_inherited_keeps_no_slot_alive),
+        TAP(every_slot_can_be_claimed_once),
+        TAP(restarted_daemon_takes_over_page_turn_and_slots),
+        TAP(page_of_another_boot_or_without_magic_is_replaced_and_says_so),
+        TAP(scribbled_words_end_and_mend),
     };
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     (void)snprintf(dir, sizeof dir, "/tmp/rq-control-XXXXXX");
