@@ -21,10 +21,16 @@
 
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/err.h"
+#include "raftd/wire/frame.h"
 #include "raftd/wire/txn.h"
 
 #define RQ_PROTOCOL_VERSION 1u
-#define RQ_DB_NAME_MAX 200u /* bytes of a database's file name */
+#define RQ_DB_NAME_MAX      200u  /* bytes of a database's file name */
+#define RQ_TEXT_MAX         1000u /* bytes of any other string; encoders shorten longer ones, at a UTF-8 character */
+
+/* How many pages a PAGES or COMMIT frame can carry. */
+#define RQ_COMMIT_ARRAY_BYTES_MAX      40u
+#define RQ_COMMIT_PAGES_MAX(page_size) ((RQ_FRAME_BODY_MAX - RQ_COMMIT_ARRAY_BYTES_MAX) / (4u + (page_size)))
 
 enum rq_msg_type {
     RQ_MSG_HELLO = 1,
@@ -68,7 +74,7 @@ struct rq_msg_open {
 
 struct rq_msg_opened {
     uint32_t db_id;
-    uint64_t version; /* 0: no commit yet */
+    uint64_t version;   /* 0: no commit yet */
     uint32_t page_size; /* 0: no commit yet */
 };
 
@@ -77,7 +83,7 @@ struct rq_msg_opened {
  * frame carries the last part, possibly of no pages. */
 struct rq_msg_commit {
     uint32_t db_id;
-    uint64_t seq; /* origin = {session of HELLO, seq} */
+    uint64_t seq;  /* origin = {session of HELLO, seq} */
     uint64_t base; /* version that the transaction was made on */
     uint32_t page_size;
     uint32_t db_page_count; /* of the database afterwards */
@@ -112,8 +118,8 @@ struct rq_msg_state {
     uint64_t version;
     uint64_t applied_index;
     uint64_t commit_index;
-    uint64_t checksum; /* of the last page 1 applied: cheap proof that two hosts are at the same place */
-    uint64_t lag;      /* entries committed, not applied here */
+    uint64_t checksum;   /* of the last page 1 applied: cheap proof that two hosts are at the same place */
+    uint64_t lag;        /* entries committed, not applied here */
     struct rq_str state; /* "empty", "live", "quarantined" */
     struct rq_str message;
 };
@@ -123,23 +129,30 @@ struct rq_msg_failed {
     struct rq_str text;
 };
 
+/* A database's file name: 1 .. RQ_DB_NAME_MAX bytes, none of them NUL.  What else a name may not be, the catalog says. */
+bool rq_name_check(struct rq_str name);
+
 /* Walks msgpack without allocating: refuses counts and lengths larger than the bytes left, nesting past 8, 0xc1.  OK and the
  * size of the first object, or PROTOCOL. */
 enum rq_err rq_mp_check(const uint8_t *data, size_t bytes, size_t *ret_object_bytes);
 
-/* Each encoder appends a whole frame (head and body) to out; commit encodes without its pages: the caller sends them behind,
- * and they are counted in the frame's length. */
+/* Each encoder appends a whole frame (head and body) to out, or on any error nothing; commit encodes without its pages: the
+ * caller sends them behind, and they are counted in the frame's length.  NOMEM, TOOBIG; MISUSE for what a decoder would
+ * refuse. */
 enum rq_err rq_msg_put_hello(struct rq_bytes *out, uint64_t id, const struct rq_msg_hello *m);
 enum rq_err rq_msg_put_welcome(struct rq_bytes *out, uint64_t id, const struct rq_msg_welcome *m);
 enum rq_err rq_msg_put_open(struct rq_bytes *out, uint64_t id, const struct rq_msg_open *m);
 enum rq_err rq_msg_put_opened(struct rq_bytes *out, uint64_t id, const struct rq_msg_opened *m);
-enum rq_err rq_msg_put_commit(struct rq_bytes *out, uint64_t id, enum rq_msg_type pages_or_commit, const struct rq_msg_commit *m);
+enum rq_err rq_msg_put_commit(struct rq_bytes *out, uint64_t id, enum rq_msg_type pages_or_commit,
+                              const struct rq_msg_commit *m);
 enum rq_err rq_msg_put_outcome(struct rq_bytes *out, uint64_t id, const struct rq_msg_outcome *m);
 enum rq_err rq_msg_put_ask(struct rq_bytes *out, uint64_t id, const struct rq_msg_ask *m);
 enum rq_err rq_msg_put_status(struct rq_bytes *out, uint64_t id, const struct rq_msg_status *m);
 enum rq_err rq_msg_put_state(struct rq_bytes *out, uint64_t id, const struct rq_msg_state *m);
 enum rq_err rq_msg_put_failed(struct rq_bytes *out, uint64_t id, const struct rq_msg_failed *m);
 
+/* Decoders take a whole body and are strict: PROTOCOL when the array has not exactly its fields, anything stands behind it (but
+ * for pages), or a value is out of bounds; VERSION when hello or welcome speak another protocol.  *ret is untouched unless OK. */
 enum rq_err rq_msg_get_hello(const uint8_t *body, size_t bytes, struct rq_msg_hello *ret);
 enum rq_err rq_msg_get_welcome(const uint8_t *body, size_t bytes, struct rq_msg_welcome *ret);
 enum rq_err rq_msg_get_open(const uint8_t *body, size_t bytes, struct rq_msg_open *ret);

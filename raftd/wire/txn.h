@@ -37,9 +37,15 @@ struct rq_delta {
     uint32_t pgno;
     uint64_t before; /* hash of the page it was taken against (normal form) */
     uint64_t after;
-    const uint8_t *ranges; /* borrows from the record */
+    const uint8_t *ranges; /* borrows from the record; none: the page after is zero */
     size_t ranges_bytes;
 };
+
+#define RQ_PAGE_SIZE_MIN 512u
+#define RQ_PAGE_SIZE_MAX 65536u
+
+/* A power of two within these bounds. */
+bool rq_page_size_check(uint32_t page_size);
 
 /* Page 1 to normal form, in place.  Other pages need no change. */
 void rq_page1_normalise(uint8_t *page1);
@@ -49,17 +55,20 @@ uint64_t rq_page_hash(const uint8_t *page, uint32_t page_size);
 
 /* --- building ---------------------------------------------------------------------------------------------------- */
 
-/* Starts a record at the end of out.  origins: head->origin_count entries, in order of version. */
+/* Starts a record at the end of out.  origins: head->origin_count entries, in order of version.  MISUSE: head is not one that
+ * a reader would accept.  On any error, here and below, out is as it was. */
 enum rq_err rq_txn_begin(struct rq_bytes *out, const struct rq_txn_head *head, const struct rq_origin *origins);
 
 /* Adds one page.  Both pages in normal form; base NULL means a page of zeros.  Pages come in ascending order, each once.
  * A page that did not change adds nothing. */
-enum rq_err rq_txn_add(struct rq_bytes *out, uint32_t pgno, const uint8_t *base, const uint8_t *page, uint32_t page_size);
+enum rq_err rq_txn_add(struct rq_bytes *out, uint32_t pgno, const uint8_t *base, const uint8_t *page,
+                       uint32_t page_size);
 
-/* Fills in the page count of the record that was begun at offset start. */
+/* Fills in how many deltas the record has that was begun at offset start and goes to the end of out.  MISUSE: pages were not in
+ * ascending order, or lie past the end of the database. */
 enum rq_err rq_txn_end(struct rq_bytes *out, size_t start);
 
-/* --- reading: any input is answered with OK or PROTOCOL, never trusted ------------------------------------------------ */
+/* --- reading: any input is answered with OK, PROTOCOL or VERSION (of a later format), never trusted -------------------- */
 
 struct rq_txn_reader {
     struct rq_txn_head head;
@@ -71,14 +80,16 @@ struct rq_txn_reader {
     uint32_t last_pgno;
 };
 
+/* Checks the whole record, every range of every delta: after OK only hashes can fail. */
 enum rq_err rq_txn_read(struct rq_txn_reader *reader, const uint8_t *data, size_t bytes);
 struct rq_origin rq_txn_origin(const struct rq_txn_reader *reader, uint32_t i);
 
 /* The next delta; NOTFOUND after the last. */
 enum rq_err rq_txn_next(struct rq_txn_reader *reader, struct rq_delta *ret_delta);
 
-/* Turns page (the base, normal form) into the page after.  CORRUPT when the hash before or after does not match: the page
- * is then the base again or undefined, and the caller fences the database. */
+/* Turns page (the base, normal form) into the page after; a page that is the page after already stays so.  CORRUPT when the
+ * hash before or after does not match: page is then unchanged or undefined, and the caller fences the database.  PROTOCOL when
+ * the delta is for another page size. */
 enum rq_err rq_delta_apply(const struct rq_delta *delta, uint8_t *page, uint32_t page_size);
 
 #endif
