@@ -61,10 +61,8 @@ struct rq_node_config {
 
 /* Starts the core from the log and the descriptor; delivers at once what the log knows to be committed.  CORRUPT: log and
  * descriptor do not fit together. */
-enum rq_err rq_node_new(const struct rq_node_config *config,
-                        const struct rq_node_env *env,
-                        const struct rq_node_machine *machine,
-                        struct rq_node **ret_node);
+enum rq_err rq_node_new(const struct rq_node_config *config, const struct rq_node_env *env,
+                        const struct rq_node_machine *machine, struct rq_node **ret_node);
 void rq_node_free(struct rq_node *n);
 
 /* The first entry of a cluster of one: a configuration with this voter.  Written to an empty log before the first start, durable
@@ -74,7 +72,8 @@ enum rq_err rq_node_found(struct rq_log *log, uint64_t id, const char *address);
 /* Appends an entry if this node leads and has committed an entry of its own term: else AWAY.  FULL when the log has no room,
  * BUSY when too much is uncommitted, TOOBIG for an entry that can never be taken.  OK says only that it was appended: its fate is told by machine->committed.
  * Takes one reference to the blob on OK. */
-enum rq_err rq_node_submit(struct rq_node *n, uint16_t type, struct rq_blob *blob, uint64_t *ret_index, uint64_t *ret_term);
+enum rq_err rq_node_submit(struct rq_node *n, uint16_t type, struct rq_blob *blob, uint64_t *ret_index,
+                           uint64_t *ret_term);
 
 /* rq_log_write() has returned: the node asks rq_log_durable() how far the log is durable now. */
 void rq_node_persisted(struct rq_node *n);
@@ -83,7 +82,7 @@ void rq_node_persisted(struct rq_node *n);
  * and message->append_entries.entries is not looked at.  Borrows all; takes its own references to blobs. */
 void rq_node_receive(struct rq_node *n, const struct raft_message *message, const struct rq_log_entry *entries);
 
-void rq_node_timer(struct rq_node *n);            /* when now_ms >= rq_node_wake_ms */
+void rq_node_timer(struct rq_node *n); /* when now_ms >= rq_node_wake_ms */
 uint64_t rq_node_wake_ms(const struct rq_node *n);
 
 bool rq_node_leads(const struct rq_node *n); /* and has committed an entry of its own term */
@@ -93,7 +92,8 @@ const char *rq_node_role(const struct rq_node *n); /* "Leader", "Follower", "Can
 
 /* Configuration in force at index, for a descriptor: encoded, and the index of its entry.  Caller frees.  index is committed;
  * BUSY: a newer configuration has been committed above it, ask for a higher index. */
-enum rq_err rq_node_configuration(struct rq_node *n, uint64_t index, uint8_t **ret_data, size_t *ret_bytes, uint64_t *ret_index);
+enum rq_err rq_node_configuration(struct rq_node *n, uint64_t index, uint8_t **ret_data, size_t *ret_bytes,
+                                  uint64_t *ret_index);
 
 /* A durable descriptor covers everything up to index (all of it delivered, applied and durable in the replicas): tells the core,
  * and releases the log but for `trailing` entries.  BUSY: this start has not yet seen index committed, try again later. */

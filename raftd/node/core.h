@@ -1,0 +1,48 @@
+/* Core: C-Raft's struct raft and the one loop that steps it.  core.c is the only caller of raft_step() and of the functions that
+ * begin and end a struct raft; nothing reaches them but through the filter.
+ *
+ * Owns: the struct raft.  Borrows: log and environment, for life.  Threads: loop context only.
+ * Whatever goes wrong after the start is fatal, but for a submit: the process begins again from its disk. */
+#ifndef RAFTD_NODE_CORE_H
+#define RAFTD_NODE_CORE_H
+
+#include <raft.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/node/node.h"
+
+struct rq_core {
+    struct raft raft;
+    struct rq_node_env env;
+    unsigned heartbeat_ms;
+    uint64_t now_ms;         /* last time given to raft: never goes back */
+    uint64_t committed;      /* highest index known to be committed: never goes back, which raft's own may */
+    uint64_t committed_term; /* of that entry, which the log may have released */
+    uint64_t retry_ms;       /* the log had no room for a barrier: not before this time again */
+    bool started;
+    bool barrier_reserved; /* the log has room for the barrier of a leader to be */
+};
+
+/* CORRUPT: log and descriptor do not fit together; nothing was started. */
+enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *config, const struct rq_node_env *env);
+void rq_core_fini(struct rq_core *core);
+
+/* Appends e, whose room is reserved; index and term are set.  AWAY: does not lead; nothing happened. */
+enum rq_err rq_core_submit(struct rq_core *core, struct rq_log_entry *e);
+void rq_core_receive(struct rq_core *core, const struct raft_message *message, const struct rq_log_entry *entries);
+void rq_core_persisted(struct rq_core *core);
+void rq_core_timer(struct rq_core *core);
+uint64_t rq_core_wake_ms(const struct rq_core *core);
+
+/* The core forgets entries up to index, but for trailing; *ret_released: the log may release up to here. */
+enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trailing, uint64_t *ret_released);
+
+/* Leads, and has committed an entry of its own term (G3): before that it does not know what is committed. */
+bool rq_core_leads(const struct rq_core *core);
+/* Elected, but its first entry found no room in the log. */
+bool rq_core_owes_barrier(const struct rq_core *core);
+uint64_t rq_core_leader_id(const struct rq_core *core);   /* 0: not known */
+uint64_t rq_core_deliverable(const struct rq_core *core); /* committed and durable here */
+
+#endif

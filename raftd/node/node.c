@@ -1,0 +1,280 @@
+#include "raftd/node/node.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/node/core.h"
+
+struct role {
+    bool leads;
+    uint64_t term, leader_id;
+};
+
+struct rq_node {
+    struct rq_core core;
+    struct rq_log *log;             /* borrows */
+    struct rq_node_machine machine; /* its ctx is borrowed */
+    uint64_t delivered;
+    bool delivering;
+    struct role told;
+
+    /* Bytes of what was submitted in this leadership and is not committed, by index modulo the number that may wait. */
+    uint32_t waiting_bytes_of[RQ_NODE_UNCOMMITTED_ENTRIES_MAX];
+    uint64_t waiting_first; /* of the oldest counted entry; nothing counted when above waiting_last */
+    uint64_t waiting_last;
+    uint64_t waiting_bytes;
+};
+
+static void forget_waiting(struct rq_node *n)
+{
+    n->waiting_first = 1;
+    n->waiting_last = 0;
+    n->waiting_bytes = 0;
+}
+
+static void count_committed(struct rq_node *n)
+{
+    if (n->core.raft.state != RAFT_LEADER) {
+        forget_waiting(n);
+    }
+    while (n->waiting_first <= n->waiting_last && n->waiting_first <= n->core.committed) {
+        n->waiting_bytes -= n->waiting_bytes_of[n->waiting_first % RQ_NODE_UNCOMMITTED_ENTRIES_MAX];
+        n->waiting_first++;
+    }
+}
+
+static void count_submitted(struct rq_node *n, uint64_t index, uint32_t bytes)
+{
+    if (n->waiting_first > n->waiting_last) {
+        n->waiting_first = index;
+    }
+    n->waiting_last = index;
+    n->waiting_bytes_of[index % RQ_NODE_UNCOMMITTED_ENTRIES_MAX] = bytes;
+    n->waiting_bytes += bytes;
+}
+
+/* The machine may call the node from inside: the outermost call goes on with what that brings. */
+static void deliver(struct rq_node *n)
+{
+    if (n->delivering) {
+        return;
+    }
+    n->delivering = true;
+    while (n->delivered < rq_core_deliverable(&n->core)) {
+        struct rq_log_entry e;
+        enum rq_err err = rq_log_get(n->log, n->delivered + 1, &e);
+        if (err != RQ_OK) {
+            n->core.env.fatal(n->core.env.ctx, "read a committed entry", err);
+            abort(); /* not reached */
+        }
+        n->delivered++;
+        n->machine.committed(n->machine.ctx, &e);
+        rq_blob_unref(e.blob);
+    }
+    n->delivering = false;
+}
+
+static void tell_role(struct rq_node *n)
+{
+    struct role now = { rq_core_leads(&n->core), rq_node_term(n), rq_core_leader_id(&n->core) };
+    if (now.leads != n->told.leads || now.term != n->told.term || now.leader_id != n->told.leader_id) {
+        n->told = now;
+        n->machine.role(n->machine.ctx, now.leads, now.term, now.leader_id);
+    }
+}
+
+/* After every event: what the machine is to know of it. */
+static void settle(struct rq_node *n)
+{
+    count_committed(n);
+    deliver(n);
+    tell_role(n);
+}
+
+enum rq_err rq_node_new(const struct rq_node_config *config, const struct rq_node_env *env,
+                        const struct rq_node_machine *machine, struct rq_node **ret_node)
+{
+    struct rq_node *n = calloc(1, sizeof *n);
+    if (n == NULL) {
+        return RQ_NOMEM;
+    }
+    n->log = env->log;
+    n->machine = *machine;
+    n->delivered = config->snapshot_index;
+    forget_waiting(n);
+    enum rq_err err = rq_core_start(&n->core, config, env);
+    if (err != RQ_OK) {
+        rq_node_free(n);
+        return err;
+    }
+    *ret_node = n;
+    settle(n);
+    return RQ_OK;
+}
+
+void rq_node_free(struct rq_node *n)
+{
+    if (n != NULL) {
+        rq_core_fini(&n->core);
+        free(n);
+    }
+}
+
+enum rq_err rq_node_found(struct rq_log *log, uint64_t id, const char *address)
+{
+    if (rq_log_last(log) > 0) {
+        return RQ_EXISTS;
+    }
+    struct raft_configuration conf;
+    struct raft_buffer buf = { NULL, 0 };
+    raft_configuration_init(&conf);
+    enum rq_err err = RQ_NOMEM;
+    if (raft_configuration_add(&conf, id, address, RAFT_VOTER) != 0 || raft_configuration_encode(&conf, &buf) != 0) {
+        goto close_configuration;
+    }
+    struct rq_blob *blob = rq_blob_new(buf.len);
+    if (blob == NULL) {
+        goto close_configuration;
+    }
+    memcpy(blob->data, buf.base, buf.len);
+    err = rq_log_reserve(log, buf.len, 1);
+    if (err == RQ_OK) {
+        err = rq_log_put_meta(log, 1, 0);
+    }
+    if (err == RQ_OK) {
+        struct rq_log_entry e = { .index = 1, .term = 1, .type = RQ_ENTRY_CHANGE, .blob = blob };
+        err = rq_log_append(log, &e, 1, 0);
+    }
+    uint64_t durable = 0;
+    if (err == RQ_OK) {
+        err = rq_log_write(log, &durable);
+    }
+    assert(err != RQ_OK || durable == 1);
+    rq_blob_unref(blob);
+close_configuration:
+    raft_free(buf.base);
+    raft_configuration_close(&conf);
+    return err;
+}
+
+enum rq_err rq_node_submit(struct rq_node *n, uint16_t type, struct rq_blob *blob, uint64_t *ret_index,
+                           uint64_t *ret_term)
+{
+    size_t bytes = blob != NULL ? blob->bytes : 0;
+    if (type == RQ_ENTRY_CHANGE) {
+        return RQ_MISUSE;
+    }
+    if (rq_core_owes_barrier(&n->core)) {
+        return RQ_FULL;
+    }
+    if (!rq_core_leads(&n->core)) {
+        return RQ_AWAY;
+    }
+    if (bytes > RQ_NODE_UNCOMMITTED_BYTES_MAX) {
+        return RQ_TOOBIG;
+    }
+    if (rq_log_last(n->log) - n->core.committed >= RQ_NODE_UNCOMMITTED_ENTRIES_MAX ||
+        n->waiting_bytes + bytes > RQ_NODE_UNCOMMITTED_BYTES_MAX) {
+        return RQ_BUSY;
+    }
+    enum rq_err err = rq_log_reserve(n->log, bytes, 1);
+    if (err != RQ_OK) {
+        return err;
+    }
+    struct rq_log_entry e = { .type = type, .blob = blob };
+    err = rq_core_submit(&n->core, &e);
+    if (err != RQ_OK) {
+        rq_log_unreserve(n->log, bytes, 1);
+        return err;
+    }
+    *ret_index = e.index;
+    *ret_term = e.term;
+    count_submitted(n, e.index, (uint32_t)bytes);
+    rq_blob_unref(blob); /* the log holds its own reference */
+    settle(n);
+    return RQ_OK;
+}
+
+void rq_node_persisted(struct rq_node *n)
+{
+    rq_core_persisted(&n->core);
+    settle(n);
+}
+
+void rq_node_receive(struct rq_node *n, const struct raft_message *message, const struct rq_log_entry *entries)
+{
+    rq_core_receive(&n->core, message, entries);
+    settle(n);
+}
+
+void rq_node_timer(struct rq_node *n)
+{
+    rq_core_timer(&n->core);
+    settle(n);
+}
+
+uint64_t rq_node_wake_ms(const struct rq_node *n)
+{
+    return rq_core_wake_ms(&n->core);
+}
+
+bool rq_node_leads(const struct rq_node *n)
+{
+    return rq_core_leads(&n->core);
+}
+
+uint64_t rq_node_term(const struct rq_node *n)
+{
+    return raft_current_term(&n->core.raft);
+}
+
+uint64_t rq_node_committed(const struct rq_node *n)
+{
+    return n->core.committed;
+}
+
+const char *rq_node_role(const struct rq_node *n)
+{
+    switch (n->core.raft.state) {
+        case RAFT_LEADER:
+            return "Leader";
+        case RAFT_CANDIDATE:
+            return "Candidate";
+        default:
+            return "Follower";
+    }
+}
+
+enum rq_err rq_node_configuration(struct rq_node *n, uint64_t index, uint8_t **ret_data, size_t *ret_bytes,
+                                  uint64_t *ret_index)
+{
+    const struct raft *r = &n->core.raft;
+    if (index > n->core.committed || r->configuration_committed_index == 0) {
+        return RQ_MISUSE;
+    }
+    if (index < r->configuration_committed_index) {
+        return RQ_BUSY;
+    }
+    struct raft_buffer buf;
+    if (raft_configuration_encode(&r->configuration_committed, &buf) != 0) {
+        return RQ_NOMEM;
+    }
+    *ret_data = buf.base; /* raft_malloc() is malloc() */
+    *ret_bytes = buf.len;
+    *ret_index = r->configuration_committed_index;
+    return RQ_OK;
+}
+
+enum rq_err rq_node_compacted(struct rq_node *n, uint64_t index, unsigned trailing)
+{
+    if (index > n->delivered) {
+        return RQ_MISUSE;
+    }
+    uint64_t released;
+    enum rq_err err = rq_core_compact(&n->core, index, trailing, &released);
+    if (err == RQ_OK && released > 0) {
+        err = rq_log_release(n->log, released);
+    }
+    return err;
+}

@@ -1,0 +1,425 @@
+/* Node of a cluster of one, and one member of three fed with messages by hand, on a log in memory.  Guards what raftd relies on:
+ * when an entry is delivered, in which order, under which term it leads, and what it does when there is no room. */
+#include <raft.h>
+#include <stdlib.h>
+
+#include "raftd/node/node.h"
+#include "tests/support/memory_log.h"
+#include "tests/support/tap.h"
+
+enum { SELF = 7, ELECTION_MS = 300, HEARTBEAT_MS = 50, DELIVERED_MAX = 1024, SENT_MAX = 64 };
+
+static struct {
+    struct rq_log *log;
+    struct rq_node *node;
+    uint64_t now_ms;
+    unsigned writes_wanted;
+    uint64_t delivered[DELIVERED_MAX]; /* indexes */
+    uint64_t delivered_terms[DELIVERED_MAX];
+    unsigned delivered_count;
+    bool leads;
+    uint64_t term, leader_id;
+    struct raft_message sent[SENT_MAX];
+    unsigned sent_count;
+    unsigned fatal_count;
+    jmp_buf on_fatal;
+    bool submit_in_delivery;
+} t;
+
+static uint64_t now_ms(void *ctx)
+{
+    (void)ctx;
+    return t.now_ms;
+}
+
+static void write_wanted(void *ctx)
+{
+    (void)ctx;
+    t.writes_wanted++;
+}
+
+static void send_message(void *ctx, const struct raft_message *m)
+{
+    (void)ctx;
+    t.sent[t.sent_count++ % SENT_MAX] = *m;
+}
+
+static void on_fatal(void *ctx, const char *why, enum rq_err err)
+{
+    (void)ctx;
+    printf("# fatal: %s: %s\n", why, rq_err_name(err));
+    t.fatal_count++;
+    longjmp(t.on_fatal, 1);
+}
+
+static void on_committed(void *ctx, const struct rq_log_entry *e)
+{
+    (void)ctx;
+    t.delivered[t.delivered_count % DELIVERED_MAX] = e->index;
+    t.delivered_terms[t.delivered_count++ % DELIVERED_MAX] = e->term;
+    if (t.submit_in_delivery && rq_node_leads(t.node)) {
+        uint64_t index, term;
+        t.submit_in_delivery = false;
+        check_eq(rq_node_submit(t.node, RQ_ENTRY_TXN, rq_blob_new(1), &index, &term), RQ_OK);
+        rq_log_write(t.log, &index);
+        rq_node_persisted(t.node);
+    }
+}
+
+static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
+{
+    (void)ctx;
+    t.leads = leads;
+    t.term = term;
+    t.leader_id = leader_id;
+}
+
+static struct rq_node_env env_of_test(void)
+{
+    return (struct rq_node_env){
+        .log = t.log, .now_ms = now_ms, .write_wanted = write_wanted, .send = send_message, .fatal = on_fatal
+    };
+}
+
+static enum rq_err start_with(struct rq_node_config *config)
+{
+    const struct rq_node_machine machine = { .committed = on_committed, .role = on_role };
+    const struct rq_node_env env = env_of_test();
+    config->id = SELF;
+    config->address = "self";
+    config->seed = 1;
+    config->election_timeout_ms = ELECTION_MS;
+    config->heartbeat_ms = HEARTBEAT_MS;
+    t.delivered_count = 0;
+    t.leads = false;
+    return rq_node_new(config, &env, &machine, &t.node);
+}
+
+static enum rq_err start(void)
+{
+    struct rq_node_config config = { 0 };
+    memory_log_crash(t.log, &config.found);
+    return start_with(&config);
+}
+
+static void reset(void)
+{
+    rq_node_free(t.node);
+    if (t.log != NULL) {
+        rq_log_close(t.log);
+    }
+    memset(&t, 0, sizeof t);
+    t.log = memory_log_new();
+}
+
+static void persist(void)
+{
+    uint64_t durable;
+    if (rq_log_write(t.log, &durable) == RQ_OK) {
+        rq_node_persisted(t.node);
+    }
+}
+
+static void start_leading(void)
+{
+    reset();
+    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
+    check_eq(start(), RQ_OK);
+    persist();
+    check(rq_node_leads(t.node));
+}
+
+static enum rq_err submit(size_t bytes)
+{
+    uint64_t index, term;
+    struct rq_blob *blob = rq_blob_new(bytes);
+    enum rq_err err = rq_node_submit(t.node, RQ_ENTRY_TXN, blob, &index, &term);
+    if (err != RQ_OK) {
+        rq_blob_unref(blob);
+    }
+    return err;
+}
+
+static void wait_ms(uint64_t ms)
+{
+    for (uint64_t end = t.now_ms + ms; t.now_ms < end; t.now_ms++) {
+        if (t.now_ms >= rq_node_wake_ms(t.node)) {
+            rq_node_timer(t.node);
+        }
+    }
+}
+
+/* --- one voter --- */
+
+static void a_founded_log_cannot_be_founded_again(void)
+{
+    reset();
+    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
+    check_eq(rq_node_found(t.log, SELF, "self"), RQ_EXISTS);
+    check_eq(rq_log_last(t.log), 1);
+    check_eq(rq_log_durable(t.log), 1);
+}
+
+static void leads_only_after_its_barrier_is_durable(void)
+{
+    reset();
+    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
+    check_eq(start(), RQ_OK);
+    check(strcmp(rq_node_role(t.node), "Leader") == 0);
+    check(!rq_node_leads(t.node));
+    check_eq(submit(1), RQ_AWAY);
+    check_eq(t.writes_wanted, 1);
+    persist();
+    check(rq_node_leads(t.node));
+    check(t.leads);
+    check_eq(t.leader_id, SELF);
+    check_eq(t.delivered_count, 2); /* the configuration and the barrier */
+    check_eq(submit(1), RQ_OK);
+}
+
+/* N1: the core alone would lead in the term that is stored. */
+static void sole_voter_never_leads_twice_in_a_term(void)
+{
+    start_leading();
+    uint64_t term = rq_node_term(t.node);
+    for (int i = 0; i < 3; i++) {
+        rq_node_free(t.node);
+        t.node = NULL;
+        check_eq(start(), RQ_OK);
+        check(rq_node_term(t.node) > term);
+        term = rq_node_term(t.node);
+        struct rq_log_found found;
+        memory_log_crash(t.log, &found);
+        check_eq(found.term, term);
+        check_eq(found.vote, SELF);
+    }
+}
+
+static void delivers_only_what_is_durable_and_in_order(void)
+{
+    start_leading();
+    unsigned before = t.delivered_count;
+    for (int i = 0; i < 10; i++) {
+        check_eq(submit(8), RQ_OK);
+    }
+    check_eq(t.delivered_count, before);
+    persist();
+    check_eq(t.delivered_count, before + 10);
+    for (unsigned i = 1; i < t.delivered_count; i++) {
+        check_eq(t.delivered[i], t.delivered[i - 1] + 1);
+    }
+}
+
+static void submit_from_inside_a_delivery_keeps_the_order(void)
+{
+    start_leading();
+    t.submit_in_delivery = true;
+    check_eq(submit(1), RQ_OK);
+    check_eq(submit(1), RQ_OK);
+    persist();
+    check_eq(rq_node_committed(t.node), 5);
+    check_eq(t.delivered_count, 5);
+    for (unsigned i = 0; i < t.delivered_count; i++) {
+        check_eq(t.delivered[i], i + 1);
+    }
+}
+
+static void restart_delivers_everything_again_at_once(void)
+{
+    start_leading();
+    check_eq(submit(1), RQ_OK);
+    persist();
+    check_eq(submit(1), RQ_OK); /* carries the commit index of the one before */
+    persist();
+    uint64_t last = rq_log_last(t.log);
+    check_eq(submit(1), RQ_OK); /* never durable */
+    rq_node_free(t.node);
+    check_eq(start(), RQ_OK);
+    check_eq(t.delivered_count, last); /* the only voter's durable entries are committed */
+    check_eq(rq_node_committed(t.node), last);
+}
+
+static void uncommitted_entries_are_limited(void)
+{
+    start_leading();
+    for (unsigned i = 0; i < RQ_NODE_UNCOMMITTED_ENTRIES_MAX; i++) {
+        check_eq(submit(1), RQ_OK);
+    }
+    check_eq(submit(1), RQ_BUSY);
+    persist();
+    check_eq(submit(1), RQ_OK);
+}
+
+static void uncommitted_bytes_are_limited(void)
+{
+    start_leading();
+    check_eq(submit(RQ_NODE_UNCOMMITTED_BYTES_MAX + 1), RQ_TOOBIG);
+    for (int round = 0; round < 3; round++) {
+        check_eq(submit(RQ_NODE_UNCOMMITTED_BYTES_MAX - 10), RQ_OK);
+        check_eq(submit(11), RQ_BUSY);
+        check_eq(submit(10), RQ_OK);
+        check_eq(submit(1), RQ_BUSY);
+        persist();
+    }
+}
+
+static void membership_is_not_for_submit(void)
+{
+    start_leading();
+    uint64_t index, term;
+    check_eq(rq_node_submit(t.node, RQ_ENTRY_CHANGE, NULL, &index, &term), RQ_MISUSE);
+}
+
+static void full_log_refuses_and_takes_again(void)
+{
+    start_leading();
+    memory_log_limit(t.log, 1);
+    check_eq(submit(1), RQ_OK);
+    check_eq(submit(1), RQ_FULL);
+    persist();
+    check_eq(memory_log_reserved(t.log), 0);
+    memory_log_limit(t.log, 10);
+    check_eq(submit(1), RQ_OK);
+}
+
+static void full_log_at_the_start_delays_leading_only(void)
+{
+    reset();
+    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
+    memory_log_limit(t.log, 0);
+    check_eq(start(), RQ_OK);
+    check_eq(t.delivered_count, 1);
+    check_eq(submit(1), RQ_FULL);
+    wait_ms(3 * ELECTION_MS);
+    check(!rq_node_leads(t.node));
+    memory_log_limit(t.log, 10);
+    wait_ms(2 * HEARTBEAT_MS);
+    persist();
+    check(rq_node_leads(t.node));
+    check_eq(submit(1), RQ_OK);
+}
+
+static void timer_keeps_an_idle_leader_without_spinning(void)
+{
+    start_leading();
+    unsigned wakes = 0;
+    for (; t.now_ms < 10000; t.now_ms++) {
+        if (t.now_ms >= rq_node_wake_ms(t.node)) {
+            rq_node_timer(t.node);
+            wakes++;
+        }
+    }
+    check(rq_node_leads(t.node));
+    check(wakes <= 10000 / HEARTBEAT_MS + 1);
+}
+
+static void compaction_releases_and_a_restart_continues(void)
+{
+    start_leading();
+    for (int i = 0; i < 20; i++) {
+        check_eq(submit(4), RQ_OK);
+    }
+    persist();
+    uint8_t *configuration;
+    size_t bytes;
+    uint64_t configuration_index, last = rq_log_last(t.log);
+    check_eq(rq_node_configuration(t.node, last - 5, &configuration, &bytes, &configuration_index), RQ_OK);
+    check_eq(configuration_index, 1);
+    check_eq(rq_node_compacted(t.node, last + 1, 0), RQ_MISUSE);
+    struct rq_node_config config = {
+        .snapshot_index = last - 5,
+        .snapshot_term = rq_log_term_at(t.log, last - 5),
+        .snapshot_configuration_index = configuration_index,
+        .snapshot_configuration = configuration,
+        .snapshot_configuration_bytes = bytes,
+    };
+    check_eq(rq_node_compacted(t.node, last - 5, 3), RQ_OK);
+    check_eq(rq_log_first(t.log), last - 5 - 3 + 1);
+    check_eq(rq_node_compacted(t.node, last - 5, 0), RQ_OK); /* repeated: no harm */
+
+    rq_node_free(t.node);
+    memory_log_crash(t.log, &config.found);
+    check_eq(start_with(&config), RQ_OK);
+    check_eq(t.delivered[0], last - 4); /* behind the descriptor */
+    persist();
+    check(rq_node_leads(t.node));
+
+    /* Nothing at all left in the log. */
+    last = rq_log_last(t.log);
+    config.snapshot_index = last;
+    config.snapshot_term = rq_log_term_at(t.log, last);
+    check_eq(rq_node_compacted(t.node, last, 0), RQ_OK);
+    check(rq_node_leads(t.node));
+    check_eq(submit(1), RQ_OK);
+    persist();
+    check_eq(rq_node_committed(t.node), last + 1);
+    rq_node_free(t.node);
+    memory_log_crash(t.log, &config.found);
+    check_eq(start_with(&config), RQ_OK);
+    persist();
+    check(rq_node_leads(t.node));
+    check_eq(t.delivered[0], last + 1);
+    free(configuration);
+}
+
+static void descriptor_and_log_must_fit(void)
+{
+    start_leading();
+    for (int i = 0; i < 5; i++) {
+        check_eq(submit(4), RQ_OK);
+    }
+    persist();
+    struct rq_node_config good = { .snapshot_index = 4 }, config;
+    uint8_t *configuration;
+    check_eq(rq_node_configuration(t.node, 4, &configuration, &good.snapshot_configuration_bytes,
+                                   &good.snapshot_configuration_index),
+             RQ_OK);
+    good.snapshot_configuration = configuration;
+    good.snapshot_term = rq_log_term_at(t.log, 4);
+    rq_node_free(t.node);
+    t.node = NULL;
+    memory_log_crash(t.log, &good.found);
+
+    config = good;
+    config.snapshot_index = good.found.last_index + 1; /* the log is older than the descriptor */
+    check_eq(start_with(&config), RQ_CORRUPT);
+    config = good;
+    config.snapshot_term--;
+    check_eq(start_with(&config), RQ_CORRUPT);
+    config = good;
+    config.snapshot_configuration_bytes = 8;
+    check_eq(start_with(&config), RQ_CORRUPT);
+    config = good;
+    config.snapshot_index = 0;
+    config.found.first_index = 2; /* a log without its beginning, and no descriptor */
+    check_eq(start_with(&config), RQ_CORRUPT);
+    config = good;
+    config.found.term = 1; /* the term file is older than the log */
+    check_eq(start_with(&config), RQ_CORRUPT);
+    check_eq(start_with(&good), RQ_OK);
+    free(configuration);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(a_founded_log_cannot_be_founded_again),
+        TAP(leads_only_after_its_barrier_is_durable),
+        TAP(sole_voter_never_leads_twice_in_a_term),
+        TAP(delivers_only_what_is_durable_and_in_order),
+        TAP(submit_from_inside_a_delivery_keeps_the_order),
+        TAP(restart_delivers_everything_again_at_once),
+        TAP(uncommitted_entries_are_limited),
+        TAP(uncommitted_bytes_are_limited),
+        TAP(membership_is_not_for_submit),
+        TAP(full_log_refuses_and_takes_again),
+        TAP(full_log_at_the_start_delays_leading_only),
+        TAP(timer_keeps_an_idle_leader_without_spinning),
+        TAP(compaction_releases_and_a_restart_continues),
+        TAP(descriptor_and_log_must_fit),
+    };
+    int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+    reset();
+    rq_log_close(t.log);
+    return failed;
+}
