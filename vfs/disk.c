@@ -29,26 +29,26 @@ static struct kernel_file *kernel_file(struct rq_file *f)
 static enum rq_err err_from_errno(int number)
 {
     switch (number) {
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-        return RQ_FULL;
-    case ENOENT:
-    case ENOTDIR:
-        return RQ_NOTFOUND;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-    case ELOOP:
-        return RQ_PERM;
-    case EEXIST:
-        return RQ_EXISTS;
-    case EAGAIN:
-        return RQ_BUSY;
-    case ENOMEM:
-        return RQ_NOMEM;
-    default:
-        return RQ_IO;
+        case ENOSPC:
+        case EDQUOT:
+        case EFBIG:
+            return RQ_FULL;
+        case ENOENT:
+        case ENOTDIR:
+            return RQ_NOTFOUND;
+        case EACCES:
+        case EPERM:
+        case EROFS:
+        case ELOOP:
+            return RQ_PERM;
+        case EEXIST:
+            return RQ_EXISTS;
+        case EAGAIN:
+            return RQ_BUSY;
+        case ENOMEM:
+            return RQ_NOMEM;
+        default:
+            return RQ_IO;
     }
 }
 

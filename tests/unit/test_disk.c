@@ -1,6 +1,4 @@
 /* disk: the kernel's file system as the contract of vfs/disk.h shows it. */
-#include "vfs/disk.h"
-
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -11,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/support/tap.h"
+#include "vfs/disk.h"
 
 static char dir[64];
 static char path[96];
@@ -42,7 +41,10 @@ static void reads_what_was_written_and_less_at_the_end(void)
     size_t n = 0;
     check_eq(f->disk->ops->read(f, got, sizeof got, 0, &n), RQ_OK);
     check_eq(n, 15);
-    check(memcmp(got, "\0\0\0\0\0" "0123456789", 15) == 0);
+    check(memcmp(got,
+                 "\0\0\0\0\0"
+                 "0123456789",
+                 15) == 0);
     check_eq(f->disk->ops->read(f, got, 4, 13, &n), RQ_OK);
     check_eq(n, 2);
     check_eq(f->disk->ops->read(f, got, 4, 100, &n), RQ_OK);
@@ -311,7 +313,8 @@ static void directory_operations(void)
 
 int main(int argc, char **argv)
 {
-    snprintf(dir, sizeof dir, "%s/rqdisk.XXXXXX", getenv("TMPDIR") != NULL && strlen(getenv("TMPDIR")) < 32 ? getenv("TMPDIR") : "/tmp");
+    snprintf(dir, sizeof dir, "%s/rqdisk.XXXXXX",
+             getenv("TMPDIR") != NULL && strlen(getenv("TMPDIR")) < 32 ? getenv("TMPDIR") : "/tmp");
     if (mkdtemp(dir) == NULL) {
         perror(dir);
         return 1;
