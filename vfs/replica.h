@@ -94,17 +94,20 @@ struct rq_replica_wal {
 void rq_replica_get_wal(const struct rq_replica *r, struct rq_replica_wal *ret_wal);
 
 /* Syncs the WAL, copies what no reader needs to be old into the database file, syncs that.  Checks each frame's checksum first:
- * CORRUPT names the frame in *ret_frame. */
+ * CORRUPT: one was changed behind our back, nothing further was copied; rq_replica_check() names it.  FULL: the database file cannot
+ * grow; nothing is lost, try again.  OK also when readers hold it up (rq_replica_get_wal: blocked). */
 enum rq_err rq_replica_backfill(struct rq_replica *r);
 
-/* When all is back-filled and no reader is in the WAL: starts it anew.  BUSY: a reader is. */
+/* When all is back-filled and no reader is in the WAL: starts it anew.  BUSY: a reader is, or an append; appends wait for the
+ * one sync of a reset. */
 enum rq_err rq_replica_reset(struct rq_replica *r);
 
 /* Everything appended so far is durable (fdatasync of -wal; the directory once). */
 enum rq_err rq_replica_sync(struct rq_replica *r);
 
 /* Puts -shm right where it differs from our own knowledge; and finds out whether the files are still ours.  CORRUPT: a frame in
- * -wal or page 1 was changed; FOREIGN: the name is another inode now; NOTFOUND: unlinked.  text says what. */
+ * -wal or page 1 was changed; FOREIGN: the name is another inode now; NOTFOUND: unlinked; BUSY: -shm was deleted and somebody is
+ * about to make it: check again.  text says what.  Reads the whole WAL. */
 enum rq_err rq_replica_check(struct rq_replica *r, char text[160]);
 
 #endif

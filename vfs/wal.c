@@ -141,6 +141,16 @@ bool rq_wal_index_valid(const struct rq_wal_index_head *h)
     return h->isInit != 0 && h->iVersion == WAL_VERSION && sum[0] == h->aCksum[0] && sum[1] == h->aCksum[1];
 }
 
+uint32_t rq_wal_region_of(uint32_t frame)
+{
+    return frame <= REGION0_ENTRIES ? 0 : (frame - REGION0_ENTRIES - 1) / REGION_ENTRIES + 1;
+}
+
+uint32_t rq_wal_region_first(uint32_t region)
+{
+    return region == 0 ? 1 : REGION0_ENTRIES + (region - 1) * REGION_ENTRIES + 1;
+}
+
 /* One region, seen as its two arrays. */
 struct region {
     uint32_t *pgno; /* pgno[i] is the page of frame before + 1 + i */
@@ -158,7 +168,7 @@ static struct region region_view(uint8_t *memory, uint32_t index)
     } else {
         r.pgno = (uint32_t *)(void *)memory;
         r.entries = REGION_ENTRIES;
-        r.before = REGION0_ENTRIES + (index - 1) * REGION_ENTRIES;
+        r.before = rq_wal_region_first(index) - 1;
     }
     return r;
 }
@@ -166,11 +176,6 @@ static struct region region_view(uint8_t *memory, uint32_t index)
 static uint32_t slot_of(uint32_t pgno)
 {
     return (pgno * 383u) & (HASH_SLOTS - 1);
-}
-
-uint32_t rq_wal_region_of(uint32_t frame)
-{
-    return frame <= REGION0_ENTRIES ? 0 : (frame - REGION0_ENTRIES - 1) / REGION_ENTRIES + 1;
 }
 
 /* Forgets all entries of r but the first keep. */
@@ -186,10 +191,9 @@ static void region_cut(const struct region *r, uint32_t keep)
     }
 }
 
-enum rq_err rq_wal_index_put(uint8_t *const *regions, uint32_t frame, uint32_t pgno)
+enum rq_err rq_wal_region_put(uint8_t *region, uint32_t frame, uint32_t pgno)
 {
-    const uint32_t index = rq_wal_region_of(frame);
-    const struct region r = region_view(regions[index], index);
+    const struct region r = region_view(region, rq_wal_region_of(frame));
     const uint32_t place = frame - r.before; /* from 1 */
 
     /* The first entry of a region finds whatever an earlier life of the WAL left there, and an entry that is taken already is
@@ -208,6 +212,11 @@ enum rq_err rq_wal_index_put(uint8_t *const *regions, uint32_t frame, uint32_t p
     __atomic_store_n(&r.pgno[place - 1], pgno, __ATOMIC_RELAXED);
     __atomic_store_n(&r.slot[slot], (uint16_t)place, __ATOMIC_RELEASE); /* never found before its page number is there */
     return RQ_OK;
+}
+
+enum rq_err rq_wal_index_put(uint8_t *const *regions, uint32_t frame, uint32_t pgno)
+{
+    return rq_wal_region_put(regions[rq_wal_region_of(frame)], frame, pgno);
 }
 
 void rq_wal_index_cut(uint8_t *const *regions, uint32_t mxFrame)

@@ -82,8 +82,11 @@ bool rq_wal_index_valid(const struct rq_wal_index_head *h);
 
 /* Hash table of the region that frame lies in.  regions[i] is the i-th 32 KiB region, NULL if not mapped. */
 uint32_t rq_wal_region_of(uint32_t frame);
+uint32_t rq_wal_region_first(uint32_t region); /* the first frame in it */
 /* CORRUPT: somebody scribbled on the table so that there is no room; the region is to be cut and put anew. */
 enum rq_err rq_wal_index_put(uint8_t *const *regions, uint32_t frame, uint32_t pgno);
+/* The same, into the memory of the one region that frame lies in. */
+enum rq_err rq_wal_region_put(uint8_t *region, uint32_t frame, uint32_t pgno);
 /* Removes every entry beyond mxFrame from its region. */
 void rq_wal_index_cut(uint8_t *const *regions, uint32_t mxFrame);
 /* The newest frame in [min, max] with this page; 0: none.  Input from shared memory: any content ends, CORRUPT at worst. */

@@ -1,0 +1,374 @@
+/* Replica, background: WAL to database file, and the WAL begun anew.
+ *
+ * Both sides of the reader protocol publish first and look at the other side then.  Ours: the wal-index header (append) and
+ * reset_gate are published, fence, then stock marks and reader table are read.  A reader that is missed by this has not looked at
+ * the header yet, so it will see the newest, and what is done here changes nothing of that. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs/replica_impl.h"
+
+/* --- readers ------------------------------------------------------------------------------------------------------------- */
+
+/* Lowers *limit to what the table's readers need to stay in the WAL: frames beyond it may not be copied.  IDLE snapshots that
+ * are in the way are taken away. */
+static void table_limit(struct rq_replica *r, uint32_t *limit)
+{
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        struct rq_slot *slot = &r->control->slots[i];
+        uint64_t word = atomic_load(&slot->snapshot);
+        for (;;) {
+            const unsigned state = rq_snap_state(word);
+            /* Who reads the file only must not see it change at all. */
+            const uint32_t needs = rq_snap_kind(word) == RQ_SNAP_WAL ? rq_snap_frames(word) : 0;
+            if (state == RQ_SNAP_NONE || needs >= *limit) {
+                break;
+            }
+            if (state != RQ_SNAP_IDLE) {
+                *limit = needs;
+                break;
+            }
+            if (atomic_compare_exchange_strong(&slot->snapshot, &word, rq_snap_word(RQ_SNAP_NONE, 0, 0))) {
+                break;
+            }
+        }
+    }
+}
+
+/* The same for stock readers, by SQLite's rule: a mark whose lock is free is moved out of the way. */
+static enum rq_err marks_limit(struct rq_replica *r, uint32_t *limit)
+{
+    for (uint32_t i = 1; i < RQ_READ_MARKS; i++) {
+        pthread_mutex_lock(&r->mutex);
+        enum rq_err err = rq_replica_shm_whole(r) ? RQ_OK : RQ_IO;
+        const uint32_t mark = err == RQ_OK ? __atomic_load_n(&rq_replica_ckpt_info(r)->aReadMark[i], __ATOMIC_SEQ_CST) : 0;
+        if (err == RQ_OK && mark < *limit) {
+            err = r->disk->ops->lock(r->shm, RQ_SHM_READ0 + i, 1, RQ_EXCLUSIVE);
+            if (err == RQ_OK) {
+                __atomic_store_n(&rq_replica_ckpt_info(r)->aReadMark[i], i == 1 ? *limit : RQ_READ_MARK_UNUSED, __ATOMIC_SEQ_CST);
+                err = r->disk->ops->lock(r->shm, RQ_SHM_READ0 + i, 1, RQ_UNLOCKED);
+            } else if (err == RQ_BUSY) {
+                *limit = mark;
+                err = RQ_OK;
+            }
+        }
+        pthread_mutex_unlock(&r->mutex);
+        if (err != RQ_OK) {
+            return err;
+        }
+    }
+    return RQ_OK;
+}
+
+/* No snapshot of the table may look into the WAL any more.  All of it is back-filled, so that a connection which only waits
+ * for its COMMIT can go on from the file. */
+static bool table_leaves_wal(struct rq_replica *r)
+{
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        struct rq_slot *slot = &r->control->slots[i];
+        uint64_t word = atomic_load(&slot->snapshot);
+        while (rq_snap_state(word) != RQ_SNAP_NONE && rq_snap_kind(word) == RQ_SNAP_WAL) {
+            uint64_t left;
+            if (rq_snap_state(word) == RQ_SNAP_IDLE) {
+                left = rq_snap_word(RQ_SNAP_NONE, 0, 0);
+            } else if (rq_snap_state(word) == RQ_SNAP_COMMITTING && rq_snap_frames(word) == r->backfilled) {
+                left = rq_snap_word(RQ_SNAP_COMMITTING, RQ_SNAP_FILE, rq_snap_frames(word));
+            } else {
+                return false;
+            }
+            if (atomic_compare_exchange_strong(&slot->snapshot, &word, left)) {
+                break;
+            }
+        }
+    }
+    return true;
+}
+
+static void set_blocked(struct rq_replica *r, bool blocked)
+{
+    pthread_mutex_lock(&r->mutex);
+    r->blocked = blocked;
+    pthread_mutex_unlock(&r->mutex);
+}
+
+/* --- back-fill ----------------------------------------------------------------------------------------------------------- */
+
+/* What one back-fill works on: committed frames (from, to], as they were when it began. */
+struct backfill {
+    struct rq_wal_head head;
+    struct rq_frame *frames; /* owns; frames[0] is the one before the first: its checksum starts the chain */
+    uint32_t *order;         /* owns; frame numbers, by page; newest of each page only */
+    uint32_t order_count;
+    uint32_t from, to;
+    uint32_t page_count;
+};
+
+static void backfill_fini(struct backfill *b)
+{
+    free(b->frames);
+    free(b->order);
+}
+
+static enum rq_err backfill_init(struct backfill *b, struct rq_replica *r)
+{
+    memset(b, 0, sizeof *b);
+    pthread_mutex_lock(&r->mutex);
+    b->head = r->head;
+    b->from = r->backfilled;
+    b->to = r->frames.committed;
+    b->page_count = r->state.page_count;
+    const size_t count = b->to - b->from;
+    b->frames = malloc((count + 1) * sizeof *b->frames);
+    b->order = malloc((count + 1) * sizeof *b->order);
+    const bool allocated = b->frames != NULL && b->order != NULL;
+    if (allocated) {
+        memcpy(b->frames[0].checksum, rq_replica_sum_before(r, b->from + 1), sizeof b->frames[0].checksum);
+        memcpy(b->frames + 1, r->frames.frames + b->from, count * sizeof *b->frames);
+    }
+    pthread_mutex_unlock(&r->mutex);
+    return allocated ? RQ_OK : RQ_NOMEM;
+}
+
+static int order_compare(const void *a, const void *b, void *ctx)
+{
+    const struct backfill *f = ctx;
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    const uint32_t px = f->frames[x - f->from].pgno, py = f->frames[y - f->from].pgno;
+    return px != py ? (px > py) - (px < py) : (x < y) - (x > y);
+}
+
+/* The newest frame of each page up to limit, pages ascending; no page past the end of the database. */
+static void order_make(struct backfill *b, uint32_t limit)
+{
+    uint32_t count = 0, kept = 0;
+    for (uint32_t frame = b->from + 1; frame <= limit; frame++) {
+        if (b->frames[frame - b->from].pgno <= b->page_count) {
+            b->order[count++] = frame;
+        }
+    }
+    qsort_r(b->order, count, sizeof *b->order, order_compare, b);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == 0 || b->frames[b->order[i] - b->from].pgno != b->frames[b->order[i - 1] - b->from].pgno) {
+            b->order[kept++] = b->order[i];
+        }
+    }
+    b->order_count = kept;
+}
+
+static enum rq_err pages_copy(struct rq_replica *r, const struct backfill *b)
+{
+    enum rq_err err = RQ_OK;
+    uint8_t *frame_buffer = malloc(rq_frame_bytes(r)), *run = malloc(RQ_CHUNK_BYTES);
+    if (frame_buffer == NULL || run == NULL) {
+        err = RQ_NOMEM;
+        goto done;
+    }
+    uint32_t run_page = 0; /* the first page of the run */
+    size_t run_bytes = 0;
+    for (uint32_t i = 0; i <= b->order_count; i++) {
+        const bool last = i == b->order_count;
+        const struct rq_frame *frame = last ? NULL : &b->frames[b->order[i] - b->from];
+        if (run_bytes > 0 && (last || run_bytes == RQ_CHUNK_BYTES || frame->pgno != run_page + run_bytes / r->page_size)) {
+            err = r->disk->ops->write(r->db, run, run_bytes, (uint64_t)(run_page - 1) * r->page_size);
+            if (err != RQ_OK) {
+                goto done;
+            }
+            run_bytes = 0;
+        }
+        if (last) {
+            break;
+        }
+        err = rq_replica_frame_read(r, &b->head, b->order[i], frame, frame[-1].checksum, frame_buffer);
+        if (err != RQ_OK) {
+            goto done;
+        }
+        run_page = run_bytes == 0 ? frame->pgno : run_page;
+        memcpy(run + run_bytes, frame_buffer + RQ_WAL_FRAME_BYTES, r->page_size);
+        run_bytes += r->page_size;
+    }
+done:
+    free(frame_buffer);
+    free(run);
+    return err;
+}
+
+/* Copies frames up to limit; READ_LOCK(0) is held, so that no stock reader reads the file alone. */
+static enum rq_err backfill_locked(struct rq_replica *r, struct backfill *b, uint32_t limit)
+{
+    order_make(b, limit);
+    enum rq_err err = pages_copy(r, b);
+    if (err == RQ_OK && limit == b->to) {
+        /* Everybody who reads has this size or a later one, and what a later one added is in the WAL (rule Z). */
+        const uint64_t bytes = (uint64_t)b->page_count * r->page_size;
+        struct rq_file_info info;
+        err = r->disk->ops->info(r->db, &info);
+        if (err == RQ_OK && info.size != bytes) {
+            err = r->disk->ops->truncate(r->db, bytes);
+        }
+    }
+    if (err == RQ_OK) {
+        err = r->disk->ops->sync(r->db);
+    }
+    if (err != RQ_OK) {
+        return err;
+    }
+    pthread_mutex_lock(&r->mutex);
+    r->backfilled = limit;
+    if (rq_replica_shm_whole(r)) {
+        __atomic_store_n(&rq_replica_ckpt_info(r)->nBackfill, limit, __ATOMIC_SEQ_CST);
+    }
+    pthread_mutex_unlock(&r->mutex);
+    return RQ_OK;
+}
+
+/* How far readers let us go. */
+static enum rq_err readers_limit(struct rq_replica *r, const struct backfill *b, uint32_t *ret_limit)
+{
+    uint32_t limit = b->to;
+    atomic_thread_fence(memory_order_seq_cst);
+    table_limit(r, &limit);
+    if (limit < b->to) {
+        rq_control_sweep(r->control);
+        limit = b->to;
+        table_limit(r, &limit);
+    }
+    enum rq_err err = marks_limit(r, &limit);
+    *ret_limit = limit > b->from ? limit : b->from;
+    return err;
+}
+
+enum rq_err rq_replica_backfill(struct rq_replica *r)
+{
+    struct backfill b;
+    uint32_t limit;
+    enum rq_err err = backfill_init(&b, r);
+    if (err != RQ_OK || b.from == b.to) {
+        backfill_fini(&b);
+        return err;
+    }
+    /* What goes into the database file must be durable in the WAL: a torn page is mended from there. */
+    err = rq_replica_sync(r);
+    if (err == RQ_OK) {
+        err = readers_limit(r, &b, &limit);
+    }
+    bool blocked = err == RQ_OK && limit < b.to;
+    if (err == RQ_OK && limit > b.from) {
+        err = r->disk->ops->lock(r->shm, RQ_SHM_READ0, 1, RQ_EXCLUSIVE);
+        if (err == RQ_OK) {
+            pthread_mutex_lock(&r->mutex);
+            if (rq_replica_shm_whole(r)) {
+                __atomic_store_n(&rq_replica_ckpt_info(r)->nBackfillAttempted, limit, __ATOMIC_SEQ_CST);
+            }
+            pthread_mutex_unlock(&r->mutex);
+            err = backfill_locked(r, &b, limit);
+            (void)r->disk->ops->lock(r->shm, RQ_SHM_READ0, 1, RQ_UNLOCKED);
+        } else if (err == RQ_BUSY) {
+            blocked = true;
+            err = RQ_OK;
+        }
+    }
+    backfill_fini(&b);
+    set_blocked(r, blocked);
+    return err;
+}
+
+/* --- reset --------------------------------------------------------------------------------------------------------------- */
+
+/* The new header, durable.  Nobody looks into the WAL now; a kill from here on finds an empty WAL and a database file that has
+ * everything. */
+static enum rq_err head_write(struct rq_replica *r, struct rq_wal_head *ret_head)
+{
+    uint8_t bytes[RQ_WAL_HEAD_BYTES];
+    enum rq_err err = rq_replica_next_head(r, ret_head);
+    if (err != RQ_OK) {
+        return err;
+    }
+    rq_wal_head_encode(ret_head, bytes);
+    err = r->disk->ops->write(r->wal, bytes, sizeof bytes, 0);
+    return err == RQ_OK ? r->disk->ops->sync(r->wal) : err;
+}
+
+/* A long reader let the WAL grow: gives the space back.  Only behind the new header is durable: a shortened WAL under the old
+ * one would be replayed half. */
+static enum rq_err wal_shrink(struct rq_replica *r)
+{
+    const uint64_t soft = rq_wal_frame_offset(r->wal_soft_frames + 1, r->page_size);
+    const uint64_t hard = rq_wal_frame_offset(r->wal_hard_frames + 1, r->page_size);
+    if (r->wal_reserved <= 2 * hard) {
+        return RQ_OK;
+    }
+    enum rq_err err = r->disk->ops->truncate(r->wal, soft);
+    if (err == RQ_OK) {
+        pthread_mutex_lock(&r->mutex);
+        r->wal_reserved = soft;
+        pthread_mutex_unlock(&r->mutex);
+    }
+    return err;
+}
+
+static void publish_reset(struct rq_replica *r, const struct rq_wal_head *head)
+{
+    pthread_mutex_lock(&r->mutex);
+    r->head = *head;
+    r->backfilled = 0;
+    rq_frames_clear(&r->frames);
+    if (rq_replica_shm_whole(r)) {
+        struct rq_wal_ckpt_info *info = rq_replica_ckpt_info(r);
+        rq_replica_publish_head(r);
+        __atomic_store_n(&info->nBackfill, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&info->nBackfillAttempted, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&info->aReadMark[1], 0, __ATOMIC_RELAXED);
+        for (uint32_t i = 2; i < RQ_READ_MARKS; i++) {
+            __atomic_store_n(&info->aReadMark[i], RQ_READ_MARK_UNUSED, __ATOMIC_RELAXED);
+        }
+    }
+    rq_replica_publish_control(r);
+    pthread_mutex_unlock(&r->mutex);
+}
+
+/* With the gate shut and appends held off. */
+static enum rq_err reset_gated(struct rq_replica *r)
+{
+    if (!table_leaves_wal(r)) {
+        rq_control_sweep(r->control);
+        if (!table_leaves_wal(r)) {
+            return RQ_BUSY;
+        }
+    }
+    enum rq_err err = r->disk->ops->lock(r->shm, RQ_SHM_READ0 + 1, RQ_READ_MARKS - 1, RQ_EXCLUSIVE);
+    if (err != RQ_OK) {
+        return err;
+    }
+    struct rq_wal_head head;
+    err = head_write(r, &head);
+    if (err == RQ_OK) {
+        publish_reset(r, &head);
+        err = wal_shrink(r);
+    }
+    (void)r->disk->ops->lock(r->shm, RQ_SHM_READ0 + 1, RQ_READ_MARKS - 1, RQ_UNLOCKED);
+    return err;
+}
+
+enum rq_err rq_replica_reset(struct rq_replica *r)
+{
+    pthread_mutex_lock(&r->mutex);
+    const bool empty = r->frames.committed == 0;
+    const bool possible = !r->appending && r->backfilled == r->frames.committed;
+    r->resetting = !empty && possible;
+    pthread_mutex_unlock(&r->mutex);
+    if (empty || !possible) {
+        return empty ? RQ_OK : RQ_BUSY;
+    }
+    _Atomic uint32_t *gate = &r->control->head->reset_gate;
+    atomic_fetch_or(gate, 1u);
+    atomic_thread_fence(memory_order_seq_cst);
+    const enum rq_err err = reset_gated(r);
+    atomic_fetch_add(gate, atomic_load(gate) & 1u);
+
+    pthread_mutex_lock(&r->mutex);
+    r->resetting = false;
+    r->blocked = err == RQ_BUSY;
+    pthread_cond_broadcast(&r->reset_done);
+    pthread_mutex_unlock(&r->mutex);
+    return err;
+}

@@ -1,0 +1,136 @@
+/* Replica, inside: what the files replica*.c share.
+ *
+ *   replica.c           open, create, close, read, sync
+ *   replica_recover.c   the WAL that is found: its frames, its state
+ *   replica_append.c    one WAL transaction
+ *   replica_index.c     -shm: locks, regions, publication
+ *   replica_backfill.c  WAL to database file, reset, and the readers that have a say in it
+ *   replica_check.c     are the files still what we wrote?
+ *
+ * The mutex guards what the comments of struct rq_replica say, and every access to mapped -shm.  Frames behind the committed
+ * ones are the strand's alone while it appends; the background sees only committed ones, and takes them away (reset) only while
+ * nothing is being appended. */
+#ifndef VFS_REPLICA_IMPL_H
+#define VFS_REPLICA_IMPL_H
+
+#include <pthread.h>
+
+#include "vfs/frames.h"
+#include "vfs/replica.h"
+#include "vfs/wal.h"
+
+#define RQ_CHUNK_BYTES (1u << 20) /* of frames or pages per read or write */
+
+struct rq_replica {
+    struct rq_disk *disk;       /* borrows */
+    struct rq_control *control; /* borrows */
+    char *path;                 /* owns, as the three below */
+    char *wal_path;
+    char *shm_path;
+    char *dir_path;
+    uint32_t wal_soft_frames;
+    uint32_t wal_hard_frames;
+    uint32_t page_size;
+    unsigned mode; /* of the database file; -wal and -shm get the same */
+
+    struct rq_file *db; /* owns */
+    struct rq_file *wal;
+    struct rq_file *shm;
+    bool dir_synced; /* background only: the names of -wal and the database are durable */
+
+    pthread_mutex_t mutex;
+    pthread_cond_t reset_done;
+    bool resetting; /* a new WAL header is being written: append waits */
+    bool appending; /* frames are being written: reset comes another time */
+    struct rq_replica_state state;
+    uint8_t *page1; /* owns; newest version, as it is on disk */
+    struct rq_frames frames;
+    struct rq_wal_head head;
+    uint32_t backfilled;   /* so many frames are in the database file, synced */
+    uint64_t wal_reserved; /* -wal has space up to here */
+    bool blocked;
+    uint8_t **regions;     /* owns; mapped regions of -shm */
+    uint32_t region_count;
+    bool index_stale;      /* -shm lost its content, or could not be written: publish all of it */
+    uint8_t *region_image; /* owns; one region, to compare with */
+
+    /* The strand's (at open, the opener's). */
+    uint8_t *chunk; /* owns; RQ_CHUNK_BYTES */
+    uint8_t *page1_next;
+    uint8_t *frame; /* one frame: a page source may read the replica while its pages are appended */
+    uint8_t *zeros; /* a page */
+};
+
+static inline uint32_t rq_frame_bytes(const struct rq_replica *r)
+{
+    return r->page_size + RQ_WAL_FRAME_BYTES;
+}
+/* The page that SQLite's lock bytes lie on: never used, never written. */
+static inline uint32_t rq_lock_page(uint32_t page_size)
+{
+    return (uint32_t)(RQ_DB_PENDING / page_size) + 1;
+}
+
+/* --- pages of a transaction ---------------------------------------------------------------------------------------------- */
+
+/* A page source, completed: page 1 first, stamped; the pages of (old_count, page_count] that the source lacks, as zeros; none
+ * past page_count, and not the lock page. */
+struct rq_page_merge {
+    const struct rq_page_source *source;
+    const struct rq_replica_state *after;
+    const uint8_t *page1_old; /* NULL: the source must have page 1 */
+    uint8_t *page1;           /* room for the new one */
+    const uint8_t *zeros;
+    uint32_t next_zero; /* starts at old_count + 1 */
+    /* The rest starts as zero. */
+    bool begun;
+    bool handed_out;     /* the source's page was returned; it stays valid until the source is asked again */
+    uint32_t pgno;       /* of the source's page, 0 at its end */
+    const uint8_t *page;
+    uint32_t last_pgno;
+};
+/* NOTFOUND at the end; MISUSE: pages not in ascending order, or no page 1; or what the source says. */
+enum rq_err rq_page_merge_next(struct rq_page_merge *m, uint32_t *ret_pgno, const uint8_t **ret_page);
+
+/* --- page 1 ------------------------------------------------------------------------------------------------------------ */
+
+/* CORRUPT: not a SQLite database's first page, or it contradicts itself; FOREIGN: no stamp or write version of ours. */
+enum rq_err rq_page1_state(const uint8_t *page1, struct rq_replica_state *ret_state);
+/* Puts everything that state says, and the write version, into page 1. */
+void rq_page1_stamp(uint8_t *page1, const struct rq_replica_state *state);
+
+/* --- WAL --------------------------------------------------------------------------------------------------------------- */
+
+/* Reads a frame and verifies that it is the one we know.  buffer: rq_frame_bytes(); the page is behind its 24 bytes.
+ * before: checksum of the frame before it. */
+enum rq_err rq_replica_frame_read(struct rq_replica *r, const struct rq_wal_head *head, uint32_t frame,
+                                  const struct rq_frame *expected, const uint32_t before[2], uint8_t *buffer);
+/* The checksum that frame goes on from.  With the mutex. */
+const uint32_t *rq_replica_sum_before(const struct rq_replica *r, uint32_t frame);
+
+/* Fills frames, head and state from -wal and the database file; a WAL without a transaction gets a new, synced header. */
+enum rq_err rq_replica_recover(struct rq_replica *r);
+/* Salt and checkpoint count of the WAL that follows. */
+enum rq_err rq_replica_next_head(const struct rq_replica *r, struct rq_wal_head *ret_head);
+
+/* --- -shm: all with the mutex (but open and close) ---------------------------------------------------------------------- */
+
+/* Opens or makes -shm by SQLite's rules, and takes the locks that are kept for life.  ret_made: it is a new file. */
+enum rq_err rq_replica_shm_open(struct rq_replica *r, struct rq_file **ret_shm, bool *ret_made);
+void rq_replica_shm_close(struct rq_replica *r);
+/* The file reaches over every region that is mapped; before each access to them.  False: it could not be made so, and no
+ * region may be touched. */
+bool rq_replica_shm_whole(struct rq_replica *r);
+/* Regions for frames up to this one. */
+enum rq_err rq_replica_shm_grow(struct rq_replica *r, uint32_t frame);
+/* Hash entries of the frames in (from, committed], then the header. */
+void rq_replica_publish_frames(struct rq_replica *r, uint32_t from);
+void rq_replica_publish_head(struct rq_replica *r);
+/* Makes hash tables and headers what we know; writes only what differs.  True if something did. */
+bool rq_replica_publish_all(struct rq_replica *r);
+/* The control page: version, index, page size; drain. */
+void rq_replica_publish_control(struct rq_replica *r);
+/* For SQLite's checkpoint info, only with regions whole. */
+struct rq_wal_ckpt_info *rq_replica_ckpt_info(struct rq_replica *r);
+
+#endif

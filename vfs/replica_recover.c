@@ -1,0 +1,167 @@
+/* Replica, recovery: what the WAL holds is found by its checksums alone, whoever wrote it and however they ended.
+ *
+ * Frames behind the last commit are nobody's: they are left where they are, and the next append writes over them; the chain
+ * of checksums goes on from the last committed frame, so what remains of them can never verify. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "raftd/wire/bytes.h"
+#include "vfs/replica_impl.h"
+
+const uint32_t *rq_replica_sum_before(const struct rq_replica *r, uint32_t frame)
+{
+    return frame == 1 ? r->head.checksum : r->frames.frames[frame - 2].checksum;
+}
+
+enum rq_err rq_replica_next_head(const struct rq_replica *r, struct rq_wal_head *ret_head)
+{
+    struct rq_wal_head h = {
+        .page_size = r->page_size,
+        .checkpoint_count = r->head.checkpoint_count,
+        .big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__,
+    };
+    if (getrandom(h.salt, sizeof h.salt, 0) != (ssize_t)sizeof h.salt) {
+        return RQ_IO;
+    }
+    if (r->head.page_size != 0) { /* a WAL came before: count on, so that none of its frames is taken for a new one */
+        rq_put_u32(h.salt, rq_get_u32(r->head.salt) + 1);
+        h.checkpoint_count++;
+    }
+    uint8_t bytes[RQ_WAL_HEAD_BYTES];
+    rq_wal_head_encode(&h, bytes);
+    *ret_head = h;
+    return RQ_OK;
+}
+
+enum rq_err rq_replica_frame_read(struct rq_replica *r, const struct rq_wal_head *head, uint32_t frame,
+                                  const struct rq_frame *expected, const uint32_t before[2], uint8_t *buffer)
+{
+    size_t got;
+    enum rq_err err = r->disk->ops->read(r->wal, buffer, rq_frame_bytes(r), rq_wal_frame_offset(frame, r->page_size), &got);
+    if (err != RQ_OK) {
+        return err;
+    }
+    uint32_t sum[2] = { before[0], before[1] }, pgno, commit_size;
+    if (got != rq_frame_bytes(r) ||
+        rq_wal_frame_decode(head, sum, buffer, buffer + RQ_WAL_FRAME_BYTES, &pgno, &commit_size) != RQ_OK ||
+        pgno != expected->pgno || sum[0] != expected->checksum[0] || sum[1] != expected->checksum[1]) {
+        return RQ_CORRUPT;
+    }
+    return RQ_OK;
+}
+
+/* Takes in every transaction of the WAL whose head is r->head.  ret_page_count: of the last one. */
+static enum rq_err frames_scan(struct rq_replica *r, uint32_t *ret_page_count)
+{
+    const uint32_t frame_bytes = rq_frame_bytes(r), per_read = RQ_CHUNK_BYTES / frame_bytes;
+    uint32_t sum[2] = { r->head.checksum[0], r->head.checksum[1] };
+    enum rq_err err = RQ_OK;
+    size_t got = per_read * (size_t)frame_bytes;
+    bool verifies = true;
+    while (verifies && got == per_read * (size_t)frame_bytes) {
+        err = r->disk->ops->read(r->wal, r->chunk, per_read * (size_t)frame_bytes,
+                                 rq_wal_frame_offset(r->frames.added + 1, r->page_size), &got);
+        if (err == RQ_OK) {
+            err = rq_frames_reserve(&r->frames, per_read);
+        }
+        if (err != RQ_OK) {
+            return err;
+        }
+        for (size_t at = 0; at + frame_bytes <= got; at += frame_bytes) {
+            uint32_t pgno, commit_size;
+            if (rq_wal_frame_decode(&r->head, sum, r->chunk + at, r->chunk + at + RQ_WAL_FRAME_BYTES, &pgno, &commit_size) !=
+                RQ_OK) {
+                verifies = false;
+                break;
+            }
+            rq_frames_add(&r->frames, pgno, sum);
+            if (commit_size != 0) {
+                rq_frames_commit(&r->frames);
+                *ret_page_count = commit_size;
+            }
+        }
+    }
+    rq_frames_rollback(&r->frames);
+    return RQ_OK;
+}
+
+/* A WAL in which nothing was committed gets a new header, which is durable before anything is built on it: else the disk could
+ * end up with new frames behind an old header, and an old header's frames over a database file that is newer
+ * (docs/file-format.md#wal-reset). */
+static enum rq_err wal_begin(struct rq_replica *r)
+{
+    struct rq_wal_head h;
+    uint8_t bytes[RQ_WAL_HEAD_BYTES];
+    enum rq_err err = rq_replica_next_head(r, &h);
+    if (err != RQ_OK) {
+        return err;
+    }
+    rq_wal_head_encode(&h, bytes);
+    err = r->disk->ops->write(r->wal, bytes, sizeof bytes, 0);
+    if (err == RQ_OK) {
+        err = r->disk->ops->sync(r->wal);
+    }
+    if (err == RQ_OK) {
+        r->head = h;
+    }
+    return err;
+}
+
+static enum rq_err page1_load(struct rq_replica *r)
+{
+    const uint32_t frame = rq_frames_find(&r->frames, 1);
+    if (frame != 0) {
+        enum rq_err err = rq_replica_frame_read(r, &r->head, frame, &r->frames.frames[frame - 1], rq_replica_sum_before(r, frame),
+                                                r->frame);
+        if (err == RQ_OK) {
+            memcpy(r->page1, r->frame + RQ_WAL_FRAME_BYTES, r->page_size);
+        }
+        return err;
+    }
+    size_t got;
+    enum rq_err err = r->disk->ops->read(r->db, r->page1, r->page_size, 0, &got);
+    return err == RQ_OK && got != r->page_size ? RQ_CORRUPT : err;
+}
+
+enum rq_err rq_replica_recover(struct rq_replica *r)
+{
+    uint8_t bytes[RQ_WAL_HEAD_BYTES];
+    struct rq_file_info db, wal;
+    size_t got;
+    uint32_t page_count = 0;
+    enum rq_err err = r->disk->ops->read(r->wal, bytes, sizeof bytes, 0, &got);
+    if (err == RQ_OK && got == sizeof bytes && rq_wal_head_decode(bytes, &r->head) == RQ_OK) {
+        if (r->head.page_size != r->page_size) {
+            return RQ_CORRUPT;
+        }
+        err = frames_scan(r, &page_count);
+    }
+    if (err == RQ_OK && r->frames.committed == 0) {
+        err = wal_begin(r);
+    }
+    if (err == RQ_OK) {
+        err = page1_load(r);
+    }
+    if (err == RQ_OK) {
+        err = rq_page1_state(r->page1, &r->state);
+    }
+    if (err == RQ_OK) {
+        err = r->disk->ops->info(r->db, &db);
+    }
+    if (err == RQ_OK) {
+        err = r->disk->ops->info(r->wal, &wal);
+    }
+    if (err != RQ_OK) {
+        return err;
+    }
+    if (r->state.page_size != r->page_size) {
+        return RQ_CORRUPT;
+    }
+    if (r->frames.committed > 0 ? r->state.page_count != page_count
+                                : db.size / r->page_size < r->state.page_count) {
+        return RQ_CORRUPT;
+    }
+    r->wal_reserved = wal.size;
+    return RQ_OK;
+}
