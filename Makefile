@@ -10,7 +10,7 @@ deps: ## install the packages that building and testing need
 build: ## build/raftd/raftd, build/ext/librqvfs.so
 	$(on) build .ci/build
 demo: ## from nothing to a served database, each step shown
-	$(on) build .ci/demo
+	$(on) build sh -c '.ci/build && examples/demo.sh'
 test: ## build, run every test, end with "N passed, N failed"
 	$(on) build,test .ci/test
 bench: ## measure against native SQLite (takes minutes; needs a quiet machine)
