@@ -37,7 +37,6 @@ CORRUPT_QUARANTINED = sqlite3.SQLITE_CORRUPT | 81 << 8
 
 _tests = []
 _directory = None  # of the running test
-_raftds = []
 
 
 class Skip(Exception):
@@ -111,7 +110,6 @@ class Raftd:
         self.process = None
         self.log_path = temporary("raftd-log")
         self.log_path.touch()
-        _raftds.append(self)
         if start:
             self.start()
 
@@ -284,6 +282,7 @@ def _run_in_child(function, seconds, output):
     os.setpgid(0, 0)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)
     faulthandler.enable()
     faulthandler.dump_traceback_later(seconds, exit=True)
     code = 0
@@ -295,10 +294,6 @@ def _run_in_child(function, seconds, output):
     except BaseException:
         traceback.print_exc()
         code = 1
-    if code == 1:
-        for raftd in _raftds:
-            print(f"--- log of the raftd on {raftd.directory}")
-            print("\n".join(raftd.log().splitlines()[-60:]))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -318,6 +313,8 @@ def _run(function, seconds):
             os.killpg(child, signal.SIGKILL)
         output.seek(0)
         text = output.read()
+    for log in sorted(_directory.glob("raftd-log*")):
+        text += f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-60:]) + "\n"
     for mount in _mounts_below(_directory):
         subprocess.run(["umount", "--lazy", mount], check=False)
     shutil.rmtree(_directory, ignore_errors=True)

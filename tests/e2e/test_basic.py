@@ -143,9 +143,9 @@ def the_command_line_speaks_as_rqlited_does():
     missing = run_raftd()
     equal(missing.returncode, 1, "exit code without a data directory")
     check("DataPath" in missing.stderr, missing.stderr)
-    bad = run_raftd("-raft-timeout=soon", temporary("node"))
+    bad = run_raftd("-raft-snap-int=soon", temporary("node"))
     check(bad.returncode != 0, "a bad duration was accepted")
-    check("raft-timeout" in bad.stderr, f"the flag is not named: {bad.stderr}")
+    check("raft-snap-int" in bad.stderr, f"the flag is not named: {bad.stderr}")
 
 
 @test
