@@ -19,7 +19,9 @@ soak: ## the long tests; RQ_SECONDS=600 is how long each runs
 	$(on) build,test .ci/soak
 check-style: ## clang-format and clang-tidy
 	$(on) build,check .ci/check-style
+format: ## clang-format, in place
+	$(on) build,check .ci/check-style --fix
 sanitize: ## all suites under asan+ubsan, tsan and valgrind
 	$(on) build,test,check .ci/sanitize
 
-.PHONY: help deps build demo test bench soak check-style sanitize
+.PHONY: help deps build demo test bench soak check-style format sanitize
