@@ -331,7 +331,7 @@ static enum rq_err file_build(const struct rq_replica_config *config, const char
         err = pages_write(config->disk, file, &merge, chunk);
     }
     if (err == RQ_OK) {
-        err = rq_sync_final(file);
+        err = rq_sync_final(config->disk, file);
     }
     if (file != NULL) {
         ops->close(file);
@@ -452,7 +452,7 @@ enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
 
 enum rq_err rq_replica_sync(struct rq_replica *r)
 {
-    enum rq_err err = rq_sync_final(r->wal);
+    enum rq_err err = rq_sync_final(r->disk, r->wal);
     if (err == RQ_OK && !r->dir_synced) {
         err = r->disk->ops->sync_dir(r->disk, r->dir_path) == RQ_OK ? RQ_OK : RQ_IO;
         r->dir_synced = err == RQ_OK;

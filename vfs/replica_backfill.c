@@ -207,7 +207,7 @@ static enum rq_err backfill_locked(struct rq_replica *r, struct backfill *b, uin
         }
     }
     if (err == RQ_OK) {
-        err = rq_sync_final(r->db);
+        err = rq_sync_final(r->disk, r->db);
     }
     if (err != RQ_OK) {
         return err;
@@ -285,7 +285,7 @@ static enum rq_err head_write(struct rq_replica *r, struct rq_wal_head *ret_head
     }
     rq_wal_head_encode(ret_head, bytes);
     err = r->disk->ops->write(r->wal, bytes, sizeof bytes, 0);
-    return err == RQ_OK ? rq_sync_final(r->wal) : err;
+    return err == RQ_OK ? rq_sync_final(r->disk, r->wal) : err;
 }
 
 /* A long reader let the WAL grow: gives the space back.  Only behind the new header is durable: a shortened WAL under the old

@@ -72,9 +72,9 @@ static inline uint32_t rq_lock_page(uint32_t page_size)
 }
 
 /* What a failed sync had to write is lost, also when it failed for lack of space: final. */
-static inline enum rq_err rq_sync_final(struct rq_file *file)
+static inline enum rq_err rq_sync_final(struct rq_disk *disk, struct rq_file *file)
 {
-    return file->disk->ops->sync(file) == RQ_OK ? RQ_OK : RQ_IO;
+    return disk->ops->sync(file) == RQ_OK ? RQ_OK : RQ_IO;
 }
 
 /* --- pages of a transaction ---------------------------------------------------------------------------------------------- */

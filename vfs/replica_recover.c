@@ -100,7 +100,7 @@ static enum rq_err wal_begin(struct rq_replica *r)
     rq_wal_head_encode(&h, bytes);
     err = r->disk->ops->write(r->wal, bytes, sizeof bytes, 0);
     if (err == RQ_OK) {
-        err = rq_sync_final(r->wal);
+        err = rq_sync_final(r->disk, r->wal);
     }
     if (err == RQ_OK) {
         r->head = h;
