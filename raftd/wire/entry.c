@@ -31,9 +31,9 @@ static void read_begin(struct rq_mp_reader *r, const uint8_t *data, size_t bytes
 }
 
 /* Nothing may stand behind the array. */
-static enum rq_err read_end(struct rq_mp_reader *r, uint32_t fields, const uint8_t *entry_end)
+static enum rq_err read_end(struct rq_mp_reader *r, const uint8_t *entry_end)
 {
-    enum rq_err err = rq_mp_read_end(r, fields);
+    enum rq_err err = rq_mp_read_end(r);
     return err == RQ_OK && r->end != entry_end ? RQ_PROTOCOL : err;
 }
 
@@ -91,7 +91,7 @@ enum rq_err rq_entry_get_staged(const uint8_t *data, size_t bytes, struct rq_ent
     e.origin.seq = rq_mp_get_uint(&r, 0, UINT64_MAX);
     e.body_bytes = rq_mp_get_uint(&r, 0, UINT64_MAX);
     const uint8_t *hash = rq_mp_get_bin(&r, RQ_BODY_HASH_BYTES, &hash_bytes);
-    enum rq_err err = read_end(&r, STAGED_FIELDS, data + bytes);
+    enum rq_err err = read_end(&r, data + bytes);
     if (err != RQ_OK) {
         return err;
     }
@@ -125,7 +125,7 @@ enum rq_err rq_entry_get_create(const uint8_t *data, size_t bytes, struct rq_ent
     read_begin(&r, data, bytes);
     e.name = get_name(&r);
     e.nonce = rq_mp_get_uint(&r, 0, UINT64_MAX);
-    enum rq_err err = read_end(&r, CREATE_FIELDS, data + bytes);
+    enum rq_err err = read_end(&r, data + bytes);
     if (err == RQ_OK) {
         *ret = e;
     }
@@ -150,7 +150,7 @@ enum rq_err rq_entry_get_drop(const uint8_t *data, size_t bytes, struct rq_entry
     struct rq_entry_drop e;
     read_begin(&r, data, bytes);
     e.db_id = (uint32_t)rq_mp_get_uint(&r, 1, UINT32_MAX);
-    enum rq_err err = read_end(&r, DROP_FIELDS, data + bytes);
+    enum rq_err err = read_end(&r, data + bytes);
     if (err == RQ_OK) {
         *ret = e;
     }
@@ -188,7 +188,7 @@ enum rq_err rq_entry_get_adopt(const uint8_t *data, size_t bytes, struct rq_entr
     e.page_size = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
     e.page_count = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
     e.version = rq_mp_get_uint(&r, 0, UINT64_MAX);
-    enum rq_err err = read_end(&r, ADOPT_FIELDS, data + bytes);
+    enum rq_err err = read_end(&r, data + bytes);
     if (err != RQ_OK) {
         return err;
     }

@@ -252,7 +252,7 @@ static enum rq_err read_head(struct rq_txn_reader *reader, const uint8_t *data, 
     head.base = rq_mp_get_uint(&r, 0, UINT64_MAX);
     head.version = rq_mp_get_uint(&r, 1, UINT64_MAX);
     const uint8_t *origins = rq_mp_get_bin(&r, UINT32_MAX, &origins_bytes);
-    enum rq_err err = rq_mp_read_end(&r, HEAD_FIELDS);
+    enum rq_err err = rq_mp_read_end(&r);
     if (err != RQ_OK) {
         return err;
     }
