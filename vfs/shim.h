@@ -12,18 +12,21 @@
 #include "vfs/sink.h"
 
 /* Extended result codes of our own (also docs/protocol.md). */
-#define RQVFS_BUSY_AWAY       (5 | (81 << 8))  /* SQLITE_BUSY: raftd away or no leader; nothing has happened */
-#define RQVFS_BUSY_CONSISTENCY (5 | (82 << 8)) /* SQLITE_BUSY: the asked consistency cannot be kept now */
-#define RQVFS_IOERR_UNKNOWN   (10 | (81 << 8)) /* SQLITE_IOERR: COMMIT may or may not have happened */
+#define RQVFS_BUSY_AWAY           (5 | (81 << 8))  /* SQLITE_BUSY: raftd away or no leader; nothing has happened */
+#define RQVFS_BUSY_CONSISTENCY    (5 | (82 << 8))  /* SQLITE_BUSY: the asked consistency cannot be kept now */
+#define RQVFS_IOERR_UNKNOWN       (10 | (81 << 8)) /* SQLITE_IOERR: COMMIT may or may not have happened */
 #define RQVFS_CORRUPT_QUARANTINED (11 | (81 << 8)) /* SQLITE_CORRUPT: the database is quarantined on this host */
+#define RQVFS_READONLY_SECOND \
+    (8 | (81 << 8)) /* SQLITE_READONLY: the transaction writes another replicated database already */
 
 struct rq_shim_config {
     struct rq_disk *disk; /* borrows, for ever */
-    /* Makes the sink of one connection to the database file at path; NULL without memory. */
+    /* Makes the sink of one connection to the database file at path; NULL without memory.  raftd_socket: of the URI or the
+     * environment, else NULL: raftd.sock beside the database. */
     struct rq_sink *(*sink_new)(void *ctx, const char *path, const char *raftd_socket, unsigned timeout_ms);
     void *ctx;
-    bool make_default;   /* files outside served directories then go straight to the previous default */
-    size_t memory_max;   /* of one transaction's overlay, and of its journal; default 16 MiB each */
+    bool make_default; /* files outside served directories then go straight to the previous default */
+    size_t memory_max; /* of one transaction's overlay, and of its journal; default 16 MiB each */
 };
 
 /* Registers, or registers again after sqlite3_shutdown().  Returns SQLITE_OK or an SQLite code. */

@@ -22,6 +22,8 @@ void rq_spill_init(struct rq_spill *s, struct rq_disk *disk, const char *dir, si
 void rq_spill_fini(struct rq_spill *s);
 enum rq_err rq_spill_write(struct rq_spill *s, const void *data, size_t bytes, uint64_t offset);
 enum rq_err rq_spill_read(struct rq_spill *s, void *data, size_t bytes, uint64_t offset, size_t *ret_bytes);
-void rq_spill_truncate(struct rq_spill *s, uint64_t size); /* 0 keeps a small buffer for the next use */
+/* Shorter, never longer; 0 keeps a small buffer for the next use.  What lay behind may show again if a later write leaves a hole
+ * there: neither a journal nor an overlay does. */
+void rq_spill_truncate(struct rq_spill *s, uint64_t size);
 
 #endif

@@ -1,0 +1,127 @@
+/* What the files of the shim share among themselves: shim.c (VFS), shim_file.c (database), shim_commit.c (turn and commit),
+ * shim_journal.c (its rollback journal), shim_control.c (file controls). */
+#ifndef VFS_SHIM_PARTS_H
+#define VFS_SHIM_PARTS_H
+
+#ifdef RQ_EXTENSION
+#    include <sqlite3ext.h>
+SQLITE_EXTENSION_INIT3
+#else
+#    include <sqlite3.h>
+#endif
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vfs/overlay.h"
+#include "vfs/shim.h"
+#include "vfs/snapshot.h"
+#include "vfs/spill.h"
+
+/* One connection to a served database.
+ *
+ * Owned by the connection's sqlite3_file; whoever sleeps for its turn (xSleep) shares it meanwhile.
+ * Threads: used under the connection's mutex, but for what is marked; the list by the lock in shim.c. */
+struct rq_shim_db {
+    struct rq_shim_db *next; /* in its bucket; under the list's lock */
+    uint32_t ref_count;      /* under the list's lock */
+    uint64_t serial;         /* never used twice in a process */
+    uint32_t generation;     /* of the process: another one after fork */
+    char *path;              /* owns */
+    size_t path_bytes;
+    const char *name; /* borrows from path: what follows the last slash */
+    bool read_only;
+    sqlite3 **owner; /* borrows: whose connection this is, or NULL (SQLITE_FCNTL_PDB) */
+    struct rq_sink *sink;
+
+    _Atomic int lock; /* SQLITE_LOCK_*; atomic since other connections look for the holder of the turn */
+    struct rq_snapshot view;
+    uint64_t version;    /* of view, or what this connection has committed on top of it since */
+    uint32_t page_size;  /* 0: no page yet */
+    uint32_t page_count; /* at version */
+    uint32_t file_count; /* as SQLite sees the file now: page_count, and what it wrote or truncated */
+    uint32_t seen_db_id; /* that SQLite's page cache is of */
+
+    /* What stands before the view: dirty pages, behind them those committed under the present SHARED lock. */
+    struct rq_overlay dirty;
+    struct rq_overlay committed;
+    bool committed_any; /* a commit was made under the present SHARED lock */
+    bool view_spoilt;   /* what other statements of the connection see cannot be written on: unlock first */
+    bool view_lost;   /* pages that were committed could not be kept: nothing can be read before the next SHARED lock */
+    bool reset_cache; /* SQLite has to forget its cached pages: see rq_shim_read */
+
+    struct rq_spill journal;
+    bool journal_written; /* in this transaction: some page of it will change */
+    bool rolling_back;    /* the journal is being played back: see shim_commit.c */
+
+    bool away_logged;
+    bool persist_wal, powersafe; /* remembered for who asks back */
+    sqlite3_int64 mmap_size;
+};
+
+/* Both kinds of file that we hand to SQLite. */
+struct rq_shim_file {
+    sqlite3_file base; /* first */
+    struct rq_shim_db *db;
+};
+
+static inline struct rq_shim_db *rq_shim_db_of(sqlite3_file *file)
+{
+    return ((struct rq_shim_file *)file)->db;
+}
+
+extern const sqlite3_io_methods rq_shim_db_methods;
+extern const sqlite3_io_methods rq_shim_journal_methods;
+
+/* --- shim.c ------------------------------------------------------------------------------------------------------------- */
+
+/* A connection that was inherited through fork: everything on it is SQLITE_MISUSE. */
+bool rq_shim_inherited(const struct rq_shim_db *db);
+
+/* The connection whose rollback journal has this name: the one in this process that has the turn.  NULL: none. */
+struct rq_shim_db *rq_shim_find_writer(const char *journal_name);
+
+/* Another served database that the same SQLite connection writes; NULL: none.  written: one that has its journal in use. */
+bool rq_shim_writes_another(const struct rq_shim_db *db, bool written);
+
+void rq_shim_close(struct rq_shim_db *db);
+
+/* xAccess of this thread answers for db without a lock from now on. */
+void rq_shim_note_reader(const struct rq_shim_db *db);
+
+/* xSleep of this thread, if it comes soon, waits for the turn of db; rq_shim_wait_disarm: it sleeps. */
+void rq_shim_wait_arm(const struct rq_shim_db *db);
+void rq_shim_wait_disarm(void);
+
+/* Maps the control page, asking raftd if need be. */
+enum rq_err rq_shim_reach(struct rq_shim_db *db, bool create);
+
+/* An SQLite code for what no method has a better one for. */
+int rq_shim_code(enum rq_err err, int otherwise);
+void rq_shim_log(const struct rq_shim_db *db, int code, const char *text);
+
+/* --- shim_file.c -------------------------------------------------------------------------------------------------------- */
+
+/* Part of a page as this connection sees it: the one place that knows what stands before what. */
+enum rq_err rq_shim_page(struct rq_shim_db *db, uint32_t pgno, uint32_t offset, void *data, uint32_t bytes);
+
+/* Bytes [begin, begin + bytes) of page 1 as applications and raftd see them: rollback mode, no stamp. */
+void rq_shim_normalise(uint8_t *data, uint32_t begin, uint32_t bytes);
+
+/* --- shim_commit.c ------------------------------------------------------------------------------------------------------ */
+
+int rq_shim_turn_take(struct rq_shim_db *db);
+void rq_shim_turn_release(struct rq_shim_db *db);
+void rq_shim_progress(struct rq_shim_db *db);
+
+/* Throws away what was written since the last commit. */
+void rq_shim_discard(struct rq_shim_db *db);
+
+/* SQLITE_FCNTL_SYNC. */
+int rq_shim_sync(struct rq_shim_db *db, const char *super_journal);
+
+/* --- shim_control.c ----------------------------------------------------------------------------------------------------- */
+
+int rq_shim_file_control(sqlite3_file *file, int op, void *arg);
+
+#endif
