@@ -10,7 +10,7 @@ deps: ## install the packages that building and testing need
 build: ## build/raftd/raftd, build/ext/librqvfs.so
 	$(on) build .ci/build
 demo: ## from nothing to a served database, each step shown
-	$(on) build .ci/demo
+	$(on) build sh -c '.ci/build && examples/demo.sh'
 test: ## build, run every test, end with "N passed, N failed"
 	$(on) build,test .ci/test
 bench: ## measure against native SQLite (takes minutes; needs a quiet machine)
@@ -19,7 +19,9 @@ soak: ## the long tests; RQ_SECONDS=600 is how long each runs
 	$(on) build,test .ci/soak
 check-style: ## clang-format and clang-tidy
 	$(on) build,check .ci/check-style
+format: ## clang-format, in place
+	$(on) build,check .ci/check-style --fix
 sanitize: ## all suites under asan+ubsan, tsan and valgrind
 	$(on) build,test,check .ci/sanitize
 
-.PHONY: help deps build demo test bench soak check-style sanitize
+.PHONY: help deps build demo test bench soak check-style format sanitize

@@ -26,6 +26,13 @@ enum {
     P1_HEAD_BYTES = 100,
 };
 
+static const char SQLITE_MAGIC[16] = "SQLite format 3";
+
+static bool page_size_valid(uint32_t page_size)
+{
+    return page_size >= 512 && page_size <= 65536 && (page_size & (page_size - 1)) == 0;
+}
+
 static uint32_t page1_page_size(const uint8_t *page1)
 {
     const uint32_t size = rq_get_u16(page1 + P1_PAGE_SIZE);
@@ -35,7 +42,7 @@ static uint32_t page1_page_size(const uint8_t *page1)
 enum rq_err rq_page1_state(const uint8_t *page1, struct rq_replica_state *ret_state)
 {
     const uint32_t page_size = page1_page_size(page1);
-    if (memcmp(page1, "SQLite format 3", 16) != 0 || page_size < 512 || (page_size & (page_size - 1)) != 0) {
+    if (memcmp(page1, SQLITE_MAGIC, sizeof SQLITE_MAGIC) != 0 || !page_size_valid(page_size)) {
         return RQ_CORRUPT;
     }
     const uint32_t version_low = rq_get_u32(page1 + P1_CHANGE_COUNTER);
@@ -126,12 +133,14 @@ static enum rq_err db_open(struct rq_replica *r)
     if (err != RQ_OK) {
         return err;
     }
-    /* Only the size of a page; the rest may be newer in the WAL. */
-    r->page_size = got == sizeof head ? page1_page_size(head) : 0;
-    if (r->page_size < 512 || (r->page_size & (r->page_size - 1)) != 0 || memcmp(head, "SQLite format 3", 16) != 0) {
+    /* Of this page 1, which may be older than the WAL's, only what never changes is believed: whose file it is and the size of
+     * its pages.  Nothing of a file that is not ours was touched so far. */
+    struct rq_replica_state state;
+    if (got != sizeof head || memcmp(head, SQLITE_MAGIC, sizeof SQLITE_MAGIC) != 0 || rq_page1_state(head, &state) == RQ_FOREIGN) {
         return RQ_FOREIGN;
     }
-    return RQ_OK;
+    r->page_size = page1_page_size(head);
+    return page_size_valid(r->page_size) ? RQ_OK : RQ_CORRUPT;
 }
 
 static enum rq_err wal_open(struct rq_replica *r, bool *ret_made)
@@ -166,7 +175,7 @@ static enum rq_err publish_first(struct rq_replica *r, bool files_made)
         return err;
     }
     if (!rq_replica_shm_whole(r)) {
-        return RQ_IO;
+        return RQ_FULL;
     }
     struct rq_wal_ckpt_info *info = rq_replica_ckpt_info(r);
     for (uint32_t i = 1; i < RQ_READ_MARKS; i++) {
@@ -322,7 +331,7 @@ static enum rq_err file_build(const struct rq_replica_config *config, const char
         err = pages_write(config->disk, file, &merge, chunk);
     }
     if (err == RQ_OK) {
-        err = ops->sync(file);
+        err = rq_sync_final(config->disk, file);
     }
     if (file != NULL) {
         ops->close(file);
@@ -352,9 +361,7 @@ enum rq_err rq_replica_create(const struct rq_replica_config *config, const stru
                               const struct rq_replica_state *state, struct rq_replica **ret_replica)
 {
     const struct rq_disk_ops *ops = config->disk->ops;
-    const uint32_t page_size = state->page_size;
-    if (page_size < 512 || page_size > 65536 || (page_size & (page_size - 1)) != 0 || state->page_count == 0 ||
-        state->stamp.db_id == 0) {
+    if (!page_size_valid(state->page_size) || state->page_count == 0 || state->stamp.db_id == 0) {
         return RQ_MISUSE;
     }
     struct rq_file_info info;
@@ -445,9 +452,9 @@ enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
 
 enum rq_err rq_replica_sync(struct rq_replica *r)
 {
-    enum rq_err err = r->disk->ops->sync(r->wal);
+    enum rq_err err = rq_sync_final(r->disk, r->wal);
     if (err == RQ_OK && !r->dir_synced) {
-        err = r->disk->ops->sync_dir(r->disk, r->dir_path);
+        err = r->disk->ops->sync_dir(r->disk, r->dir_path) == RQ_OK ? RQ_OK : RQ_IO;
         r->dir_synced = err == RQ_OK;
     }
     return err;

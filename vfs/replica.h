@@ -99,7 +99,7 @@ void rq_replica_get_wal(const struct rq_replica *r, struct rq_replica_wal *ret_w
 enum rq_err rq_replica_backfill(struct rq_replica *r);
 
 /* When all is back-filled and no reader is in the WAL: starts it anew.  BUSY: a reader is, or an append; appends wait for the
- * one sync of a reset. */
+ * one sync of a reset.  FULL: nothing happened. */
 enum rq_err rq_replica_reset(struct rq_replica *r);
 
 /* Everything appended so far is durable (fdatasync of -wal; the directory once). */

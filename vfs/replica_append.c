@@ -109,14 +109,14 @@ enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames)
     append_begin(r);
     enum rq_err err = room_for(r, frames);
     const uint64_t wanted = rq_wal_frame_offset(r->frames.committed + frames + 1, r->page_size);
-    if (err == RQ_OK && wanted > r->wal_reserved) {
+    uint64_t reserved = r->wal_reserved;
+    if (err == RQ_OK && wanted > reserved) {
         const uint64_t rounded = (wanted + RESERVE_BYTES - 1) / RESERVE_BYTES * RESERVE_BYTES;
-        err = r->disk->ops->reserve(r->wal, r->wal_reserved, rounded - r->wal_reserved);
-        if (err == RQ_OK) {
-            r->wal_reserved = rounded;
-        }
+        err = r->disk->ops->reserve(r->wal, reserved, rounded - reserved);
+        reserved = err == RQ_OK ? rounded : reserved;
     }
     pthread_mutex_lock(&r->mutex);
+    r->wal_reserved = reserved;
     r->appending = false;
     pthread_mutex_unlock(&r->mutex);
     return err;

@@ -40,7 +40,7 @@ static enum rq_err marks_limit(struct rq_replica *r, uint32_t *limit)
 {
     for (uint32_t i = 1; i < RQ_READ_MARKS; i++) {
         pthread_mutex_lock(&r->mutex);
-        enum rq_err err = rq_replica_shm_whole(r) ? RQ_OK : RQ_IO;
+        enum rq_err err = rq_replica_shm_whole(r) ? RQ_OK : RQ_FULL;
         const uint32_t mark = err == RQ_OK ? __atomic_load_n(&rq_replica_ckpt_info(r)->aReadMark[i], __ATOMIC_SEQ_CST) : 0;
         if (err == RQ_OK && mark < *limit) {
             err = r->disk->ops->lock(r->shm, RQ_SHM_READ0 + i, 1, RQ_EXCLUSIVE);
@@ -207,7 +207,7 @@ static enum rq_err backfill_locked(struct rq_replica *r, struct backfill *b, uin
         }
     }
     if (err == RQ_OK) {
-        err = r->disk->ops->sync(r->db);
+        err = rq_sync_final(r->disk, r->db);
     }
     if (err != RQ_OK) {
         return err;
@@ -285,7 +285,7 @@ static enum rq_err head_write(struct rq_replica *r, struct rq_wal_head *ret_head
     }
     rq_wal_head_encode(ret_head, bytes);
     err = r->disk->ops->write(r->wal, bytes, sizeof bytes, 0);
-    return err == RQ_OK ? r->disk->ops->sync(r->wal) : err;
+    return err == RQ_OK ? rq_sync_final(r->disk, r->wal) : err;
 }
 
 /* A long reader let the WAL grow: gives the space back.  Only behind the new header is durable: a shortened WAL under the old

@@ -71,6 +71,12 @@ static inline uint32_t rq_lock_page(uint32_t page_size)
     return (uint32_t)(RQ_DB_PENDING / page_size) + 1;
 }
 
+/* What a failed sync had to write is lost, also when it failed for lack of space: final. */
+static inline enum rq_err rq_sync_final(struct rq_disk *disk, struct rq_file *file)
+{
+    return disk->ops->sync(file) == RQ_OK ? RQ_OK : RQ_IO;
+}
+
 /* --- pages of a transaction ---------------------------------------------------------------------------------------------- */
 
 /* A page source, completed: page 1 first, stamped; the pages of (old_count, page_count] that the source lacks, as zeros; none

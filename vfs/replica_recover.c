@@ -100,7 +100,7 @@ static enum rq_err wal_begin(struct rq_replica *r)
     rq_wal_head_encode(&h, bytes);
     err = r->disk->ops->write(r->wal, bytes, sizeof bytes, 0);
     if (err == RQ_OK) {
-        err = r->disk->ops->sync(r->wal);
+        err = rq_sync_final(r->disk, r->wal);
     }
     if (err == RQ_OK) {
         r->head = h;
@@ -137,9 +137,6 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
         }
         err = frames_scan(r, &page_count);
     }
-    if (err == RQ_OK && r->frames.committed == 0) {
-        err = wal_begin(r);
-    }
     if (err == RQ_OK) {
         err = page1_load(r);
     }
@@ -148,9 +145,6 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
     }
     if (err == RQ_OK) {
         err = r->disk->ops->info(r->db, &db);
-    }
-    if (err == RQ_OK) {
-        err = r->disk->ops->info(r->wal, &wal);
     }
     if (err != RQ_OK) {
         return err;
@@ -162,6 +156,12 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
                                 : db.size / r->page_size < r->state.page_count) {
         return RQ_CORRUPT;
     }
-    r->wal_reserved = wal.size;
-    return RQ_OK;
+    if (r->frames.committed == 0) {
+        err = wal_begin(r);
+    }
+    if (err == RQ_OK) {
+        err = r->disk->ops->info(r->wal, &wal);
+    }
+    r->wal_reserved = err == RQ_OK ? wal.size : 0;
+    return err;
 }

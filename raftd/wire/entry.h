@@ -29,7 +29,7 @@ struct rq_entry_staged {
     struct rq_txn_head head;
     struct rq_origin origin; /* exactly one */
     uint64_t body_bytes;
-    uint8_t hash[RQ_BODY_HASH_BYTES]; /* XXH3-128 of the body */
+    uint8_t hash[RQ_BODY_HASH_BYTES]; /* of the body, as its tail has it (body.h) */
 };
 
 struct rq_entry_create {
@@ -49,6 +49,8 @@ struct rq_entry_adopt {
     uint64_t version;
 };
 
+/* Encoders append to out, on any error nothing: NOMEM, TOOBIG, MISUSE for what a decoder would refuse.  Decoders take a whole
+ * entry: PROTOCOL, or VERSION for one of a later format; strings borrow; *ret is untouched unless OK. */
 enum rq_err rq_entry_put_staged(struct rq_bytes *out, const struct rq_entry_staged *e);
 enum rq_err rq_entry_put_create(struct rq_bytes *out, const struct rq_entry_create *e);
 enum rq_err rq_entry_put_drop(struct rq_bytes *out, const struct rq_entry_drop *e);

@@ -98,20 +98,16 @@ void rq_mp_read_begin(struct rq_mp_reader *r, const uint8_t *data, size_t bytes)
     enum rq_err err = rq_mp_check(data, bytes, &object_bytes);
     *r = (struct rq_mp_reader){ .next = data, .end = data + object_bytes, .err = err };
     uint8_t type = (uint8_t)take_number(r, 1);
-    if ((type & 0xf0u) == 0x90u) {
-        r->count = type & 0x0fu;
-    } else if (type == 0xdc) {
-        r->count = (uint32_t)take_number(r, 2);
-    } else if (type == 0xdd) {
-        r->count = (uint32_t)take_number(r, 4);
-    } else {
+    if (type == 0xdc || type == 0xdd) {
+        (void)take_number(r, type == 0xdc ? 2 : 4); /* the count: the check has walked so many elements up to end */
+    } else if ((type & 0xf0u) != 0x90u) {
         rq_mp_read_fail(r, RQ_PROTOCOL);
     }
 }
 
-enum rq_err rq_mp_read_end(struct rq_mp_reader *r, uint32_t count)
+enum rq_err rq_mp_read_end(struct rq_mp_reader *r)
 {
-    if (r->count != count || r->next != r->end) {
+    if (r->next != r->end) {
         rq_mp_read_fail(r, RQ_PROTOCOL);
     }
     return r->err;

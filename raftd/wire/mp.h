@@ -37,13 +37,12 @@ struct rq_mp_reader {
     const uint8_t *next;
     const uint8_t *end; /* of the array */
     enum rq_err err;
-    uint32_t count; /* elements that the array has */
 };
 
 /* Checks the first object in data, which must be an array, and stands before its first element. */
 void rq_mp_read_begin(struct rq_mp_reader *r, const uint8_t *data, size_t bytes);
-/* PROTOCOL unless exactly so many elements were there, and all were read; returns the reader's error. */
-enum rq_err rq_mp_read_end(struct rq_mp_reader *r, uint32_t count);
+/* PROTOCOL unless all elements were read (reading one more than there are has failed before); returns the reader's error. */
+enum rq_err rq_mp_read_end(struct rq_mp_reader *r);
 
 /* After an error each returns zero, false or an empty string.  Numbers outside min .. max and longer strings are
  * errors. */

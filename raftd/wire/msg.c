@@ -199,7 +199,7 @@ static enum rq_err frame_end(struct rq_mp_writer *w, size_t start, uint64_t id, 
         struct rq_msg_##name m;                                                                     \
         rq_mp_read_begin(&r, body, bytes);                                                          \
         TYPE(GET_FIELD)                                                                             \
-        enum rq_err err = rq_mp_read_end(&r, 0 TYPE(COUNT_FIELD));                                  \
+        enum rq_err err = rq_mp_read_end(&r);                                                       \
         if (err == RQ_OK && r.end != body + bytes) {                                                \
             err = RQ_PROTOCOL;                                                                      \
         }                                                                                           \
@@ -242,7 +242,7 @@ enum rq_err rq_msg_get_commit(const uint8_t *body, size_t bytes, struct rq_msg_c
     struct rq_msg_commit m;
     rq_mp_read_begin(&r, body, bytes);
     COMMIT(GET_FIELD)
-    enum rq_err err = rq_mp_read_end(&r, 0 COMMIT(COUNT_FIELD));
+    enum rq_err err = rq_mp_read_end(&r);
     if (err != RQ_OK) {
         return err;
     }

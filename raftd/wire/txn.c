@@ -39,6 +39,13 @@ bool rq_page_size_check(uint32_t page_size)
     return page_size >= RQ_PAGE_SIZE_MIN && page_size <= RQ_PAGE_SIZE_MAX && (page_size & (page_size - 1)) == 0;
 }
 
+bool rq_txn_head_check(const struct rq_txn_head *head)
+{
+    return head->db_id != 0 && rq_page_size_check(head->page_size) && head->page_count != 0 &&
+           head->origin_count != 0 && head->version > head->base && head->version - head->base == head->origin_count &&
+           head->origin_count <= UINT32_MAX / ORIGIN_BYTES;
+}
+
 void rq_page1_normalise(uint8_t *page1)
 {
     page1[PAGE1_VERSIONS_AT] = 1;
@@ -173,13 +180,6 @@ static bool is_zero(const uint8_t *page, uint32_t page_size)
 
 /* --- walking what was built, or came from outside ------------------------------------------------------------------------ */
 
-static bool head_valid(const struct rq_txn_head *head)
-{
-    return head->db_id != 0 && rq_page_size_check(head->page_size) && head->page_count != 0 &&
-           head->origin_count != 0 && head->version > head->base && head->version - head->base == head->origin_count &&
-           head->origin_count <= UINT32_MAX / ORIGIN_BYTES;
-}
-
 /* The delta at p without a look at its ranges; NULL if it is cut off. */
 static const uint8_t *get_delta(const uint8_t *p, const uint8_t *end, struct rq_delta *ret_delta)
 {
@@ -252,12 +252,12 @@ static enum rq_err read_head(struct rq_txn_reader *reader, const uint8_t *data, 
     head.base = rq_mp_get_uint(&r, 0, UINT64_MAX);
     head.version = rq_mp_get_uint(&r, 1, UINT64_MAX);
     const uint8_t *origins = rq_mp_get_bin(&r, UINT32_MAX, &origins_bytes);
-    enum rq_err err = rq_mp_read_end(&r, HEAD_FIELDS);
+    enum rq_err err = rq_mp_read_end(&r);
     if (err != RQ_OK) {
         return err;
     }
     head.origin_count = origins_bytes / ORIGIN_BYTES;
-    if (origins_bytes % ORIGIN_BYTES != 0 || !head_valid(&head)) {
+    if (origins_bytes % ORIGIN_BYTES != 0 || !rq_txn_head_check(&head)) {
         return RQ_PROTOCOL;
     }
     *reader = (struct rq_txn_reader){
@@ -289,7 +289,7 @@ static enum rq_err next_delta(struct rq_txn_reader *reader, struct rq_delta *ret
 
 enum rq_err rq_txn_begin(struct rq_bytes *out, const struct rq_txn_head *head, const struct rq_origin *origins)
 {
-    if (!head_valid(head)) {
+    if (!rq_txn_head_check(head)) {
         return RQ_MISUSE;
     }
     size_t start = out->size;

@@ -47,6 +47,9 @@ struct rq_delta {
 /* A power of two within these bounds. */
 bool rq_page_size_check(uint32_t page_size);
 
+/* Whether a transaction can have this head: ids and counts that are never 0, a page size, as many origins as versions. */
+bool rq_txn_head_check(const struct rq_txn_head *head);
+
 /* Page 1 to normal form, in place.  Other pages need no change. */
 void rq_page1_normalise(uint8_t *page1);
 

@@ -10,7 +10,7 @@
 /* The caller frees it. */
 static inline uint8_t *exact_copy(const uint8_t *data, size_t bytes)
 {
-    uint8_t *copy = malloc(bytes);
+    uint8_t *copy = calloc(bytes, 1);
     if (copy == NULL && bytes > 0) {
         abort();
     }

@@ -251,6 +251,35 @@ static void apply_refuses_a_delta_for_a_larger_page(void)
     rq_bytes_fini(&record);
 }
 
+static void apply_refuses_ranges_that_are_no_ranges(void)
+{
+    static const struct {
+        const char *what;
+        uint8_t bytes[8];
+        size_t size;
+    } wrong[] = {
+        { "past the page", { 0xff, 0x03, 2, 1, 1 }, 5 },
+        { "skips past the page", { 0x81, 0x04, 1, 1 }, 4 },
+        { "sum past the page", { 0, 1, 1, 0xff, 0x03, 1, 1 }, 7 },
+        { "longer than its bytes", { 0, 3, 1, 1 }, 4 },
+        { "empty", { 5, 0 }, 2 },
+        { "no length", { 5 }, 1 },
+        { "number cut off", { 0x80 }, 1 },
+        { "33 bits", { 0x80, 0x80, 0x80, 0x80, 0x10, 1, 1 }, 7 },
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        uint8_t page[512] = { 0 };
+        uint8_t *copy = exact_copy(wrong[i].bytes, wrong[i].size);
+        struct rq_delta delta = {
+            .pgno = 1, .before = rq_page_hash(page, 512), .ranges = copy, .ranges_bytes = wrong[i].size
+        };
+        enum rq_err err = rq_delta_apply(&delta, page, 512);
+        free(copy);
+        printf("# %s\n", wrong[i].what);
+        check_eq(err, RQ_PROTOCOL);
+    }
+}
+
 static void normal_form_hides_stamp_and_write_version(void)
 {
     uint8_t page[512];
@@ -297,7 +326,6 @@ static void a_small_insert_is_small(void)
 /* Reads all of a record and applies it to pages of zeros; whatever the bytes are, this must come back. */
 static bool swallow(const uint8_t *data, size_t bytes)
 {
-    static uint8_t page[65536];
     struct rq_txn_reader reader;
     struct rq_delta delta;
     enum rq_err err = rq_txn_read(&reader, data, bytes);
@@ -313,9 +341,11 @@ static bool swallow(const uint8_t *data, size_t bytes)
         check(delta.pgno > last && delta.pgno <= reader.head.page_count);
         last = delta.pgno;
         count++;
-        memset(page, 0, reader.head.page_size);
+        uint8_t *page = calloc(reader.head.page_size, 1);
+        check(page != NULL);
         delta.before = rq_page_hash(page, reader.head.page_size);
         err = rq_delta_apply(&delta, page, reader.head.page_size);
+        free(page);
         check(err == RQ_OK || err == RQ_CORRUPT);
     }
     check_eq(err, RQ_NOTFOUND);
@@ -423,6 +453,7 @@ int main(int argc, char **argv)
         TAP(base_null_is_a_page_of_zeros),
         TAP(a_wrong_base_or_result_is_corrupt),
         TAP(apply_refuses_a_delta_for_a_larger_page),
+        TAP(apply_refuses_ranges_that_are_no_ranges),
         TAP(normal_form_hides_stamp_and_write_version),
         TAP(a_small_insert_is_small),
         TAP(every_truncation_is_refused),

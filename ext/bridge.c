@@ -1,0 +1,263 @@
+/* One COMMIT:
+ *
+ *      send ---------- all handed to the kernel ----------> wait for OUTCOME ---> committed, refused, or not passed on
+ *       ^ |                                                      |
+ *       | | broke before: cannot have arrived                    | broke, or raftd does not know
+ *       | v                                                      v
+ *      connect <------------ NOTFOUND: never arrived ---------- connect, ASK ---> committed, refused
+ *       |                                                        |
+ *       v out of time                                            v out of time
+ *      AWAY                                                     UNKNOWN
+ *
+ * NOTFOUND is certain because a HELLO ends the older connection of its session before it is answered. */
+#include "ext/bridge.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "ext/link.h"
+
+#define READY_MS     500u   /* a raftd that is asked for the right to write answers within this, or is away */
+#define PAUSE_MS_MAX 50u
+#define BYTES_PER_MS 16384u /* what a big transaction may take on top of timeout_ms */
+
+struct bridge {
+    struct rq_sink sink; /* first */
+    struct rq_link link;
+    uint64_t seq; /* of the last COMMIT in this session */
+    unsigned timeout_ms;
+};
+
+static struct bridge *bridge_of(struct rq_sink *s)
+{
+    return (struct bridge *)s;
+}
+
+/* Longer each time, so that a raftd that starts is not asked by everybody all the time.  False: the deadline comes first. */
+static bool pause_before_retry(unsigned *pause_ms, uint64_t deadline_ms)
+{
+    if (rq_now_ms() + *pause_ms >= deadline_ms) {
+        return false;
+    }
+    struct timespec t = { .tv_nsec = (long)*pause_ms * 1000000 };
+    (void)nanosleep(&t, NULL); /* cut short by a signal: the next try comes earlier */
+    *pause_ms = *pause_ms * 2 < PAUSE_MS_MAX ? *pause_ms * 2 : PAUSE_MS_MAX;
+    return true;
+}
+
+static enum rq_err bridge_open(struct rq_sink *s, const char *name, bool create)
+{
+    struct bridge *b = bridge_of(s);
+    uint64_t deadline = rq_now_ms() + b->timeout_ms;
+    unsigned pause_ms = 1;
+    for (;;) {
+        (void)rq_link_alive(&b->link); /* a connection that died unnoticed is no reason to fail */
+        enum rq_err err = rq_link_open(&b->link, deadline);
+        if (err != RQ_OK) {
+            return err;
+        }
+        struct rq_msg_open open = { .name = { .data = name, .bytes = (uint32_t)strlen(name) }, .create = create };
+        uint64_t id = rq_link_begin(&b->link);
+        struct rq_answer answer;
+        err = rq_msg_put_open(&b->link.out, id, &open);
+        if (err == RQ_OK) {
+            err = rq_link_call(&b->link, id, RQ_MSG_OPENED, deadline, &answer);
+        }
+        if (err == RQ_OK) {
+            err = answer.err;
+            if (err == RQ_OK) {
+                struct rq_msg_opened opened;
+                return rq_msg_get_opened(answer.body, answer.bytes, &opened);
+            }
+        }
+        /* Starting up: who opens waits.  Anything else will not get better. */
+        if (err != RQ_UNREADY || !pause_before_retry(&pause_ms, deadline)) {
+            return err;
+        }
+    }
+}
+
+static enum rq_err bridge_ready(struct rq_sink *s, uint64_t *ret_session)
+{
+    struct bridge *b = bridge_of(s);
+    if (!rq_link_alive(&b->link)) {
+        enum rq_err err = rq_link_open(&b->link, rq_now_ms() + READY_MS);
+        if (err != RQ_OK) {
+            return err;
+        }
+    }
+    *ret_session = b->link.session;
+    return RQ_OK;
+}
+
+/* --- commit ------------------------------------------------------------------------------------------------------------- */
+
+/* Puts one frame with the next count pages into the link's buffer. */
+static enum rq_err put_pages(struct bridge *b, uint64_t id, enum rq_msg_type type, const struct rq_sink_commit *commit,
+                             uint32_t count)
+{
+    struct rq_msg_commit m = {
+        .db_id = commit->db_id,
+        .seq = b->seq,
+        .base = commit->base,
+        .page_size = commit->page_size,
+        .db_page_count = commit->db_page_count,
+        .page_count = count,
+    };
+    enum rq_err err = rq_msg_put_commit(&b->link.out, id, type, &m);
+    for (uint32_t i = 0; i < count && err == RQ_OK; i++) {
+        uint32_t pgno = 0;
+        const uint8_t *page = NULL;
+        uint8_t number[4];
+        err = commit->pages->next(commit->pages->ctx, &pgno, &page);
+        if (err == RQ_NOTFOUND) {
+            return RQ_MISUSE; /* fewer than were promised */
+        }
+        if (err == RQ_OK) {
+            rq_put_u32(number, pgno);
+            err = rq_bytes_put(&b->link.out, number, sizeof number);
+        }
+        if (err == RQ_OK) {
+            err = rq_bytes_put(&b->link.out, page, commit->page_size);
+        }
+    }
+    return err;
+}
+
+/* What an OUTCOME or FAILED says.  True: that is how it ended.  False: raftd cannot tell, or not yet. */
+static bool outcome_of(struct bridge *b, const struct rq_answer *answer, enum rq_err *ret_err, uint64_t *ret_version)
+{
+    enum rq_err err = answer->err;
+    if (err == RQ_OK) {
+        struct rq_msg_outcome outcome;
+        if (rq_msg_get_outcome(answer->body, answer->bytes, &outcome) != RQ_OK) {
+            rq_link_close(&b->link);
+            return false;
+        }
+        rq_link_set_text(&b->link, outcome.text.data, outcome.text.bytes);
+        err = outcome.err;
+        if (err == RQ_OK) {
+            *ret_version = outcome.version;
+        }
+    }
+    *ret_err = err;
+    return err != RQ_UNKNOWN && err != RQ_SHUTDOWN;
+}
+
+/* True: *ret_err is how it ended.  False: the connection broke, or raftd does not know; *may_have_arrived says whether it can
+ * have happened. */
+static bool send_commit(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms, bool *may_have_arrived,
+                        enum rq_err *ret_err, uint64_t *ret_version)
+{
+    uint32_t count_max = (b->link.frame_body_max - RQ_COMMIT_ARRAY_BYTES_MAX) / (commit->page_size + 4);
+    uint32_t left = commit->page_count;
+    uint64_t id = 0;
+    commit->pages->rewind(commit->pages->ctx);
+    for (bool last = false; !last;) {
+        uint32_t count = left < count_max ? left : count_max;
+        last = count == left;
+        left -= count;
+        id = rq_link_begin(&b->link);
+        *ret_err = put_pages(b, id, last ? RQ_MSG_COMMIT : RQ_MSG_PAGES, commit, count);
+        if (*ret_err != RQ_OK) {
+            rq_link_close(&b->link); /* so raftd forgets the pages it has */
+            return true;
+        }
+        if (rq_link_send(&b->link, deadline_ms) != RQ_OK) {
+            return false;
+        }
+    }
+    *may_have_arrived = true;
+    struct rq_answer answer;
+    if (rq_link_receive(&b->link, id, RQ_MSG_OUTCOME, deadline_ms, &answer) != RQ_OK) {
+        return false;
+    }
+    return outcome_of(b, &answer, ret_err, ret_version) && *ret_err != RQ_NOTFOUND;
+}
+
+/* As send_commit; NOTFOUND: it has not arrived, and cannot any more. */
+static bool ask_outcome(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms, enum rq_err *ret_err,
+                        uint64_t *ret_version)
+{
+    struct rq_msg_ask ask = { .db_id = commit->db_id, .seq = b->seq, .base = commit->base };
+    struct rq_answer answer;
+    uint64_t id = rq_link_begin(&b->link);
+    if (rq_msg_put_ask(&b->link.out, id, &ask) != RQ_OK ||
+        rq_link_call(&b->link, id, RQ_MSG_OUTCOME, deadline_ms, &answer) != RQ_OK) {
+        return false;
+    }
+    /* Whatever else it says, it says about the question and not about the transaction. */
+    return outcome_of(b, &answer, ret_err, ret_version) &&
+           (*ret_err == RQ_OK || *ret_err == RQ_REFUSED || *ret_err == RQ_NOTFOUND);
+}
+
+static enum rq_err bridge_commit(struct rq_sink *s, const struct rq_sink_commit *commit, uint64_t *ret_version)
+{
+    struct bridge *b = bridge_of(s);
+    if (commit->page_size < 512 || commit->page_size > 65536) {
+        return RQ_MISUSE;
+    }
+    uint64_t bytes = (uint64_t)commit->page_count * commit->page_size;
+    uint64_t deadline = rq_now_ms() + b->timeout_ms + bytes / BYTES_PER_MS;
+    bool may_have_arrived = false;
+    unsigned pause_ms = 1;
+    b->seq++;
+    for (;;) {
+        enum rq_err err = rq_link_open(&b->link, deadline);
+        if (err == RQ_OK && may_have_arrived && ask_outcome(b, commit, deadline, &err, ret_version)) {
+            if (err != RQ_NOTFOUND) {
+                return err;
+            }
+            may_have_arrived = false;
+            err = RQ_OK;
+        }
+        if (err == RQ_OK && !may_have_arrived &&
+            send_commit(b, commit, deadline, &may_have_arrived, &err, ret_version)) {
+            return err;
+        }
+        if (!pause_before_retry(&pause_ms, deadline)) {
+            return may_have_arrived ? RQ_UNKNOWN : RQ_AWAY;
+        }
+    }
+}
+
+static const char *bridge_text(struct rq_sink *s)
+{
+    return bridge_of(s)->link.text;
+}
+
+static void bridge_close(struct rq_sink *s)
+{
+    rq_link_fini(&bridge_of(s)->link);
+    free(s);
+}
+
+static void bridge_orphan(struct rq_sink *s)
+{
+    rq_link_close(&bridge_of(s)->link);
+}
+
+static const struct rq_sink_ops bridge_ops = {
+    .open = bridge_open,
+    .ready = bridge_ready,
+    .commit = bridge_commit,
+    .text = bridge_text,
+    .close = bridge_close,
+    .orphan = bridge_orphan,
+};
+
+struct rq_sink *rq_bridge_new(void *ctx, const char *path, const char *raftd_socket, unsigned timeout_ms)
+{
+    struct bridge *b = calloc(1, sizeof *b);
+    if (b == NULL) {
+        return NULL;
+    }
+    b->sink.ops = &bridge_ops;
+    b->timeout_ms = timeout_ms;
+    if (rq_link_init(&b->link, rq_link_socket_of(path, raftd_socket), ctx) != RQ_OK) {
+        bridge_close(&b->sink);
+        return NULL;
+    }
+    return &b->sink;
+}

@@ -1,0 +1,349 @@
+"""End-to-end tests: real raftd processes, stock SQLite tools and bindings, on this machine.
+
+A test is a function decorated with @test; main() runs them all, or those named on the command line, and speaks TAP.  Each one
+runs in a process group of its own with its own temporary directory: when it ends, fails, crashes or takes too long, every
+process that it started is killed and the directory removed.  What it printed, and the logs of its raftds, are shown when it
+failed.
+
+Nothing here sleeps to wait: wait_for() looks at a condition until it holds or a deadline has passed."""
+
+import contextlib
+import faulthandler
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+BUILD = pathlib.Path(os.environ.get("RQ_BUILD", "build")).resolve()
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+RAFTD = BUILD / "raftd" / "raftd"
+EXTENSION = BUILD / "ext" / "librqvfs.so"
+
+# Extended result codes of rqvfs (docs/protocol.md).
+BUSY_AWAY = sqlite3.SQLITE_BUSY | 81 << 8
+IOERR_UNKNOWN = sqlite3.SQLITE_IOERR | 81 << 8
+CORRUPT_QUARANTINED = sqlite3.SQLITE_CORRUPT | 81 << 8
+
+_tests = []
+_directory = None  # of the running test
+
+
+class Skip(Exception):
+    """Raised by a test that cannot run on this machine; says why."""
+
+
+def test(function=None, *, seconds=60):
+    """Registers a test; it fails when it takes longer than seconds."""
+
+    def register(function):
+        _tests.append((function, seconds))
+        return function
+
+    return register(function) if function else register
+
+
+def wait_for(condition, what, seconds=10.0):
+    """The first true value of condition(), which is asked until seconds have passed."""
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain until {what}")
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def check(condition, message):
+    if not condition:
+        raise AssertionError(message)
+
+
+def equal(got, wanted, what="value"):
+    if got != wanted:
+        raise AssertionError(f"{what}: got {got!r}, wanted {wanted!r}")
+
+
+@contextlib.contextmanager
+def fails(*codes):
+    """The block must raise a sqlite3 error with one of these result codes (a primary code stands for its extended ones)."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None or not any(code == wanted or wanted < 256 and code & 255 == wanted for wanted in codes):
+            raise AssertionError(f"got code {code} ({error}), wanted {codes}") from error
+        return
+    raise AssertionError(f"no error, wanted {codes}")
+
+
+# --- raftd --------------------------------------------------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Raftd:
+    """One raftd and its data directory.  Usable again after kill() and stop() by start()."""
+
+    def __init__(self, directory=None, *flags, start=True):
+        self.directory = pathlib.Path(directory or temporary("node"))
+        self.directory.mkdir(exist_ok=True)
+        self.flags = list(flags)
+        self.http = f"127.0.0.1:{free_port()}"
+        self.process = None
+        self.log_path = temporary("raftd-log")
+        self.log_path.touch()
+        if start:
+            self.start()
+
+    def launch(self, **popen):
+        """Starts the process and does not wait."""
+        self.process = subprocess.Popen(
+            [RAFTD, "-http-addr", self.http, *self.flags, self.directory],
+            stdin=subprocess.DEVNULL,
+            stdout=self.log_path.open("ab"),
+            stderr=subprocess.STDOUT,
+            **popen,
+        )
+        return self
+
+    def start(self, seconds=20.0, **popen):
+        self.launch(**popen)
+        self.wait_ready(seconds)
+        return self
+
+    def wait_ready(self, seconds=20.0):
+        def ready():
+            check(self.process.poll() is None, f"raftd ended with {self.process.returncode} instead of serving")
+            try:
+                return self.get("/readyz")[0] == 200
+            except OSError:
+                return False
+
+        wait_for(ready, "raftd is ready", seconds)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        code = self.process.wait(timeout=20)
+        equal(code, 0, "exit code of raftd after SIGTERM")
+
+    def exit_code(self, seconds=20.0):
+        """Of a raftd that is expected to end by itself."""
+        return self.process.wait(timeout=seconds)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def request(self, method, path):
+        """(status, body) of one HTTP request."""
+        request = urllib.request.Request(f"http://{self.http}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def get(self, path):
+        return self.request("GET", path)
+
+    def status(self):
+        code, body = self.get("/status")
+        equal(code, 200, "/status")
+        return json.loads(body)
+
+    def path(self, name="app.db"):
+        return self.directory / name
+
+    def socket_path(self):
+        return self.directory / "raftd.sock"
+
+
+# --- SQLite, stock and ours -----------------------------------------------------------------------------------------------
+
+
+def uri(path, **parameters):
+    query = "&".join(f"{key}={value}" for key, value in {"vfs": "rqvfs", **parameters}.items())
+    return f"file:{path}?{query}"
+
+
+def load_extension():
+    """Registers the VFS in this process, for ever."""
+    loader = sqlite3.connect(":memory:")
+    loader.enable_load_extension(True)
+    loader.load_extension(str(EXTENSION))
+    loader.close()
+
+
+def connect(path, *, busy_ms=5000, **parameters):
+    """A connection through rqvfs, in autocommit mode (BEGIN and COMMIT are the test's own)."""
+    load_extension()
+    connection = sqlite3.connect(uri(path, **parameters), uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA busy_timeout={busy_ms}")
+    return connection
+
+
+def connect_stock(path):
+    """A connection of the same library without rqvfs."""
+    return sqlite3.connect(f"file:{path}?vfs=unix", uri=True, isolation_level=None)
+
+
+def value(connection, sql, *arguments):
+    row = connection.execute(sql, arguments).fetchone()
+    return row[0] if row else None
+
+
+def shell(script, *, database=None, env=None, cwd=None):
+    """Runs the stock sqlite3 shell on a script."""
+    return subprocess.run(
+        ["sqlite3", "-batch", *([str(database)] if database else [])],
+        input=script,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+    )
+
+
+def shell_rqvfs(path, script):
+    """The user's way: .load, .open, SQL.  Output of a script that must succeed."""
+    result = shell(f".bail on\n.load {EXTENSION.with_suffix('')}\n.open '{uri(path)}'\n.timeout 5000\n{script}\n")
+    equal((result.returncode, result.stderr), (0, ""), "sqlite3 shell")
+    return result.stdout.strip()
+
+
+def shell_stock(path, script):
+    """Output of a script in a stock shell that has never heard of us."""
+    result = shell(f".bail on\n.timeout 5000\n{script}\n", database=path)
+    equal((result.returncode, result.stderr), (0, ""), "stock sqlite3 shell")
+    return result.stdout.strip()
+
+
+# --- processes ------------------------------------------------------------------------------------------------------------
+
+
+def temporary(name):
+    """A path in the test's directory that nothing has yet."""
+    for number in range(1000):
+        path = _directory / (f"{name}-{number}" if number else name)
+        if not path.exists():
+            return path
+    raise AssertionError("too many temporary files")
+
+
+def python(program, *arguments, env=None, **popen):
+    """Starts a Python program (a string) that may import harness; its standard output can be read."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(SOURCE / "tests" / "e2e"), **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **popen,
+    )
+
+
+def finish(process, seconds=60.0):
+    """Output of a process that must succeed."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"a process did not end in {seconds:g} s") from None
+    equal(process.returncode, 0, f"exit code of a process that printed\n{output}")
+    return output
+
+
+# --- running --------------------------------------------------------------------------------------------------------------
+
+
+def _run_in_child(function, seconds, output):
+    """The child's side: never returns."""
+    os.setpgid(0, 0)
+    os.dup2(output.fileno(), 1)
+    os.dup2(output.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    code = 0
+    try:
+        function()
+    except Skip as skip:
+        print(f"SKIP {skip}")
+        code = 77
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run(function, seconds):
+    """(exit code of the test's process, what it printed)"""
+    global _directory
+    _directory = pathlib.Path(tempfile.mkdtemp(prefix=f"rq-{function.__name__[:40]}-"))
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            _run_in_child(function, seconds, output)
+        _, status = os.waitpid(child, 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        output.seek(0)
+        text = output.read()
+    for log in sorted(_directory.glob("raftd-log*")):
+        text += f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-60:]) + "\n"
+    for mount in _mounts_below(_directory):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(_directory, ignore_errors=True)
+    return os.waitstatus_to_exitcode(status), text
+
+
+def _mounts_below(directory):
+    mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
+    return [mount for mount in reversed(mounts) if mount.startswith(str(directory))]
+
+
+def main():
+    wanted = sys.argv[1:]
+    chosen = [(f, s) for f, s in _tests if not wanted or f.__name__ in wanted]
+    print(f"1..{len(chosen)}", flush=True)
+    failed = 0
+    for number, (function, seconds) in enumerate(chosen, 1):
+        code, text = _run(function, seconds)
+        name = function.__name__
+        skipped = re.search(r"^SKIP (.*)", text, re.MULTILINE) if code == 77 else None
+        if skipped:
+            print(f"ok {number} - {name} # SKIP {skipped.group(1)}", flush=True)
+            continue
+        if code == 0:
+            print(f"ok {number} - {name}", flush=True)
+            continue
+        failed += 1
+        print(f"not ok {number} - {name}")
+        if code < 0:
+            print(f"# ended by signal {-code}")
+        print("\n".join(f"# {line}" for line in text.splitlines()[-200:]), flush=True)
+    sys.exit(1 if failed or not chosen else 0)

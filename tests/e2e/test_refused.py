@@ -1,0 +1,419 @@
+"""What cannot be right is refused with a clear message, and nothing is damaged by trying."""
+
+import os
+import random
+import resource
+import shutil
+import socket
+import sqlite3
+import time
+
+from harness import (CORRUPT_QUARANTINED, Raftd, Skip, check, connect, connect_stock, equal, fails, finish, main, python, shell,
+                     shell_stock, temporary, test, value, wait_for)
+
+
+def served(rows=10, name="app.db"):
+    raftd = Raftd()
+    connection = connect(raftd.path(name))
+    connection.execute("CREATE TABLE t(x)")
+    connection.executemany("INSERT INTO t VALUES(?)", [(n,) for n in range(rows)])
+    return raftd, connection
+
+
+# --- stock tools ----------------------------------------------------------------------------------------------------------
+
+
+def stock_write_is_refused(path):
+    for statement in ("INSERT INTO t VALUES(1)", "DELETE FROM t", "CREATE TABLE u(x)", "DROP TABLE t", "VACUUM"):
+        with fails(sqlite3.SQLITE_READONLY):
+            connect_stock(path).execute(statement)
+    result = shell("INSERT INTO t VALUES(1);", database=path)
+    check(result.returncode != 0 and "readonly" in result.stderr, f"the stock shell said: {result.stderr}")
+
+
+@test
+def a_stock_write_while_raftd_runs():
+    raftd, connection = served()
+    stock_write_is_refused(raftd.path())
+    equal(value(connection, "SELECT count(*) FROM t"), 10, "rows")
+
+
+@test
+def a_stock_write_while_raftd_is_down():
+    raftd, connection = served()
+    connection.close()
+    raftd.stop()
+    stock_write_is_refused(raftd.path())
+    raftd.start()
+    raftd.kill()
+    stock_write_is_refused(raftd.path())
+    raftd.start()
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 10, "rows")
+
+
+@test
+def stock_checkpoints_and_journal_mode_change_nothing():
+    raftd, connection = served()
+    stock = connect_stock(raftd.path())
+    for mode in ("PASSIVE", "FULL", "RESTART", "TRUNCATE"):
+        stock.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+    with fails(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
+        stock.execute("PRAGMA journal_mode=delete").fetchall()
+    connection.execute("INSERT INTO t VALUES(100)")
+    equal(value(stock, "SELECT count(*) FROM t"), 11, "rows a stock reader sees")
+
+
+# --- two raftds, wrong directories ----------------------------------------------------------------------------------------
+
+
+def refuses_to_start(raftd, *words):
+    raftd.launch()
+    code = raftd.exit_code()
+    check(code not in (0, -6, -11), f"exit code {code}")
+    log = raftd.log()
+    for word in words:
+        check(word in log, f"the message does not say {word!r}:\n{log}")
+
+
+@test
+def a_second_raftd_on_one_directory():
+    raftd, connection = served()
+    refuses_to_start(Raftd(raftd.directory, start=False), str(raftd.directory.name))
+    connection.execute("INSERT INTO t VALUES(1)")
+    equal(value(connection, "SELECT count(*) FROM t"), 11, "the first one goes on")
+
+
+@test
+def a_log_that_is_missing():
+    raftd, connection = served()
+    connection.close()
+    raftd.stop()
+    kept = temporary("kept")
+    shutil.move(raftd.path("raft"), kept)
+    refuses_to_start(Raftd(raftd.directory, start=False), "app.db")
+    shutil.rmtree(raftd.path("raft"), ignore_errors=True)
+    shutil.move(kept, raftd.path("raft"))
+    raftd.start()
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 10, "rows when the log is back")
+
+
+@test
+def a_log_that_is_older_than_its_replicas():
+    raftd, connection = served()
+    raftd.stop()
+    old = temporary("old")
+    shutil.copytree(raftd.path("raft"), old)
+    raftd.start()
+    connection.executemany("INSERT INTO t VALUES(?)", [(n,) for n in range(50)])
+    connection.close()
+    raftd.stop()
+    new = temporary("new")
+    shutil.move(raftd.path("raft"), new)
+    shutil.copytree(old, raftd.path("raft"))
+    refuses_to_start(Raftd(raftd.directory, start=False), "app.db")
+    shutil.rmtree(raftd.path("raft"))
+    shutil.move(new, raftd.path("raft"))
+    raftd.start()
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 60, "rows when the log is back")
+
+
+@test
+def another_node_s_log():
+    raftd, connection = served()
+    other, other_connection = served(3)
+    connection.close()
+    other_connection.close()
+    raftd.stop()
+    other.stop()
+    kept = temporary("kept")
+    shutil.move(raftd.path("raft"), kept)
+    shutil.copytree(other.path("raft"), raftd.path("raft"))
+    refuses_to_start(Raftd(raftd.directory, start=False), "app.db")
+
+
+# --- files that were changed behind raftd's back ---------------------------------------------------------------------------
+
+
+@test
+def a_replica_that_was_unlinked_is_never_made_anew_in_silence():
+    raftd, connection = served()
+    connect(raftd.path("other.db")).execute("CREATE TABLE u(x)")
+    connection.close()
+    raftd.stop()
+    for suffix in ("", "-wal", "-shm", "-rqctl"):
+        raftd.path("app.db" + suffix).unlink(missing_ok=True)
+    raftd.launch()
+    raftd.wait_ready()
+    with fails(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+        value(connect(raftd.path(), busy_ms=100), "SELECT count(*) FROM sqlite_master")
+    check(not raftd.path().exists(), "an empty database was made in its place")
+    check("app.db" in raftd.log(), "the log does not name it")
+    equal(value(connect(raftd.path("other.db")), "SELECT count(*) FROM u"), 0, "other databases are served")
+
+
+@test
+def a_replica_that_was_unlinked_while_running_takes_no_more_commits():
+    raftd, connection = served()
+    raftd.path().unlink()
+    with fails(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            connection.execute("INSERT INTO t VALUES(1)")
+    check(not raftd.path().exists() or raftd.path().stat().st_size > 0, "an empty database was made in its place")
+
+
+@test
+def a_changed_page_quarantines_its_database_and_no_other():
+    raftd, connection = served(2000)
+    connect(raftd.path("other.db")).execute("CREATE TABLE u(x)")
+    connection.close()
+    wait_for(lambda: raftd.path().exists() and raftd.path().stat().st_size > 20000, "the file has its pages")
+    raftd.stop()
+    with raftd.path().open("r+b") as file:
+        file.seek(72)  # the stamp: says that this file is another state than the log knows
+        stamp = file.read(20)
+        file.seek(72)
+        file.write(bytes(byte ^ 0xFF for byte in stamp))
+    raftd.launch()
+    if raftd.process.poll() is None:
+        raftd.wait_ready()
+        with fails(CORRUPT_QUARANTINED):
+            value(connect(raftd.path(), busy_ms=100), "SELECT count(*) FROM t")
+        equal(value(connect(raftd.path("other.db")), "SELECT count(*) FROM u"), 0, "other databases are served")
+        check("app.db" in raftd.log(), "the log does not name it")
+
+
+# --- the socket -----------------------------------------------------------------------------------------------------------
+
+
+def plug(raftd):
+    link = socket.socket(socket.AF_UNIX)
+    link.settimeout(20)
+    link.connect(str(raftd.socket_path()))
+    return link
+
+
+def commits_go_on(connection, rows):
+    before = value(connection, "SELECT count(*) FROM t")
+    for _ in range(rows):
+        connection.execute("INSERT INTO t VALUES(1)")
+    equal(value(connection, "SELECT count(*) FROM t"), before + rows, "rows")
+
+
+@test
+def garbage_on_the_socket():
+    raftd, connection = served()
+    dice = random.Random(1)
+    for size in (1, 15, 16, 17, 100, 5000, 100000):
+        link = plug(raftd)
+        try:
+            link.sendall(dice.randbytes(size))
+            link.shutdown(socket.SHUT_WR)
+            link.recv(1000)
+        except OSError:
+            pass
+        link.close()
+    commits_go_on(connection, 20)
+    check(raftd.process.poll() is None, "raftd ended")
+
+
+@test
+def an_oversized_frame_is_cut_off():
+    raftd, connection = served()
+    link = plug(raftd)
+    try:
+        link.sendall(b"\xff\xff\xff\xff" + b"\x00\x01" + b"\0" * 10 + b"x" * 100000)
+        ended = b""
+        while chunk := link.recv(65536):
+            ended += chunk
+    except OSError:
+        pass  # reset is as good an end as any
+    commits_go_on(connection, 20)
+
+
+@test(seconds=120)
+def a_thousand_idle_connections():
+    raftd, connection = served()
+    links = [plug(raftd) for _ in range(900)]
+    commits_go_on(connection, 20)
+    late = connect(raftd.path())
+    commits_go_on(late, 5)
+    equal(len(links), 900)
+
+
+@test(seconds=60)
+def a_half_sent_frame_delays_nobody_and_is_dropped():
+    raftd, connection = served()
+    link = plug(raftd)
+    link.sendall(b"\0\0")
+    began = time.monotonic()
+    commits_go_on(connection, 20)
+    check(time.monotonic() - began < 5, "commits waited for a half-sent frame")
+    try:
+        equal(link.recv(1), b"", "what comes after a half-sent frame")
+    except ConnectionResetError:
+        pass
+    check(8 < time.monotonic() - began < 16, f"dropped after {time.monotonic() - began:.1f} s instead of 10")
+
+
+@test
+def no_file_descriptors_left():
+    raftd = Raftd(start=False)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+
+    raftd.start(preexec_fn=limit)
+    connection = connect(raftd.path())
+    connection.execute("CREATE TABLE t(x)")
+    links = []
+    for _ in range(100):
+        link = socket.socket(socket.AF_UNIX)
+        link.setblocking(False)
+        try:
+            link.connect(str(raftd.socket_path()))
+        except BlockingIOError:
+            pass
+        links.append(link)
+    commits_go_on(connection, 20)
+    for link in links:
+        link.close()
+    late = connect(raftd.path(), busy_ms=10000)
+    wait_for(lambda: value(late, "SELECT count(*) FROM t") == 20, "a connection is served when descriptors are free again")
+    late.execute("INSERT INTO t VALUES(1)")
+
+
+# --- shared memory --------------------------------------------------------------------------------------------------------
+
+READ_ON = """
+import sqlite3, sys
+from harness import connect
+connection = connect(sys.argv[1])
+print("reading", flush=True)
+for line in sys.stdin:
+    for attempt in range(2000):
+        try:
+            connection.execute("SELECT count(*) FROM t").fetchone()
+            break
+        except sqlite3.Error:
+            pass
+print("alive", flush=True)
+"""
+
+
+def scribbled(name, damage):
+    """Clients read and write while a shared file is damaged: none dies, the replica is whole, and new clients work."""
+    raftd, connection = served(200)
+    reader = python(READ_ON, raftd.path(), stdin=-1)
+    equal(reader.stdout.readline(), "reading\n")
+    dice = random.Random(2)
+    for _ in range(10):
+        damage(raftd.path(name), dice)
+        reader.stdin.write("\n")
+        reader.stdin.flush()
+        try:
+            connection.execute("INSERT INTO t VALUES(1)")
+        except sqlite3.Error:
+            pass
+
+    def mended():
+        try:
+            new = connect(raftd.path(), busy_ms=200)
+            new.execute("INSERT INTO t VALUES('mended')")
+            return value(new, "PRAGMA integrity_check") == "ok"
+        except sqlite3.Error:
+            return False
+
+    wait_for(mended, "new connections work again", 30)
+    check(raftd.process.poll() is None, "raftd ended")
+    output, _ = reader.communicate(timeout=30)
+    equal((reader.returncode, output), (0, "alive\n"), "the reader")
+    raftd.kill()
+    raftd.start()
+    equal(shell_stock(raftd.path(), "PRAGMA integrity_check;"), "ok", "the replica")
+
+
+def scribble(path, dice):
+    with path.open("r+b") as file:
+        size = os.path.getsize(path)
+        for _ in range(20):
+            file.seek(dice.randrange(max(size - 64, 1)))
+            file.write(dice.randbytes(64))
+
+
+def empty(path, dice):
+    if path.exists():
+        os.truncate(path, 0)
+
+
+def delete(path, dice):
+    path.unlink(missing_ok=True)
+
+
+@test(seconds=90)
+def a_scribbled_control_page():
+    scribbled("app.db-rqctl", scribble)
+
+
+@test(seconds=90)
+def a_deleted_control_page():
+    scribbled("app.db-rqctl", delete)
+
+
+@test(seconds=90)
+def an_emptied_control_page():
+    scribbled("app.db-rqctl", empty)
+
+
+@test(seconds=90)
+def a_scribbled_shm():
+    scribbled("app.db-shm", scribble)
+
+
+@test(seconds=90)
+def a_deleted_shm():
+    scribbled("app.db-shm", delete)
+
+
+@test(seconds=90)
+def an_emptied_shm():
+    scribbled("app.db-shm", empty)
+
+
+# --- names and permissions ------------------------------------------------------------------------------------------------
+
+
+@test
+def names_that_are_not_served():
+    raftd, _ = served()
+    raftd.path("sub").mkdir()
+    for name in ("raft/x.db", "sub/x.db", "x" * 240):
+        try:
+            connect(raftd.path(name), busy_ms=100).execute("CREATE TABLE t(x)")
+        except sqlite3.Error:
+            check(not raftd.path(name).exists(), f"{name} was refused and made nevertheless")
+    check(raftd.process.poll() is None, "raftd ended")
+
+
+@test
+def the_file_system_decides_who_may_connect():
+    if os.geteuid() != 0:
+        raise Skip("changing to another user needs root")
+    raftd, connection = served()
+    program = """
+import os, sqlite3, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+from harness import connect
+try:
+    connect(sys.argv[1], busy_ms=0).execute("INSERT INTO t VALUES('stranger')")
+    print("written")
+except sqlite3.Error:
+    print("refused")
+"""
+    os.chmod(raftd.directory, 0o700)
+    os.chmod(raftd.directory.parent, 0o711)
+    equal(finish(python(program, raftd.path())), "refused\n", "a stranger's write")
+    equal(value(connection, "SELECT count(*) FROM t"), 10, "rows")
+
+
+main()
