@@ -45,4 +45,6 @@ bool rq_core_owes_barrier(const struct rq_core *core);
 uint64_t rq_core_leader_id(const struct rq_core *core);   /* 0: not known */
 uint64_t rq_core_deliverable(const struct rq_core *core); /* committed and durable here */
 
+const struct rq_core *rq_node_core(const struct rq_node *n); /* for checks, which see everything and change nothing */
+
 #endif

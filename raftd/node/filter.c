@@ -155,12 +155,13 @@ static unsigned clip_to_snapshot(const struct raft *r, struct raft_append_entrie
     return clipped;
 }
 
-/* G6: a rejection of what the sender has acknowledged is late or due to its compaction; obeying it stops replication to it. */
+/* G6: a rejection of what the sender has acknowledged in this term is late or due to its compaction; obeying it stops replication
+ * to it.  One of a newer term (G4's answer is one) must pass: the term is what the leader has to learn. */
 static bool is_stale_rejection(const struct raft *r, const struct raft_message *m)
 {
     raft_index match;
-    return m->append_entries_result.rejected > 0 && raft_match_index(r, m->server_id, &match) == 0 &&
-           m->append_entries_result.rejected <= match;
+    return m->append_entries_result.term == r->current_term && m->append_entries_result.rejected > 0 &&
+           raft_match_index(r, m->server_id, &match) == 0 && m->append_entries_result.rejected <= match;
 }
 
 enum rq_filter_verdict rq_filter_receive(const struct raft *r, struct raft_message *message,

@@ -278,3 +278,8 @@ enum rq_err rq_node_compacted(struct rq_node *n, uint64_t index, unsigned traili
     }
     return err;
 }
+
+const struct rq_core *rq_node_core(const struct rq_node *n)
+{
+    return &n->core;
+}

@@ -3,6 +3,7 @@
 #include <raft.h>
 #include <stdlib.h>
 
+#include "raftd/node/core.h"
 #include "raftd/node/node.h"
 #include "tests/support/memory_log.h"
 #include "tests/support/tap.h"
@@ -400,6 +401,318 @@ static void descriptor_and_log_must_fit(void)
     free(configuration);
 }
 
+/* --- one member of three; the others are this test --- */
+
+enum { PEER_A = 8, PEER_B = 9 };
+
+static struct rq_blob *configuration_of(unsigned servers)
+{
+    struct raft_configuration conf;
+    struct raft_buffer buf;
+    raft_configuration_init(&conf);
+    for (unsigned i = 0; i < servers; i++) {
+        char address[32];
+        snprintf(address, sizeof address, "server%u", i);
+        check_eq(raft_configuration_add(&conf, SELF + i, address, RAFT_VOTER), 0);
+    }
+    check_eq(raft_configuration_encode(&conf, &buf), 0);
+    raft_configuration_close(&conf);
+    struct rq_blob *blob = rq_blob_new(buf.len);
+    memcpy(blob->data, buf.base, buf.len);
+    raft_free(buf.base);
+    return blob;
+}
+
+static void start_member(void)
+{
+    reset();
+    struct rq_log_entry e = { .index = 1, .term = 1, .type = RQ_ENTRY_CHANGE, .blob = configuration_of(3) };
+    uint64_t durable;
+    check_eq(rq_log_reserve(t.log, e.blob->bytes, 1), RQ_OK);
+    check_eq(rq_log_put_meta(t.log, 1, 0), RQ_OK);
+    check_eq(rq_log_append(t.log, &e, 1, 0), RQ_OK);
+    check_eq(rq_log_write(t.log, &durable), RQ_OK);
+    rq_blob_unref(e.blob);
+    check_eq(start(), RQ_OK);
+}
+
+static const struct raft *raft_of_node(void)
+{
+    return &rq_node_core(t.node)->raft;
+}
+
+static const struct raft_message *last_sent(void)
+{
+    check(t.sent_count > 0);
+    return &t.sent[(t.sent_count - 1) % SENT_MAX];
+}
+
+struct append {
+    uint64_t term, prev, prev_term, commit;
+    unsigned count;
+    uint64_t entry_term;
+    unsigned servers[4]; /* of entries that are changes; 0: an ordinary entry */
+};
+
+static void feed_append(struct append a)
+{
+    struct rq_log_entry entries[64] = { 0 };
+    for (unsigned i = 0; i < a.count; i++) {
+        entries[i].term = a.entry_term;
+        entries[i].type = i < 4 && a.servers[i] > 0 ? RQ_ENTRY_CHANGE : RQ_ENTRY_TXN;
+        entries[i].blob = i < 4 && a.servers[i] > 0 ? configuration_of(a.servers[i]) : NULL;
+    }
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES, .server_id = PEER_A, .server_address = "server1" };
+    m.append_entries.term = a.term;
+    m.append_entries.prev_log_index = a.prev;
+    m.append_entries.prev_log_term = a.prev_term;
+    m.append_entries.leader_commit = a.commit;
+    m.append_entries.n_entries = a.count;
+    rq_node_receive(t.node, &m, entries);
+    for (unsigned i = 0; i < a.count; i++) {
+        rq_blob_unref(entries[i].blob);
+    }
+}
+
+static void feed_result(uint64_t peer, uint64_t term, uint64_t rejected, uint64_t last)
+{
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES_RESULT,
+                              .server_id = peer,
+                              .server_address = peer == PEER_A ? "server1" : "server2" };
+    m.append_entries_result.version = 2;
+    m.append_entries_result.term = term;
+    m.append_entries_result.rejected = rejected;
+    m.append_entries_result.last_log_index = last;
+    rq_node_receive(t.node, &m, NULL);
+}
+
+/* Time passes until it asks for votes, and it gets them. */
+static void elect(void)
+{
+    while (t.sent_count == 0 || last_sent()->type != RAFT_REQUEST_VOTE) {
+        wait_ms(1);
+    }
+    for (int round = 0; round < 2; round++) { /* before the vote, and the vote */
+        check_eq(last_sent()->type, RAFT_REQUEST_VOTE);
+        check_eq(last_sent()->request_vote.pre_vote, round == 0);
+        struct raft_message m = { .type = RAFT_REQUEST_VOTE_RESULT, .server_id = PEER_A, .server_address = "server1" };
+        m.request_vote_result.version = 2;
+        m.request_vote_result.term = last_sent()->request_vote.term;
+        m.request_vote_result.pre_vote = last_sent()->request_vote.pre_vote;
+        m.request_vote_result.vote_granted = true;
+        rq_node_receive(t.node, &m, NULL);
+    }
+    check(strcmp(rq_node_role(t.node), "Leader") == 0);
+}
+
+/* N11: the core makes no barrier when its last entry is committed, and would then take changes too early. */
+static void new_leader_appends_a_barrier_and_waits_for_it(void)
+{
+    start_member();
+    elect();
+    check_eq(rq_log_last(t.log), 2);
+    persist();
+    check(!rq_node_leads(t.node));
+    check_eq(submit(1), RQ_AWAY);
+    feed_result(PEER_A, rq_node_term(t.node), 0, 2);
+    check(rq_node_leads(t.node));
+    check_eq(submit(1), RQ_OK);
+}
+
+static void no_candidacy_without_room_for_the_barrier(void)
+{
+    start_member();
+    memory_log_limit(t.log, 0);
+    wait_ms(10 * ELECTION_MS);
+    check_eq(t.sent_count, 0);
+    memory_log_limit(t.log, 10);
+    elect();
+}
+
+static void follower_without_room_takes_nothing(void)
+{
+    start_member();
+    memory_log_limit(t.log, 1);
+    feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .count = 2, .entry_term = 1 });
+    check_eq(rq_log_last(t.log), 1);
+    check_eq(memory_log_reserved(t.log), 0);
+    feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .count = 1, .entry_term = 1 });
+    check_eq(rq_log_last(t.log), 2);
+}
+
+static void entries_that_are_there_already_give_their_room_back(void)
+{
+    start_member();
+    for (int i = 0; i < 2; i++) {
+        feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .count = 5, .entry_term = 1 });
+        check_eq(rq_log_last(t.log), 6);
+        check_eq(memory_log_reserved(t.log), 0);
+    }
+}
+
+/* N2: the core notes the wrong index for a change that is not the first entry of a message, and would not roll it back. */
+static void overwritten_change_is_rolled_back(void)
+{
+    start_member();
+    feed_append(
+        (struct append){ .term = 2, .prev = 1, .prev_term = 1, .count = 2, .entry_term = 2, .servers = { 0, 4 } });
+    check_eq(rq_log_last(t.log), 3);
+    check_eq(raft_of_node()->configuration.n, 4);
+    check_eq(raft_of_node()->configuration_uncommitted_index, 3);
+    feed_append((struct append){ .term = 3, .prev = 2, .prev_term = 2, .count = 1, .entry_term = 3 });
+    check_eq(raft_of_node()->configuration.n, 3);
+    check_eq(raft_of_node()->configuration_uncommitted_index, 0);
+}
+
+static void second_change_proves_the_first_committed(void)
+{
+    start_member();
+    feed_append(
+        (struct append){ .term = 2, .prev = 1, .prev_term = 1, .count = 3, .entry_term = 2, .servers = { 4, 0, 5 } });
+    check_eq(raft_of_node()->configuration.n, 5);
+    feed_append((struct append){ .term = 3, .prev = 3, .prev_term = 2, .count = 1, .entry_term = 3 });
+    check_eq(raft_of_node()->configuration.n, 4);
+}
+
+/* N3: uninitialised bytes in the core's own answer. */
+static void leader_of_an_older_term_is_told_the_term_and_nothing_else(void)
+{
+    start_member();
+    feed_append((struct append){ .term = 5, .prev = 1, .prev_term = 1, .count = 2, .entry_term = 5 });
+    persist();
+    feed_append((struct append){ .term = 4, .prev = 0, .prev_term = 0, .count = 0 });
+    check_eq(last_sent()->type, RAFT_APPEND_ENTRIES_RESULT);
+    check_eq(last_sent()->append_entries_result.term, 5);
+    check_eq(last_sent()->append_entries_result.rejected, 1);
+    check_eq(last_sent()->append_entries_result.last_log_index, 0);
+}
+
+/* N4: old entries behind the newest. */
+static void entries_below_the_descriptor_are_clipped(void)
+{
+    start_member();
+    feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .commit = 20, .count = 19, .entry_term = 1 });
+    persist();
+    check_eq(rq_node_committed(t.node), 20);
+    check_eq(rq_node_compacted(t.node, 15, 0), RQ_OK);
+    feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .commit = 20, .count = 10, .entry_term = 1 });
+    check_eq(rq_log_last(t.log), 20);
+    check_eq(last_sent()->append_entries_result.rejected, 0);
+    check_eq(last_sent()->append_entries_result.last_log_index, 15);
+    feed_append((struct append){ .term = 1, .prev = 0, .commit = 20, .count = 25, .entry_term = 1, .servers = { 3 } });
+    check_eq(rq_log_last(t.log), 25);
+    persist();
+    check_eq(last_sent()->append_entries_result.last_log_index, 25);
+}
+
+/* N5: the window to that member would wrap around, and nothing would ever be sent to it again. */
+static void late_rejection_does_not_stop_replication(void)
+{
+    start_member();
+    elect();
+    persist();
+    uint64_t term = rq_node_term(t.node);
+    feed_result(PEER_A, term, 0, 2);
+    check_eq(submit(1), RQ_OK);
+    persist();
+    feed_result(PEER_A, term, 0, 3);
+    feed_result(PEER_A, term, 2, 1);
+    unsigned sent = t.sent_count;
+    check_eq(submit(1), RQ_OK);
+    bool seen = false;
+    for (; sent < t.sent_count; sent++) {
+        const struct raft_message *m = &t.sent[sent % SENT_MAX];
+        seen |= m->server_id == PEER_A && m->append_entries.prev_log_index == 3 && m->append_entries.n_entries == 1;
+    }
+    check(seen);
+    check_eq(raft_of_node()->state, RAFT_LEADER);
+    feed_result(PEER_A, term + 1, 1, 0); /* not late: a newer term is told like this too */
+    check_eq(raft_of_node()->state, RAFT_FOLLOWER);
+    check_eq(rq_node_term(t.node), term + 1);
+}
+
+/* N9: the core's own commit index goes back. */
+static void commit_index_never_goes_back(void)
+{
+    start_member();
+    feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .commit = 8, .count = 9, .entry_term = 1 });
+    persist();
+    check_eq(rq_node_committed(t.node), 8);
+    unsigned delivered = t.delivered_count;
+    feed_append((struct append){ .term = 1, .prev = 3, .prev_term = 1, .commit = 10, .count = 0 });
+    check_eq(raft_commit_index(raft_of_node()), 3);
+    check_eq(rq_node_committed(t.node), 8);
+    check_eq(t.delivered_count, delivered);
+}
+
+/* N13: whoever has the longest log has to learn why it is refused. */
+static void asker_with_an_old_term_is_told_the_new_one(void)
+{
+    start_member();
+    feed_append((struct append){ .term = 6, .prev = 1, .prev_term = 1, .count = 0 });
+    struct raft_message m = { .type = RAFT_REQUEST_VOTE, .server_id = PEER_B, .server_address = "server2" };
+    m.request_vote.version = 2;
+    m.request_vote.term = 3;
+    m.request_vote.candidate_id = PEER_B;
+    m.request_vote.pre_vote = true;
+    rq_node_receive(t.node, &m, NULL);
+    check_eq(last_sent()->type, RAFT_REQUEST_VOTE_RESULT);
+    check_eq(last_sent()->request_vote_result.term, 6);
+    check(!last_sent()->request_vote_result.vote_granted);
+}
+
+/* C2: a write of entries that have been replaced meanwhile must not count for those that replace them. */
+static void report_of_an_overtaken_write_does_not_count(void)
+{
+    start_member();
+    uint64_t durable;
+    feed_append((struct append){ .term = 2, .prev = 1, .prev_term = 1, .count = 3, .entry_term = 2 });
+    check_eq(rq_log_write(t.log, &durable), RQ_OK);
+    check_eq(durable, 4);
+    feed_append((struct append){ .term = 3, .prev = 2, .prev_term = 2, .count = 2, .entry_term = 3 });
+    rq_node_persisted(t.node);
+    check_eq(raft_of_node()->last_stored, 2);
+    persist();
+    check_eq(raft_of_node()->last_stored, 4);
+}
+
+static void delivers_nothing_that_is_not_durable_here(void)
+{
+    start_member();
+    unsigned before = t.delivered_count;
+    feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .commit = 4, .count = 3, .entry_term = 1 });
+    check_eq(rq_node_committed(t.node), 4);
+    check_eq(t.delivered_count, before);
+    persist();
+    check_eq(t.delivered_count, before + 3);
+}
+
+static void second_leader_in_a_term_ends_the_process(void)
+{
+    start_member();
+    elect();
+    uint64_t term = rq_node_term(t.node);
+    if (setjmp(t.on_fatal) == 0) {
+        feed_append((struct append){ .term = term, .prev = 1, .prev_term = 1, .count = 0 });
+    }
+    check_eq(t.fatal_count, 1);
+}
+
+static void known_commits_are_delivered_before_any_leader_is_heard(void)
+{
+    start_member();
+    feed_append((struct append){ .term = 1, .prev = 1, .prev_term = 1, .commit = 4, .count = 4, .entry_term = 1 });
+    persist();
+    feed_append((struct append){ .term = 1, .prev = 5, .prev_term = 1, .commit = 5, .count = 1, .entry_term = 1 });
+    persist(); /* these records carry: committed up to 5 */
+    rq_node_free(t.node);
+    check_eq(start(), RQ_OK);
+    check_eq(rq_node_committed(t.node), 4);
+    check_eq(t.delivered_count, 4);
+    /* The core has not heard of these commits: its descriptor would be above its own commit index. */
+    check_eq(rq_node_compacted(t.node, 4, 0), RQ_BUSY);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -417,6 +730,21 @@ int main(int argc, char **argv)
         TAP(timer_keeps_an_idle_leader_without_spinning),
         TAP(compaction_releases_and_a_restart_continues),
         TAP(descriptor_and_log_must_fit),
+        TAP(new_leader_appends_a_barrier_and_waits_for_it),
+        TAP(no_candidacy_without_room_for_the_barrier),
+        TAP(follower_without_room_takes_nothing),
+        TAP(entries_that_are_there_already_give_their_room_back),
+        TAP(overwritten_change_is_rolled_back),
+        TAP(second_change_proves_the_first_committed),
+        TAP(leader_of_an_older_term_is_told_the_term_and_nothing_else),
+        TAP(entries_below_the_descriptor_are_clipped),
+        TAP(late_rejection_does_not_stop_replication),
+        TAP(commit_index_never_goes_back),
+        TAP(asker_with_an_old_term_is_told_the_new_one),
+        TAP(report_of_an_overtaken_write_does_not_count),
+        TAP(delivers_nothing_that_is_not_durable_here),
+        TAP(second_leader_in_a_term_ends_the_process),
+        TAP(known_commits_are_delivered_before_any_leader_is_heard),
     };
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
     reset();
