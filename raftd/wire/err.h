@@ -30,7 +30,7 @@
     X(SHUTDOWN, 21, "shutting down")
 
 enum rq_err {
-#define RQ_ERR_ENUM(name, number, text) RQ_##name = number,
+#define RQ_ERR_ENUM(name, number, text) RQ_##name = (number),
     RQ_ERR_LIST(RQ_ERR_ENUM)
 #undef RQ_ERR_ENUM
 };

@@ -15,7 +15,7 @@
 #include "raftd/wire/err.h"
 
 #define RQ_FRAME_HEAD_BYTES 16u
-#define RQ_FRAME_BODY_MAX   (1024u * 1024u) /* larger transactions travel in several frames */
+#define RQ_FRAME_BODY_MAX   1048576u /* larger transactions travel in several frames */
 
 struct rq_frame {
     uint32_t body_bytes;

@@ -60,7 +60,7 @@ static enum rq_err step(const uint8_t **p, const uint8_t *end, uint64_t *ret_chi
     if (type <= 0x7f || type >= 0xe0) {
         payload = 0; /* a small integer */
     } else if (type <= 0x8f) {
-        children = 2u * (type & 0x0fu);
+        children = (uint64_t)2 * (type & 0x0fu);
     } else if (type <= 0x9f) {
         children = type & 0x0fu;
     } else if (type <= 0xbf) {

@@ -163,7 +163,7 @@ static enum rq_err frame_end(struct rq_mp_writer *w, size_t start, uint64_t id, 
                              uint64_t behind_bytes)
 {
     struct rq_bytes *out = w->out;
-    uint64_t body_bytes = out->size - start - RQ_FRAME_HEAD_BYTES + behind_bytes;
+    uint64_t body_bytes = (uint64_t)out->size - start - RQ_FRAME_HEAD_BYTES + behind_bytes;
     enum rq_err err = w->err;
     if (err == RQ_OK && body_bytes > RQ_FRAME_BODY_MAX) {
         err = RQ_TOOBIG;
@@ -177,7 +177,7 @@ static enum rq_err frame_end(struct rq_mp_writer *w, size_t start, uint64_t id, 
     return RQ_OK;
 }
 
-#define COUNT_FIELD(kind, field) +1u
+#define COUNT_FIELD(kind, field) +1u /* NOLINT(bugprone-macro-parentheses): a sum of them */
 #define PUT_FIELD(kind, field)   put_##kind(&w, m->field);
 #define GET_FIELD(kind, field)   m.field = get_##kind(&r);
 

@@ -143,8 +143,8 @@ enum rq_err rq_msg_put_hello(struct rq_bytes *out, uint64_t id, const struct rq_
 enum rq_err rq_msg_put_welcome(struct rq_bytes *out, uint64_t id, const struct rq_msg_welcome *m);
 enum rq_err rq_msg_put_open(struct rq_bytes *out, uint64_t id, const struct rq_msg_open *m);
 enum rq_err rq_msg_put_opened(struct rq_bytes *out, uint64_t id, const struct rq_msg_opened *m);
-enum rq_err rq_msg_put_commit(struct rq_bytes *out, uint64_t id, enum rq_msg_type pages_or_commit,
-                              const struct rq_msg_commit *m);
+/* type: PAGES or COMMIT. */
+enum rq_err rq_msg_put_commit(struct rq_bytes *out, uint64_t id, enum rq_msg_type type, const struct rq_msg_commit *m);
 enum rq_err rq_msg_put_outcome(struct rq_bytes *out, uint64_t id, const struct rq_msg_outcome *m);
 enum rq_err rq_msg_put_ask(struct rq_bytes *out, uint64_t id, const struct rq_msg_ask *m);
 enum rq_err rq_msg_put_status(struct rq_bytes *out, uint64_t id, const struct rq_msg_status *m);

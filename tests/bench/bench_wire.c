@@ -97,7 +97,8 @@ static void measure(const char *what, void (*call)(void))
         }
         clock_gettime(CLOCK_MONOTONIC, &end);
         double ns = (double)(end.tv_sec - begin.tv_sec) * 1e9 + (double)(end.tv_nsec - begin.tv_nsec);
-        best = ns / CALLS < best ? ns / CALLS : best;
+        ns /= (double)CALLS;
+        best = ns < best ? ns : best;
     }
     printf("%-44s %8.0f ns\n", what, best);
 }
