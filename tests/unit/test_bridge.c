@@ -226,9 +226,10 @@ static void *run_raftd(void *arg)
 {
     (void)arg;
     for (size_t i = 0; i < raftd.count && raftd.listener >= 0; i++) {
-        int fd = accept(raftd.listener, NULL, NULL);
+        struct pollfd p = { .fd = raftd.listener, .events = POLLIN };
+        int fd = poll(&p, 1, 10000) == 1 ? accept(raftd.listener, NULL, NULL) : -1;
         if (fd < 0) {
-            break;
+            break; /* a connection that the script expects does not come */
         }
         serve(fd, &raftd.scripts[i]);
         raftd.connections++;
