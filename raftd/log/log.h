@@ -1,8 +1,9 @@
 /* Log: raft entries on disk, in preallocated and recycled segments.  Format: docs/file-format.md#log.
  *
  * Owns: raft/log/ and raft/meta (term and vote).
- * Threads: append, get, release, meta belong to the owner (the node's loop); rq_log_write runs on the log's own strand and is
- * the only place that blocks on the data's sync.  A mutex inside joins the two; it is never held across a disk call.
+ * Threads: append, reserve, get, release, meta belong to the owner (the node's loop); rq_log_write runs on the log's own strand
+ * and is the only place that blocks on the data's sync; rq_log_prepare runs anywhere.  A mutex inside joins them; it is never
+ * held across a disk call.
  * Any failed write or sync is returned as IO and is final: the caller ends the process.  Lack of space never shows here:
  * rq_log_reserve() was asked before.
  *
@@ -20,23 +21,25 @@
 #include "raftd/wire/err.h"
 #include "vfs/disk.h"
 
+#define RQ_LOG_SPARES_MAX 2u
+
 struct rq_log;
 
 struct rq_log_entry {
     uint64_t index;
     uint64_t term;
-    uint16_t type; /* enum rq_entry_type */
+    uint16_t type;        /* enum rq_entry_type */
     struct rq_blob *blob; /* counted; NULL: no bytes */
 };
 
 struct rq_log_config {
-    struct rq_disk *disk;    /* borrows */
-    const char *dir;         /* raft/ of the data directory; exists */
-    uint64_t instance;       /* in every segment: a copied segment of another life is refused */
-    uint64_t segment_bytes;  /* default 16 MiB */
-    uint64_t cache_bytes;    /* entries kept in memory for get; default 32 MiB */
-    bool create;             /* found a new log; else a missing one is NOTFOUND */
-    uint64_t first_index;    /* with create: index of the first entry to come, usually 1 */
+    struct rq_disk *disk;   /* borrows */
+    const char *dir;        /* raft/ of the data directory; exists */
+    uint64_t instance;      /* in every segment: a copied segment of another life is refused */
+    uint64_t segment_bytes; /* default 16 MiB */
+    uint64_t cache_bytes;   /* entries kept in memory for get; default 32 MiB */
+    bool create;            /* found a new log; else a missing one is NOTFOUND */
+    uint64_t first_index;   /* with create: index of the first entry to come, usually 1 */
 };
 
 /* What was found at opening. */
@@ -49,23 +52,36 @@ struct rq_log_found {
     char problem[160];  /* for CORRUPT, VERSION, FOREIGN: what and where, in words */
 };
 
+/* With create: EXISTS when there is a log.  Else NOTFOUND when there is none; CORRUPT, VERSION, FOREIGN with the problem. */
 enum rq_err rq_log_open(const struct rq_log_config *config, struct rq_log **ret_log, struct rq_log_found *ret_found);
 void rq_log_close(struct rq_log *log);
 
-/* Durable on return.  Term never goes down, vote never changes within a term: asserted. */
+/* Two syncs.  Durable on return.  Term never goes down, vote never changes within a term: asserted. */
 enum rq_err rq_log_put_meta(struct rq_log *log, uint64_t term, uint64_t vote);
 
-/* Space for this many payload bytes in so many entries is on the disk (segments are written once before use): FULL if not.
+/* Space for this many payload bytes in so many entries is on the disk (segments are written once before use): FULL if not,
+ * TOOBIG for what no segment can hold (rq_log_payload_bytes_max).  Makes a segment itself, and waits for the disk, when
+ * rq_log_prepare() has not been there in time.
  * Reservations are used up by append; unused ones are given back with rq_log_unreserve. */
 enum rq_err rq_log_reserve(struct rq_log *log, uint64_t bytes, unsigned entries);
 void rq_log_unreserve(struct rq_log *log, uint64_t bytes, unsigned entries);
+
+/* The largest payload of one entry: a segment, less its header and the record's. */
+uint64_t rq_log_payload_bytes_max(const struct rq_log *log);
+
+/* Ahead of need, on a background thread: turns released segments into spares and writes a new one when there is none, so that
+ * the commit path never waits for zeros.  Wanted after start, and when a segment was begun or released.  FULL is no reason to
+ * end; anything else is.  At most RQ_LOG_SPARES_MAX spares are kept. */
+enum rq_err rq_log_prepare(struct rq_log *log);
+bool rq_log_prepare_wanted(struct rq_log *log);
 
 /* Queues entries for writing; an index at or below the last one cuts the log there first (in memory now, on disk in order).
  * Shares the blobs.  The next write carries committed in its records. */
 enum rq_err rq_log_append(struct rq_log *log, const struct rq_log_entry *entries, unsigned count, uint64_t committed);
 
-/* Writes everything queued as one batch and syncs it.  Returns the highest index I such that everything up to I is durable and
- * is still what the log holds (a cut that came meanwhile lowers it; 0: nothing to report).  NOTFOUND: nothing was queued. */
+/* Writes everything queued as one batch and syncs it (as several where it does not fit into a segment or the buffer).  Returns
+ * the highest index I such that everything up to I is durable and is still what the log holds (a cut that came meanwhile lowers
+ * it; 0: nothing to report).  NOTFOUND: nothing was queued. */
 enum rq_err rq_log_write(struct rq_log *log, uint64_t *ret_durable_index);
 
 /* Highest index that is durable and still what the log holds.  A cut lowers it at once: in the owner's context it is true, while
@@ -80,7 +96,8 @@ uint64_t rq_log_term_at(const struct rq_log *log, uint64_t index); /* 0: not in 
 /* The entry, with a reference to its blob: from memory, else from the segments (blocks). */
 enum rq_err rq_log_get(struct rq_log *log, uint64_t index, struct rq_log_entry *ret_entry);
 
-/* Entries up to index are not needed any more (a durable descriptor covers them): whole segments are recycled. */
+/* Entries up to index are not needed any more (a durable descriptor covers them): whole segments become free for
+ * rq_log_prepare; the other entries stay.  An index above the last empties the log: the next entry is index + 1. */
 enum rq_err rq_log_release(struct rq_log *log, uint64_t index);
 
 struct rq_log_stats {
