@@ -163,7 +163,7 @@ static enum rq_err buffers_new(struct rq_replica *r)
     r->region_image = malloc(RQ_WAL_INDEX_REGION);
     const bool all = r->page1 != NULL && r->page1_next != NULL && r->frame != NULL && r->zeros != NULL && r->chunk != NULL &&
                      r->region_image != NULL;
-    return all ? RQ_OK : RQ_NOMEM;
+    return all ? rq_frames_reserve(&r->frames, 1) : RQ_NOMEM; /* so that its arrays are there even when nothing is in them */
 }
 
 /* First publication.  Readers of a predecessor may be at work: what they look for stays where it was; that nothing counts as
