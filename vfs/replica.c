@@ -191,12 +191,10 @@ static enum rq_err publish_first(struct rq_replica *r, bool files_made)
         (void)r->disk->ops->lock(r->shm, RQ_SHM_READ0 + i, 1, RQ_UNLOCKED);
     }
     __atomic_store_n(&info->nBackfillAttempted, r->frames.committed, __ATOMIC_RELAXED);
-    (void)rq_replica_publish_all(r);
+    rq_replica_publish_all(r);
 
     struct rq_control_head *head = r->control->head;
     atomic_fetch_add(&head->files_epoch, files_made ? 1u : 0u);
-    atomic_store(&head->page_size, r->page_size);
-    atomic_store(&head->db_id, r->state.stamp.db_id);
     rq_replica_publish_control(r);
     atomic_store(&head->state, (uint32_t)RQ_DB_LIVE);
     /* A predecessor may have died in a reset. */

@@ -9,7 +9,7 @@
  * prefix of the transactions: page 1 says which (the stamp).
  *
  * Threads: append, read, reserve: the database's strand.  backfill, reset, sync, scrub: one background thread at a time,
- * beside the strand; a mutex inside joins them and is never held across a disk call of the background side.
+ * beside the strand; a mutex inside joins them and is never held while the background reads, writes or syncs -wal or the database.
  * Errors: FULL only from reserve (and from append before anything was written: nothing happened).  IO from append, backfill,
  * reset or sync is final: the caller ends the process.
  *

@@ -46,21 +46,22 @@ static enum rq_err shm_replace(struct rq_replica *r)
         for (uint32_t i = 1; i < RQ_READ_MARKS; i++) {
             __atomic_store_n(&rq_replica_ckpt_info(r)->aReadMark[i], RQ_READ_MARK_UNUSED, __ATOMIC_RELAXED);
         }
-        (void)rq_replica_publish_all(r);
+        rq_replica_publish_all(r);
     }
     atomic_fetch_add(&r->control->head->files_epoch, 1u);
     return err;
 }
 
-static enum rq_err shm_check(struct rq_replica *r, char text[160])
+static enum rq_err publications_check(struct rq_replica *r, char text[160])
 {
     pthread_mutex_lock(&r->mutex);
     enum rq_err err = name_check(r, r->shm_path, r->shm);
     if (err == RQ_NOTFOUND || err == RQ_FOREIGN) {
         err = shm_replace(r);
     } else if (err == RQ_OK && rq_replica_shm_whole(r)) {
-        (void)rq_replica_publish_all(r);
+        rq_replica_publish_all(r);
     }
+    rq_replica_publish_control(r);
     pthread_mutex_unlock(&r->mutex);
     return err == RQ_OK ? RQ_OK : finding(text, err, "%s: %s", r->shm_path, rq_err_text(err));
 }
@@ -127,7 +128,7 @@ enum rq_err rq_replica_check(struct rq_replica *r, char text[160])
     if (err != RQ_OK) {
         return finding(text, err, "%s: %s", r->wal_path, err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
     }
-    err = shm_check(r, text);
+    err = publications_check(r, text);
     if (err != RQ_OK) {
         return err;
     }

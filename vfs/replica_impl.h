@@ -132,9 +132,9 @@ enum rq_err rq_replica_shm_grow(struct rq_replica *r, uint32_t frame);
 /* Hash entries of the frames in (from, committed], then the header. */
 void rq_replica_publish_frames(struct rq_replica *r, uint32_t from);
 void rq_replica_publish_head(struct rq_replica *r);
-/* Makes hash tables and headers what we know; writes only what differs.  True if something did. */
-bool rq_replica_publish_all(struct rq_replica *r);
-/* The control page: version, index, page size; drain. */
+/* Makes hash tables and headers what we know; writes only what differs. */
+void rq_replica_publish_all(struct rq_replica *r);
+/* The control page: what is applied, and whether readers are to leave the WAL. */
 void rq_replica_publish_control(struct rq_replica *r);
 /* For SQLite's checkpoint info, only with regions whole. */
 struct rq_wal_ckpt_info *rq_replica_ckpt_info(struct rq_replica *r);

@@ -156,11 +156,10 @@ void rq_replica_publish_head(struct rq_replica *r)
 }
 
 /* Makes one region what it must be.  An honest reader at work sees no difference: what it looks for lies where it lay. */
-static bool publish_region(struct rq_replica *r, uint32_t index)
+static void publish_region(struct rq_replica *r, uint32_t index)
 {
     uint32_t *image = (uint32_t *)(void *)r->region_image;
     uint32_t *memory = (uint32_t *)(void *)r->regions[index];
-    bool changed = false;
     memset(image, 0, RQ_WAL_INDEX_REGION);
     for (uint32_t frame = rq_wal_region_first(index); frame <= r->frames.committed && rq_wal_region_of(frame) == index;
          frame++) {
@@ -171,34 +170,27 @@ static bool publish_region(struct rq_replica *r, uint32_t index)
     for (uint32_t i = first; i < RQ_WAL_INDEX_REGION / 4; i++) {
         if (__atomic_load_n(&memory[i], __ATOMIC_RELAXED) != image[i]) {
             __atomic_store_n(&memory[i], image[i], __ATOMIC_RELAXED);
-            changed = true;
         }
     }
-    return changed;
 }
 
-bool rq_replica_publish_all(struct rq_replica *r)
+void rq_replica_publish_all(struct rq_replica *r)
 {
-    bool changed = false;
     for (uint32_t i = 0; r->frames.committed > 0 && i <= rq_wal_region_of(r->frames.committed); i++) {
-        changed = publish_region(r, i) || changed;
+        publish_region(r, i);
     }
     struct rq_wal_ckpt_info *info = rq_replica_ckpt_info(r);
     if (__atomic_load_n(&info->nBackfill, __ATOMIC_RELAXED) != r->backfilled) {
         __atomic_store_n(&info->nBackfill, r->backfilled, __ATOMIC_SEQ_CST);
-        changed = true;
     }
     if (__atomic_load_n(&info->aReadMark[0], __ATOMIC_RELAXED) != 0) {
         __atomic_store_n(&info->aReadMark[0], 0, __ATOMIC_RELAXED);
-        changed = true;
     }
     const struct rq_wal_index_head h = index_head(r);
     if (memcmp(r->regions[0], &h, sizeof h) != 0 || memcmp(r->regions[0] + sizeof h, &h, sizeof h) != 0) {
         rq_replica_publish_head(r);
-        changed = true;
     }
     r->index_stale = false;
-    return changed;
 }
 
 void rq_replica_publish_frames(struct rq_replica *r, uint32_t from)
@@ -207,12 +199,12 @@ void rq_replica_publish_frames(struct rq_replica *r, uint32_t from)
         return; /* readers see the old state until a later append or check can publish all of it */
     }
     if (r->index_stale) {
-        (void)rq_replica_publish_all(r);
+        rq_replica_publish_all(r);
         return;
     }
     for (uint32_t frame = from + 1; frame <= r->frames.committed; frame++) {
         if (rq_wal_index_put(r->regions, frame, r->frames.frames[frame - 1].pgno) != RQ_OK) {
-            (void)publish_region(r, rq_wal_region_of(frame));
+            publish_region(r, rq_wal_region_of(frame));
         }
     }
     rq_replica_publish_head(r);
@@ -221,6 +213,8 @@ void rq_replica_publish_frames(struct rq_replica *r, uint32_t from)
 void rq_replica_publish_control(struct rq_replica *r)
 {
     struct rq_control_head *head = r->control->head;
+    atomic_store(&head->page_size, r->page_size);
+    atomic_store(&head->db_id, r->state.stamp.db_id);
     atomic_store(&head->applied_index, r->state.stamp.index);
     atomic_store(&head->version, r->state.version);
     atomic_store(&head->drain, r->frames.committed >= r->wal_hard_frames ? 1u : 0u);

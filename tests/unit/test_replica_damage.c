@@ -318,8 +318,10 @@ static void scribbled_shm_harms_no_data_and_is_put_right(void)
         }
         check_eq(model_sql(&m, "update t set a = a + 1"), RQ_OK); /* with the damage in place */
         check(model_matches(&m));
-        if (round % 2 == 0) {
+        if (round % 6 >= 2) {
             check_eq(rq_replica_check(m.replica, text), RQ_OK);
+        } /* else an append sees by itself that the file was shortened, and publishes all of it */
+        if (round % 6 != 5) {
             sqlite3 *db = model_stock_open(&m);
             check(stock_agrees(&m, db));
             check_eq(sqlite3_close(db), SQLITE_OK);

@@ -121,6 +121,35 @@ static void committing_snapshot_goes_on_from_the_file_at_a_reset(void)
     end();
 }
 
+static struct rq_disk_ops watched_ops;
+static struct rq_disk watched_disk = { &watched_ops };
+static uint32_t gate_at_header;
+
+static enum rq_err write_watched(struct rq_file *f, const void *data, size_t bytes, uint64_t offset)
+{
+    if (bytes == 32 && offset == 0) { /* the header of -wal */
+        gate_at_header = atomic_load(&m.control.head->reset_gate);
+    }
+    return rq_disk_real()->ops->write(f, data, bytes, offset);
+}
+
+static void gate_is_shut_while_the_wal_is_begun_anew(void)
+{
+    model_init(&m, 512, 8);
+    watched_ops = *rq_disk_real()->ops;
+    watched_ops.write = write_watched;
+    m.disk = &watched_disk;
+    check_eq(model_random(&m, 20), RQ_OK);
+    check_eq(model_random(&m, 0), RQ_OK);
+    check_eq(rq_replica_backfill(m.replica), RQ_OK);
+    const uint32_t gate = atomic_load(&m.control.head->reset_gate);
+    check_eq(gate % 2, 0);
+    check_eq(rq_replica_reset(m.replica), RQ_OK);
+    check_eq(gate_at_header, gate + 1);
+    check_eq(atomic_load(&m.control.head->reset_gate), gate + 2);
+    model_fini(&m);
+}
+
 static void dead_readers_slot_is_swept(void)
 {
     begin_with_frames();
@@ -175,6 +204,12 @@ static void control_page_says_what_is_applied(void)
     check_eq(atomic_load(&head->state), RQ_DB_LIVE);
     check_eq(atomic_load(&head->db_id), 77);
     check_eq(atomic_load(&head->page_size), 512);
+    char text[160];
+    atomic_store(&m.control.head->version, 12345); /* scribbled */
+    atomic_store(&m.control.head->db_id, 1);
+    check_eq(rq_replica_check(m.replica, text), RQ_OK);
+    check_eq(atomic_load(&head->version), m.state.version);
+    check_eq(atomic_load(&head->db_id), 77);
     atomic_store(&m.control.head->reset_gate, 5); /* as a predecessor that was killed in a reset left it */
     model_close(&m);
     check_eq(model_open(&m), RQ_OK);
@@ -189,6 +224,7 @@ int main(int argc, char **argv)
         TAP(file_snapshot_holds_all_of_backfill_and_no_reset),
         TAP(idle_snapshots_are_taken_away_when_in_the_way),
         TAP(committing_snapshot_goes_on_from_the_file_at_a_reset),
+        TAP(gate_is_shut_while_the_wal_is_begun_anew),
         TAP(dead_readers_slot_is_swept),
         TAP(drain_is_asked_for_over_the_hard_limit),
         TAP(control_page_says_what_is_applied),
