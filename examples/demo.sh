@@ -6,7 +6,8 @@ build=$(cd "${1:-build}" && pwd -P)
 examples=$(cd "$(dirname "$0")" && pwd -P)
 raftd=$build/raftd/raftd
 extension=$build/ext/librqvfs
-node=$(mktemp -d "${TMPDIR:-/tmp}/rqvfs-demo.XXXXXX")
+place=$(mktemp -d "${TMPDIR:-/tmp}/rqvfs-demo.XXXXXX")
+node=$place/node
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 database=$node/app.db
 raftd_pid=
@@ -14,20 +15,28 @@ writer_pid=
 
 cleanup() {
     for pid in $writer_pid $raftd_pid; do kill -9 "$pid" 2>/dev/null || true; done
-    rm -rf "$node" "$node.acknowledged" "$node.log"
+    rm -rf "$place"
 }
+mkdir "$node"
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') dim=$(printf '\033[2m') plain=$(printf '\033[0m'); else bold= dim= plain=; fi
 title() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
 show() { # prints a command as one would type it, then runs it
-    printf '%s$ %s%s\n' "$dim" "$*" "$plain"
+    printf '%s$' "$dim"
+    for word; do
+        case $word in
+        *[!A-Za-z0-9_./:=-]*) printf " '%s'" "$word" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+    printf '%s\n' "$plain"
     "$@"
 }
 fail() {
     echo "demo: $1" >&2
-    [ ! -f "$node.log" ] || tail -n 20 "$node.log" >&2
+    [ ! -f "$place/log" ] || tail -n 20 "$place/log" >&2
     exit 1
 }
 wait_until() { # what, command: asks until it succeeds, for 20 seconds
@@ -42,7 +51,7 @@ wait_until() { # what, command: asks until it succeeds, for 20 seconds
 }
 start_raftd() {
     printf '%s$ raftd -http-addr 127.0.0.1:%s %s &%s\n' "$dim" "$port" "$node" "$plain"
-    "$raftd" -http-addr "127.0.0.1:$port" "$node" >>"$node.log" 2>&1 &
+    "$raftd" -http-addr "127.0.0.1:$port" "$node" >>"$place/log" 2>&1 &
     raftd_pid=$!
     wait_until "raftd is ready" curl -sf "http://127.0.0.1:$port/readyz"
 }
@@ -73,7 +82,7 @@ title "5. The same from a program"
 show python3 "$examples/visits.py" "$database" "$extension"
 
 title "6. kill -9 of raftd under a writer that never retries: every COMMIT that returned is there, once"
-cat >"$node/writer.py" <<'PYTHON'
+cat >"$place/writer.py" <<'PYTHON'
 import os, sqlite3, sys
 database, extension, acknowledged = sys.argv[1:]
 loader = sqlite3.connect(":memory:")
@@ -86,9 +95,9 @@ with open(acknowledged, "w") as file:
         connection.execute("INSERT INTO numbers VALUES(?)", (n,))
         print(n, file=file, flush=True)
 PYTHON
-python3 "$node/writer.py" "$database" "$extension" "$node.acknowledged" &
+python3 "$place/writer.py" "$database" "$extension" "$place/acknowledged" &
 writer_pid=$!
-acknowledged() { [ "$(wc -l <"$node.acknowledged")" -ge "$1" ]; }
+acknowledged() { [ "$(wc -l <"$place/acknowledged")" -ge "$1" ]; }
 for commits in 150 300 450; do
     wait_until "$commits commits are acknowledged" acknowledged "$commits"
     show kill -9 "$raftd_pid"
@@ -97,7 +106,7 @@ for commits in 150 300 450; do
 done
 wait "$writer_pid" || fail "the writer saw an error"
 writer_pid=
-echo "acknowledged: $(wc -l <"$node.acknowledged") commits"
+echo "acknowledged: $(wc -l <"$place/acknowledged") commits"
 show sqlite3 "$database" 'SELECT count(*), count(DISTINCT n), max(n) FROM numbers'
 [ "$(sqlite3 "$database" 'SELECT count(*), count(DISTINCT n) FROM numbers')" = "600|600" ] || fail "a commit was lost or doubled"
 

@@ -5,7 +5,8 @@ import shutil
 import signal
 import sqlite3
 
-from harness import (Raftd, check, connect, equal, main, python, shell_rqvfs, shell_stock, temporary, test, value)
+from harness import (Raftd, check, connect, connect_stock, equal, fails, main, python, shell_rqvfs, shell_stock, temporary, test,
+                     value)
 
 
 def native(path, *statements):
@@ -35,6 +36,8 @@ def every_journal_mode_and_page_size():
         equal(value(connection, "SELECT sum(a) FROM t"), 45150, f"sum in {name}")
         connection.execute("DELETE FROM t WHERE a > 100")
         equal(shell_stock(raftd.path(name), "SELECT sum(a) FROM t; PRAGMA integrity_check;"), "5050\nok", name)
+        with fails(sqlite3.SQLITE_READONLY):
+            connect_stock(raftd.path(name)).execute("INSERT INTO t VALUES(0, 'stock')")
 
 
 LEAVE_JOURNAL = """
@@ -69,6 +72,8 @@ def hot_journal_and_unfinished_wal_are_recovered():
         equal(value(connection, "SELECT count(*) FROM t"), 600, f"rows in {mode}.db: what was committed, no more")
         equal(value(connection, "SELECT count(*) FROM t WHERE b LIKE 'row %'"), 600, "rows as they were committed")
         equal(value(connection, "PRAGMA integrity_check"), "ok")
+        with fails(sqlite3.SQLITE_READONLY):
+            connect_stock(raftd.path(f"{mode}.db")).execute("DELETE FROM t")
 
 
 @test
