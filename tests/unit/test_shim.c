@@ -1,5 +1,6 @@
 /* shim: what SQLite does on a replicated database is what it does on its own; every transaction is handed to the sink exactly
  * once, or not at all; each outcome reaches the application as the code that vfs/shim.h names. */
+#include <ftw.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -330,7 +331,7 @@ static void a_rolled_back_creation_leaves_the_choice_open(void)
 static void vacuum_into_makes_a_served_database_and_overwrites_none(void)
 {
     char source[32], sql[300];
-    strcpy(source, fresh());
+    (void)snprintf(source, sizeof source, "%s", fresh());
     sqlite3 *db = open_rq(source);
     ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(41),(1)");
     const char *copy = fresh();
@@ -805,7 +806,7 @@ static void an_attached_file_elsewhere_is_a_file(void)
 static void a_second_replicated_database_is_read_only_in_a_transaction(void)
 {
     char first[32];
-    strcpy(first, fresh());
+    (void)snprintf(first, sizeof first, "%s", fresh());
     const char *second = fresh();
     sqlite3 *db = open_rq(first);
     char sql[300];
@@ -942,6 +943,12 @@ static void a_forked_child_cannot_use_or_harm_what_it_inherited(void)
     sqlite3_close(db);
 }
 
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
+{
+    (void)info, (void)kind, (void)where;
+    return remove(path);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -975,7 +982,7 @@ int main(int argc, char **argv)
         TAP(applications_see_an_ordinary_header),
         TAP(a_forked_child_cannot_use_or_harm_what_it_inherited),
     };
-    strcpy(plain, "/tmp/rqshim-XXXXXX");
+    (void)snprintf(plain, sizeof plain, "/tmp/rqshim-XXXXXX");
     if (mkdtemp(plain) == NULL) {
         return 1;
     }
@@ -988,7 +995,5 @@ int main(int argc, char **argv)
         return 1;
     }
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf '%s'", plain);
-    return system(command) != 0 || failed;
+    return nftw(plain, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0 || failed;
 }

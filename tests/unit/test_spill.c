@@ -91,7 +91,7 @@ int main(int argc, char **argv)
         TAP(memory_stays_under_its_limit),
         TAP(no_directory_is_an_error_and_nothing_else),
     };
-    strcpy(dir, "/tmp/rqspill-XXXXXX");
+    (void)snprintf(dir, sizeof dir, "/tmp/rqspill-XXXXXX");
     if (mkdtemp(dir) == NULL) {
         return 1;
     }
