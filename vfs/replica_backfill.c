@@ -123,7 +123,9 @@ static enum rq_err backfill_init(struct backfill *b, struct rq_replica *r)
     const bool allocated = b->frames != NULL && b->order != NULL;
     if (allocated) {
         memcpy(b->frames[0].checksum, rq_replica_sum_before(r, b->from + 1), sizeof b->frames[0].checksum);
-        memcpy(b->frames + 1, r->frames.frames + b->from, count * sizeof *b->frames);
+        if (count > 0) {
+            memcpy(b->frames + 1, r->frames.frames + b->from, count * sizeof *b->frames);
+        }
     }
     pthread_mutex_unlock(&r->mutex);
     return allocated ? RQ_OK : RQ_NOMEM;

@@ -86,7 +86,9 @@ static enum rq_err expectation_take(struct expectation *e, struct rq_replica *r)
     const bool allocated = e->frames != NULL && e->page1 != NULL;
     if (allocated) {
         memcpy(e->frames[0].checksum, r->head.checksum, sizeof r->head.checksum);
-        memcpy(e->frames + 1, r->frames.frames, e->count * sizeof *e->frames);
+        if (e->count > 0) {
+            memcpy(e->frames + 1, r->frames.frames, e->count * sizeof *e->frames);
+        }
         memcpy(e->page1, r->page1, r->page_size);
     }
     pthread_mutex_unlock(&r->mutex);
