@@ -18,7 +18,7 @@
 
 #include "ext/link.h"
 
-#define READY_MS     500u   /* a raftd that is asked for the right to write answers within this, or is away */
+#define READY_MS     500u /* a raftd that is asked for the right to write answers within this, or is away */
 #define PAUSE_MS_MAX 50u
 #define BYTES_PER_MS 16384u /* what a big transaction may take on top of timeout_ms */
 
@@ -147,8 +147,8 @@ static bool outcome_of(struct bridge *b, const struct rq_answer *answer, enum rq
 
 /* True: *ret_err is how it ended.  False: the connection broke, or raftd does not know; *may_have_arrived says whether it can
  * have happened. */
-static bool send_commit(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms, bool *may_have_arrived,
-                        enum rq_err *ret_err, uint64_t *ret_version)
+static bool send_commit(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms,
+                        bool *may_have_arrived, enum rq_err *ret_err, uint64_t *ret_version)
 {
     uint32_t count_max = (b->link.frame_body_max - RQ_COMMIT_ARRAY_BYTES_MAX) / (commit->page_size + 4);
     uint32_t left = commit->page_count;
@@ -177,8 +177,8 @@ static bool send_commit(struct bridge *b, const struct rq_sink_commit *commit, u
 }
 
 /* As send_commit; NOTFOUND: it has not arrived, and cannot any more. */
-static bool ask_outcome(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms, enum rq_err *ret_err,
-                        uint64_t *ret_version)
+static bool ask_outcome(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms,
+                        enum rq_err *ret_err, uint64_t *ret_version)
 {
     struct rq_msg_ask ask = { .db_id = commit->db_id, .seq = b->seq, .base = commit->base };
     struct rq_answer answer;

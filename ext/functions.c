@@ -11,7 +11,7 @@
 
 SQLITE_EXTENSION_INIT3
 
-#define STATUS_MS 1000u
+#define STATUS_MS      1000u
 #define CONTROL_SUFFIX "-rqctl"
 
 enum status_column {
@@ -231,7 +231,8 @@ static int status_filter(sqlite3_vtab_cursor *cursor, int index, const char *ind
     c->databases = NULL;
     c->row_id = 0;
     c->end = false;
-    int code = sqlite3_prepare_v2(((struct status_table *)cursor->pVtab)->db, "PRAGMA database_list", -1, &c->databases, NULL);
+    int code =
+        sqlite3_prepare_v2(((struct status_table *)cursor->pVtab)->db, "PRAGMA database_list", -1, &c->databases, NULL);
     return code == SQLITE_OK ? status_next(cursor) : code;
 }
 
@@ -251,39 +252,39 @@ static int status_column(sqlite3_vtab_cursor *cursor, sqlite3_context *ctx, int 
 {
     struct status_cursor *c = (struct status_cursor *)cursor;
     switch ((enum status_column)column) {
-    case COLUMN_NODE:
-        result_text(ctx, c->row.node);
-        break;
-    case COLUMN_ROLE:
-        result_text(ctx, c->row.role);
-        break;
-    case COLUMN_LEADER:
-        result_text(ctx, c->row.leader);
-        break;
-    case COLUMN_DATABASE:
-        result_text(ctx, c->row.database);
-        break;
-    case COLUMN_VERSION:
-        sqlite3_result_int64(ctx, (sqlite3_int64)c->row.version);
-        break;
-    case COLUMN_APPLIED:
-        sqlite3_result_int64(ctx, (sqlite3_int64)c->row.applied);
-        break;
-    case COLUMN_COMMITTED:
-        sqlite3_result_int64(ctx, (sqlite3_int64)c->row.committed);
-        break;
-    case COLUMN_CHECKSUM:
-        result_text(ctx, c->row.checksum);
-        break;
-    case COLUMN_LAG:
-        sqlite3_result_int64(ctx, (sqlite3_int64)c->row.lag);
-        break;
-    case COLUMN_STATE:
-        result_text(ctx, c->row.state);
-        break;
-    case COLUMN_MESSAGE:
-        result_text(ctx, c->row.message);
-        break;
+        case COLUMN_NODE:
+            result_text(ctx, c->row.node);
+            break;
+        case COLUMN_ROLE:
+            result_text(ctx, c->row.role);
+            break;
+        case COLUMN_LEADER:
+            result_text(ctx, c->row.leader);
+            break;
+        case COLUMN_DATABASE:
+            result_text(ctx, c->row.database);
+            break;
+        case COLUMN_VERSION:
+            sqlite3_result_int64(ctx, (sqlite3_int64)c->row.version);
+            break;
+        case COLUMN_APPLIED:
+            sqlite3_result_int64(ctx, (sqlite3_int64)c->row.applied);
+            break;
+        case COLUMN_COMMITTED:
+            sqlite3_result_int64(ctx, (sqlite3_int64)c->row.committed);
+            break;
+        case COLUMN_CHECKSUM:
+            result_text(ctx, c->row.checksum);
+            break;
+        case COLUMN_LAG:
+            sqlite3_result_int64(ctx, (sqlite3_int64)c->row.lag);
+            break;
+        case COLUMN_STATE:
+            result_text(ctx, c->row.state);
+            break;
+        case COLUMN_MESSAGE:
+            result_text(ctx, c->row.message);
+            break;
     }
     return SQLITE_OK;
 }
@@ -317,8 +318,8 @@ static void version_function(sqlite3_context *ctx, int argc, sqlite3_value **arg
 
 int rq_functions_register(sqlite3 *db)
 {
-    int code = sqlite3_create_function_v2(db, "rqvfs_version", 0, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, version_function,
-                                          NULL, NULL, NULL);
+    int code = sqlite3_create_function_v2(db, "rqvfs_version", 0, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL,
+                                          version_function, NULL, NULL, NULL);
     if (code == SQLITE_OK) {
         code = sqlite3_create_module_v2(db, "rqvfs_status", &status_module, NULL, NULL);
     }

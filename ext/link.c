@@ -12,11 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SOCKET_NAME "raftd.sock"
-#define FRAME_MAX     (RQ_FRAME_HEAD_BYTES + RQ_FRAME_BODY_MAX)
+#define SOCKET_NAME        "raftd.sock"
+#define FRAME_MAX          (RQ_FRAME_HEAD_BYTES + RQ_FRAME_BODY_MAX)
 #define FRAME_BODY_MAX_MIN 131072u /* has room for the largest page */
-#define KEEP_BYTES    65536u /* a larger buffer is given back after use: connections are many */
-#define RECEIVE_BYTES 4096u
+#define KEEP_BYTES         65536u  /* a larger buffer is given back after use: connections are many */
+#define RECEIVE_BYTES      4096u
 
 uint64_t rq_now_ms(void)
 {
@@ -61,7 +61,10 @@ static bool draw_session(uint64_t *ret_session)
 
 enum rq_err rq_link_init(struct rq_link *l, char *socket, const char *sqlite)
 {
-    *l = (struct rq_link){ .socket = socket, .sqlite = sqlite, .fd = -1, .pid = getpid(), .frame_body_max = RQ_FRAME_BODY_MAX };
+    *l = (struct rq_link){
+        .socket = socket, .sqlite = sqlite, .fd = -1, .pid = getpid(), .frame_body_max = RQ_FRAME_BODY_MAX
+    };
+    l->socket = socket;
     rq_bytes_init(&l->out, FRAME_MAX);
     rq_bytes_init(&l->in, FRAME_MAX);
     if (socket == NULL) {

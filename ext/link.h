@@ -19,15 +19,15 @@
 #define RQ_LINK_TEXT_BYTES 320u
 
 struct rq_link {
-    char *socket;         /* owns: path */
-    const char *sqlite;   /* borrows, for ever: version of the host's SQLite, for HELLO */
-    int fd;       /* -1: not connected */
-    pid_t pid;    /* whose connection it is */
+    char *socket;       /* owns: path */
+    const char *sqlite; /* borrows, for ever: version of the host's SQLite, for HELLO */
+    int fd;             /* -1: not connected */
+    pid_t pid;          /* whose connection it is */
     uint64_t session;
     uint64_t last_id;
     uint32_t frame_body_max;
-    struct rq_bytes out; /* the request that is being made */
-    struct rq_bytes in;  /* at most one answer */
+    struct rq_bytes out;           /* the request that is being made */
+    struct rq_bytes in;            /* at most one answer */
     char text[RQ_LINK_TEXT_BYTES]; /* of the last failure */
 };
 

@@ -7,16 +7,12 @@
  * Whose SQLite: the one that the caller is linked to, which need not be in the global scope (a driver that was loaded as a
  * plugin has its own).  Loaded by another door, these functions may still be found by later plugins; then they only pass on. */
 #define SQLITE_CORE 1 /* here the functions of SQLite are called by their own addresses, not through the table */
-#include "ext/module.h"
-
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-RQ_EXPORT int sqlite3_open(const char *name, sqlite3 **ret_db);
-RQ_EXPORT int sqlite3_open16(const void *name, sqlite3 **ret_db);
-RQ_EXPORT int sqlite3_open_v2(const char *name, sqlite3 **ret_db, int flags, const char *vfs);
+#include "ext/module.h"
 
 /* What is needed of a SQLite library. */
 struct host {
@@ -32,8 +28,10 @@ struct host {
 };
 
 static bool preloaded;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct host last;                   /* under lock: of the last caller, mostly the only one */
+/* Recursive: an automatic extension of the program's own may open a database while we register. */
+static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static bool registering;                  /* under lock */
+static struct host last;                  /* under lock: of the last caller, mostly the only one */
 static const sqlite3_vfs *default_before; /* under lock: the default VFS that rqvfs took the place of */
 
 static void fork_lock(void)
@@ -72,9 +70,12 @@ static void *symbol(void *library, const char *name)
 static bool find_symbol(void *library, const char *name, void *ret_function)
 {
     void *found = symbol(library, name);
-    memcpy(ret_function, &found, sizeof found); /* ISO C converts no object to a function; POSIX says that it is the same */
+    /* ISO C converts no object to a function; POSIX says that it is the same. */
+    memcpy(ret_function, (const void *)&found, sizeof found);
     return found != NULL;
 }
+
+#define FIND(function) find_symbol(library, "sqlite3_" #function, (void *)&h.function)
 
 /* The SQLite that the code at caller is linked to. */
 static bool find_host(const void *caller, struct host *ret_host)
@@ -88,12 +89,8 @@ static bool find_host(const void *caller, struct host *ret_host)
     if (!found) {
         struct host h = { .caller = info.dli_fbase };
         void *library = info.dli_fname == NULL ? NULL : dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-        found = find_symbol(library, "sqlite3_open", &h.open) && find_symbol(library, "sqlite3_open16", &h.open16) &&
-                find_symbol(library, "sqlite3_open_v2", &h.open_v2) && find_symbol(library, "sqlite3_close", &h.close) &&
-                find_symbol(library, "sqlite3_initialize", &h.initialize) &&
-                find_symbol(library, "sqlite3_vfs_find", &h.vfs_find) &&
-                find_symbol(library, "sqlite3_auto_extension", &h.auto_extension) &&
-                find_symbol(library, "sqlite3_cancel_auto_extension", &h.cancel_auto_extension);
+        found = FIND(open) && FIND(open16) && FIND(open_v2) && FIND(close) && FIND(initialize) && FIND(vfs_find) &&
+                FIND(auto_extension) && FIND(cancel_auto_extension);
         if (library != NULL) {
             (void)dlclose(library); /* stays mapped at least as long as its caller runs */
         }
@@ -127,8 +124,9 @@ static void prepare(const struct host *h)
     }
     (void)pthread_mutex_lock(&lock);
     const sqlite3_vfs *now = h->vfs_find(NULL);
-    if (default_before == NULL || now == default_before) {
+    if (!registering && (default_before == NULL || now == default_before)) {
         sqlite3 *db = NULL;
+        registering = true;
         if (h->auto_extension((void (*)(void))register_default) == SQLITE_OK) {
             if (h->open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) == SQLITE_OK) {
                 default_before = now;
@@ -136,39 +134,41 @@ static void prepare(const struct host *h)
             (void)h->close(db);
             (void)h->cancel_auto_extension((void (*)(void))register_default);
         }
+        registering = false;
     }
     (void)pthread_mutex_unlock(&lock);
 }
 
-int sqlite3_open(const char *name, sqlite3 **ret_db)
+/* Parameters are named as SQLite names them. */
+RQ_EXPORT int sqlite3_open(const char *filename, sqlite3 **ppDb)
 {
     struct host h;
     if (!find_host(__builtin_return_address(0), &h)) {
-        *ret_db = NULL;
+        *ppDb = NULL;
         return SQLITE_ERROR;
     }
     prepare(&h);
-    return h.open(name, ret_db);
+    return h.open(filename, ppDb);
 }
 
-int sqlite3_open16(const void *name, sqlite3 **ret_db)
+RQ_EXPORT int sqlite3_open16(const void *filename, sqlite3 **ppDb)
 {
     struct host h;
     if (!find_host(__builtin_return_address(0), &h)) {
-        *ret_db = NULL;
+        *ppDb = NULL;
         return SQLITE_ERROR;
     }
     prepare(&h);
-    return h.open16(name, ret_db);
+    return h.open16(filename, ppDb);
 }
 
-int sqlite3_open_v2(const char *name, sqlite3 **ret_db, int flags, const char *vfs)
+RQ_EXPORT int sqlite3_open_v2(const char *filename, sqlite3 **ppDb, int flags, const char *zVfs)
 {
     struct host h;
     if (!find_host(__builtin_return_address(0), &h)) {
-        *ret_db = NULL;
+        *ppDb = NULL;
         return SQLITE_ERROR;
     }
     prepare(&h);
-    return h.open_v2(name, ret_db, flags, vfs);
+    return h.open_v2(filename, ppDb, flags, zVfs);
 }

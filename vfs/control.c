@@ -4,10 +4,9 @@
  * `gone`, because its mappings live on in running applications. */
 #include "vfs/control.h"
 
-#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define PATH_BYTES_MAX 4096u
@@ -125,26 +124,25 @@ static void give_up_page(struct rq_disk *disk, const char *path)
     }
 }
 
-enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode, struct rq_control *ret_control)
+enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode,
+                               struct rq_control *ret_control)
 {
     if (rq_control_open(disk, path, boot, ret_control) == RQ_OK) {
         return RQ_OK;
     }
     char draft[PATH_BYTES_MAX];
-    size_t path_bytes = strlen(path);
-    if (path_bytes + sizeof "-new" > sizeof draft) {
+    int draft_bytes = snprintf(draft, sizeof draft, "%s-new", path);
+    if (draft_bytes < 0 || (size_t)draft_bytes >= sizeof draft) {
         return RQ_TOOBIG;
     }
-    memcpy(draft, path, path_bytes);
-    memcpy(draft + path_bytes, "-new", sizeof "-new");
-
     uint8_t *zeros = calloc(1, RQ_CONTROL_BYTES);
     if (zeros == NULL) {
         return RQ_NOMEM;
     }
     (void)disk->ops->unlink(disk, draft); /* of a predecessor that was killed here */
     struct rq_file *file;
-    enum rq_err err = disk->ops->open(disk, draft, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_EXCLUSIVE | RQ_OPEN_NOFOLLOW, mode, &file);
+    enum rq_err err = disk->ops->open(
+        disk, draft, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_EXCLUSIVE | RQ_OPEN_NOFOLLOW, mode, &file);
     if (err != RQ_OK) {
         free(zeros);
         return err;
@@ -188,7 +186,8 @@ static bool lock_slot(struct rq_control *c, uint32_t slot)
 
 static void unlock_slot(struct rq_control *c, uint32_t slot)
 {
-    (void)c->file->disk->ops->lock(c->file, RQ_SLOT_LOCK + slot, 1, RQ_UNLOCKED); /* unlocking a lock we hold cannot fail */
+    (void)c->file->disk->ops->lock(c->file, RQ_SLOT_LOCK + slot, 1,
+                                   RQ_UNLOCKED); /* unlocking a lock we hold cannot fail */
 }
 
 /* Takes back what a slot stands for.  Only with its lock: of its own, or of one whose process died.  pid last: who is killed

@@ -38,14 +38,14 @@
 #include "raftd/wire/err.h"
 #include "vfs/disk.h"
 
-#define RQ_CONTROL_MAGIC 0x314c544351520000ull
+#define RQ_CONTROL_MAGIC      0x314c544351520000ull
 #define RQ_CONTROL_HEAD_BYTES 4096u
-#define RQ_SLOT_COUNT 960u
-#define RQ_CONTROL_BYTES (RQ_CONTROL_HEAD_BYTES + RQ_SLOT_COUNT * 64u) /* 64 KiB */
-#define RQ_SLOT_LOCK 0x40000000ull
+#define RQ_SLOT_COUNT         960u
+#define RQ_CONTROL_BYTES      (RQ_CONTROL_HEAD_BYTES + RQ_SLOT_COUNT * 64u) /* 64 KiB */
+#define RQ_SLOT_LOCK          0x40000000ull
 
 enum rq_control_state {
-    RQ_DB_EMPTY = 1,       /* in the catalog, no commit yet: no file */
+    RQ_DB_EMPTY = 1, /* in the catalog, no commit yet: no file */
     RQ_DB_LIVE = 2,
     RQ_DB_QUARANTINED = 3, /* neither read nor written; message says why */
 };
@@ -54,22 +54,24 @@ struct rq_control_head {
     _Atomic uint64_t magic; /* last to be written */
     uint32_t bytes;         /* of the file */
     uint32_t slot_count;
-    uint64_t boot;             /* hash of the boot id: a page of another boot is not ready */
-    _Atomic uint32_t gone;     /* 1: this page is not the database's any more: open it again by name */
-    _Atomic uint32_t ready;    /* 1: everything known to be committed is applied; 0 only after another boot */
-    _Atomic uint32_t state;    /* enum rq_control_state */
+    uint64_t boot;          /* hash of the boot id: a page of another boot is not ready */
+    _Atomic uint32_t gone;  /* 1: this page is not the database's any more: open it again by name */
+    _Atomic uint32_t ready; /* 1: everything known to be committed is applied; 0 only after another boot */
+    _Atomic uint32_t state; /* enum rq_control_state */
     _Atomic uint32_t db_id;
     _Atomic uint64_t version;
     _Atomic uint64_t applied_index;
     _Atomic uint64_t commit_index;
-    _Atomic uint32_t page_size;  /* 0: no commit yet */
+    _Atomic uint32_t page_size;   /* 0: no commit yet */
     _Atomic uint32_t files_epoch; /* raised when database, -wal or -shm became another file */
     _Atomic uint32_t reset_gate;  /* odd: the WAL is being reset; a new WAL snapshot waits */
     _Atomic uint32_t drain;       /* 1: the WAL is over its hard limit; do not keep WAL snapshots idle */
     char message[256];            /* why quarantined; NUL terminated */
-    _Alignas(64) _Atomic uint64_t turn; /* ticket << 32 | end of offer in ms, 0: held << 12 | slot + 1; no such slot: free */
-    _Atomic uint32_t ticket_next;       /* tickets are handed out in this order, 0 is none */
-    _Alignas(64) _Atomic uint64_t waiting[RQ_SLOT_COUNT / 64]; /* bit: this slot may hold a ticket */
+    uint8_t rest[48];             /* of the cache line: the turn has its own */
+    /* ticket << 32 | end of offer in ms, 0: held << 12 | slot + 1; no such slot: free */
+    _Alignas(64) _Atomic uint64_t turn;
+    _Atomic uint32_t ticket_next;                 /* tickets are handed out in this order, 0 is none */
+    _Atomic uint64_t waiting[RQ_SLOT_COUNT / 64]; /* bit: this slot may hold a ticket */
 };
 
 enum { RQ_SNAP_NONE = 0, RQ_SNAP_ACTIVE = 1, RQ_SNAP_IDLE = 2, RQ_SNAP_COMMITTING = 3 };
@@ -120,7 +122,8 @@ enum rq_err rq_control_open(struct rq_disk *disk, const char *path, uint64_t boo
 
 /* raftd: makes the file (mode as the database's), or takes over the one that running applications have mapped, so that their
  * snapshots and turns go on across a restart of raftd.  A file that cannot be taken over is marked gone and replaced by name. */
-enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode, struct rq_control *ret_control);
+enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode,
+                               struct rq_control *ret_control);
 void rq_control_close(struct rq_control *c);
 
 /* In a forked child: drops what was inherited and leaves the parent's slot alone.  Safe in an atfork handler. */
@@ -139,7 +142,8 @@ void rq_slot_release(struct rq_control *c, uint32_t slot); /* gives up snapshot,
 /* OK: ours.  BUSY: taken, or waiting for who is first in the queue; a ticket was drawn and is kept until the turn is taken or
  * rq_turn_give_up(), or until the turn was offered and not taken up for RQ_TURN_OFFER_MS. */
 enum rq_err rq_turn_take(struct rq_control *c, uint32_t slot);
-void rq_turn_release(struct rq_control *c, uint32_t slot); /* hands it to the longest waiting ticket; nothing if not ours */
+void rq_turn_release(struct rq_control *c,
+                     uint32_t slot); /* hands it to the longest waiting ticket; nothing if not ours */
 bool rq_turn_held(const struct rq_control *c, uint32_t slot);
 void rq_turn_give_up(struct rq_control *c, uint32_t slot); /* the ticket, and an offer; a turn that is held stays */
 

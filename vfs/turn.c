@@ -41,8 +41,10 @@
 /* A failed compare-and-swap means that somebody else moved the turn, so it is theirs: no need to try for long. */
 #define TRY_COUNT_MAX 16
 
-#define END_BITS 20u
-#define END_MASK ((1u << END_BITS) - 1u)
+/* So often a sleeper looks for itself. */
+#define LOOK_US ((uint64_t)RQ_TURN_OFFER_MS * 1000u)
+
+#define END_MASK 0xfffffu
 
 static uint64_t now_us(void)
 {
@@ -107,9 +109,9 @@ static bool word_offer_ended(uint64_t word)
     return left == 0 || left > RQ_TURN_OFFER_MS + 1; /* + 1: an end of 0 is written as 1 */
 }
 
-static bool swap_turn(struct rq_control *c, uint64_t expected, uint64_t word)
+static bool swap_turn(struct rq_control *c, uint64_t from, uint64_t to)
 {
-    return atomic_compare_exchange_strong(&c->head->turn, &expected, word);
+    return atomic_compare_exchange_strong(&c->head->turn, &from, to);
 }
 
 /* --- the queue ---------------------------------------------------------------------------------------------------------- */
@@ -303,7 +305,7 @@ bool rq_turn_wait(struct rq_control *c, uint32_t slot, uint64_t timeout_us)
             break;
         }
         uint64_t left = timeout_us - gone;
-        futex_wait(&me->wake, wake, left < RQ_TURN_OFFER_MS * 1000u ? left : RQ_TURN_OFFER_MS * 1000u);
+        futex_wait(&me->wake, wake, left < LOOK_US ? left : LOOK_US);
     }
     atomic_store(&me->asleep, 0);
     return ours;
@@ -319,14 +321,16 @@ void rq_turn_clear(struct rq_control *c, uint32_t slot)
 void rq_turn_mend(struct rq_control *c)
 {
     uint64_t word = atomic_load(&c->head->turn);
+    bool lost;
     if (word_free(word)) {
-        pass_on(c, word); /* free with somebody waiting: who freed it died before it looked */
-    } else if (word_end(word) == 0) {
+        lost = true; /* if somebody waits: who freed it died before it looked */
+    } else if (word_end(word) != 0) {
+        lost = word_offer_ended(word);
+    } else {
         /* The owner wrote holds before it made this word, and writes it again only to make another one. */
-        if (atomic_load(&c->slots[word_slot(word)].holds) != word_ticket(word)) {
-            pass_on(c, word);
-        }
-    } else if (word_offer_ended(word)) {
+        lost = atomic_load(&c->slots[word_slot(word)].holds) != word_ticket(word);
+    }
+    if (lost) {
         pass_on(c, word);
     }
 }

@@ -2,8 +2,6 @@
  * happened; and nothing that raftd sends, or does not send, holds or hurts the host.
  *
  * A scripted raftd runs in a thread: for each connection, what it does with each request in order. */
-#include "ext/bridge.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ext/bridge.h"
 #include "ext/link.h"
 #include "tests/support/tap.h"
 
@@ -52,7 +51,7 @@ struct script {
 };
 
 static char dir[300];
-static char path[400];        /* of the database */
+static char path[400]; /* of the database */
 static char socket_path[400];
 
 static struct {
@@ -64,7 +63,7 @@ static struct {
     uint32_t connections;
     uint64_t session[8]; /* of each connection's HELLO */
     uint64_t seq;
-    uint32_t pages;   /* of the last COMMIT with its PAGES */
+    uint32_t pages; /* of the last COMMIT with its PAGES */
     uint32_t pgno_sum;
     bool intact; /* each page held its number */
 } raftd;
@@ -106,15 +105,19 @@ static void put_answer(struct rq_bytes *out, const struct rq_frame *request, con
     if (act->deed == FAIL) {
         (void)rq_msg_put_failed(out, id, &(struct rq_msg_failed){ .err = act->err, .text = text });
     } else if (type == RQ_MSG_HELLO) {
-        (void)rq_msg_put_welcome(out, id, &(struct rq_msg_welcome){ .protocol = RQ_PROTOCOL_VERSION,
-                                                                   .frame_body_max = RQ_FRAME_BODY_MAX,
-                                                                   .instance = 1, .node_id = text, .version = text });
+        (void)rq_msg_put_welcome(out, id,
+                                 &(struct rq_msg_welcome){ .protocol = RQ_PROTOCOL_VERSION,
+                                                           .frame_body_max = RQ_FRAME_BODY_MAX,
+                                                           .instance = 1,
+                                                           .node_id = text,
+                                                           .version = text });
     } else if (type == RQ_MSG_OPEN) {
         (void)rq_msg_put_opened(out, id, &(struct rq_msg_opened){ .db_id = 5 });
     } else if (type == RQ_MSG_STATUS) {
         (void)rq_msg_put_opened(out, id, &(struct rq_msg_opened){ .db_id = 6 }); /* no answer to anything we ask */
     } else {
-        (void)rq_msg_put_outcome(out, id, &(struct rq_msg_outcome){ .err = act->err, .version = act->version, .text = text });
+        (void)rq_msg_put_outcome(out, id,
+                                 &(struct rq_msg_outcome){ .err = act->err, .version = act->version, .text = text });
     }
 }
 
@@ -127,47 +130,47 @@ static bool perform(int fd, const struct act *act, const struct rq_frame *reques
     bool on = false;
     char byte;
     switch (act->deed) {
-    case END:
-    case HANG_UP:
-    case SIP:
-        break;
-    case VANISH:
-        (void)unlink(socket_path);
-        (void)close(raftd.listener);
-        raftd.listener = -1;
-        break;
-    case ANSWER:
-    case FAIL:
-    case WRONG_ID:
-    case WRONG_TYPE:
-        on = send(fd, out.data, out.size, MSG_NOSIGNAL) == (ssize_t)out.size;
-        break;
-    case CHATTER:
-        (void)rq_bytes_put(&out, out.data, 9);
-        on = send(fd, out.data, out.size, MSG_NOSIGNAL) == (ssize_t)out.size;
-        break;
-    case SLOW:
-        on = true;
-        for (size_t i = 0; i < out.size && on; i++) {
-            on = send(fd, out.data + i, 1, MSG_NOSIGNAL) == 1;
-            (void)sched_yield();
-        }
-        break;
-    case HALF:
-        (void)send(fd, out.data, out.size / 2, MSG_NOSIGNAL);
-        break;
-    case GARBAGE:
-        (void)send(fd, "HTTP/1.1 400 Bad Request\r\n\r\nHTTP/1.1 400 Bad Request", 52, MSG_NOSIGNAL);
-        on = true;
-        break;
-    case OVERSIZED:
-        rq_put_u32(out.data, 0x7fffffff);
-        on = send(fd, out.data, out.size, MSG_NOSIGNAL) == (ssize_t)out.size;
-        break;
-    case SILENCE:
-        while (recv(fd, &byte, 1, 0) > 0) {
-        }
-        break;
+        case END:
+        case HANG_UP:
+        case SIP:
+            break;
+        case VANISH:
+            (void)unlink(socket_path);
+            (void)close(raftd.listener);
+            raftd.listener = -1;
+            break;
+        case ANSWER:
+        case FAIL:
+        case WRONG_ID:
+        case WRONG_TYPE:
+            on = send(fd, out.data, out.size, MSG_NOSIGNAL) == (ssize_t)out.size;
+            break;
+        case CHATTER:
+            (void)rq_bytes_put(&out, out.data, 9);
+            on = send(fd, out.data, out.size, MSG_NOSIGNAL) == (ssize_t)out.size;
+            break;
+        case SLOW:
+            on = true;
+            for (size_t i = 0; i < out.size && on; i++) {
+                on = send(fd, out.data + i, 1, MSG_NOSIGNAL) == 1;
+                (void)sched_yield();
+            }
+            break;
+        case HALF:
+            (void)send(fd, out.data, out.size / 2, MSG_NOSIGNAL);
+            break;
+        case GARBAGE:
+            (void)send(fd, "HTTP/1.1 400 Bad Request\r\n\r\nHTTP/1.1 400 Bad Request", 52, MSG_NOSIGNAL);
+            on = true;
+            break;
+        case OVERSIZED:
+            rq_put_u32(out.data, 0x7fffffff);
+            on = send(fd, out.data, out.size, MSG_NOSIGNAL) == (ssize_t)out.size;
+            break;
+        case SILENCE:
+            while (recv(fd, &byte, 1, 0) > 0) {
+            }
+            break;
     }
     rq_bytes_fini(&out);
     return on;
@@ -200,7 +203,8 @@ static void serve(int fd, const struct script *script)
         if (frame.type == RQ_MSG_HELLO && rq_msg_get_hello(body, frame.body_bytes, &hello) == RQ_OK) {
             raftd.session[raftd.connections] = hello.session;
         }
-        if (frame.type == RQ_MSG_ASK && (rq_msg_get_ask(body, frame.body_bytes, &ask) != RQ_OK || ask.seq < raftd.seq)) {
+        if (frame.type == RQ_MSG_ASK &&
+            (rq_msg_get_ask(body, frame.body_bytes, &ask) != RQ_OK || ask.seq < raftd.seq)) {
             raftd.surprises++;
         }
         if (frame.type == RQ_MSG_PAGES || frame.type == RQ_MSG_COMMIT) {
@@ -269,8 +273,8 @@ static void raftd_end(void)
 }
 
 #define HELLO_OK { RQ_MSG_HELLO, ANSWER, RQ_OK, 0 }
-#define START(...)                                             \
-    const struct script scripts[] = { __VA_ARGS__ };           \
+#define START(...)                                   \
+    const struct script scripts[] = { __VA_ARGS__ }; \
     raftd_start(scripts, sizeof scripts / sizeof *scripts)
 
 /* --- a transaction -------------------------------------------------------------------------------------------------------- */
@@ -313,7 +317,12 @@ static enum rq_err commit(struct rq_sink *s, uint32_t count, uint32_t page_size,
     pages = (struct pages){ .count = count, .page_size = page_size, .err = page_err };
     struct rq_sink_pages source = { .ctx = &pages, .rewind = pages_rewind, .next = pages_next };
     struct rq_sink_commit c = {
-        .db_id = 5, .base = 9, .page_size = page_size, .db_page_count = count + 1, .page_count = count, .pages = &source,
+        .db_id = 5,
+        .base = 9,
+        .page_size = page_size,
+        .db_page_count = count + 1,
+        .page_count = count,
+        .pages = &source,
     };
     version = 0;
     uint64_t begin = rq_now_ms();
@@ -347,7 +356,9 @@ static enum rq_err commit_once(unsigned timeout_ms)
 
 static void good_answers_are_passed_on(void)
 {
-    START({ { HELLO_OK, { RQ_MSG_OPEN, ANSWER, RQ_OK, 0 }, { RQ_MSG_COMMIT, ANSWER, RQ_OK, 10 },
+    START({ { HELLO_OK,
+              { RQ_MSG_OPEN, ANSWER, RQ_OK, 0 },
+              { RQ_MSG_COMMIT, ANSWER, RQ_OK, 10 },
               { RQ_MSG_COMMIT, SLOW, RQ_REFUSED, 0 } } });
     struct rq_sink *s = sink_new(5000);
     uint64_t session = 0;
@@ -384,7 +395,9 @@ static void large_transactions_travel_in_several_frames(void)
 
 static void answers_that_mean_not_passed_on_end_the_commit(void)
 {
-    static const enum rq_err errs[] = { RQ_AWAY, RQ_FULL, RQ_BUSY, RQ_UNREADY, RQ_QUARANTINED, RQ_PAGESIZE, RQ_CORRUPT };
+    static const enum rq_err errs[] = {
+        RQ_AWAY, RQ_FULL, RQ_BUSY, RQ_UNREADY, RQ_QUARANTINED, RQ_PAGESIZE, RQ_CORRUPT
+    };
     for (size_t i = 0; i < sizeof errs / sizeof *errs; i++) {
         START({ { HELLO_OK, { RQ_MSG_COMMIT, i % 2 == 0 ? ANSWER : FAIL, errs[i], 0 } } });
         check_eq(commit_once(5000), errs[i]);
@@ -415,7 +428,8 @@ static void dies_after_the_commit_arrived_then_the_truth_is_asked_for(void)
 
 static void refusal_of_a_commit_that_was_asked_for_is_passed_on(void)
 {
-    START({ { HELLO_OK, { RQ_MSG_COMMIT, HANG_UP, RQ_OK, 0 } } }, { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_REFUSED, 0 } } });
+    START({ { HELLO_OK, { RQ_MSG_COMMIT, HANG_UP, RQ_OK, 0 } } },
+          { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_REFUSED, 0 } } });
     check_eq(commit_once(5000), RQ_REFUSED);
     raftd_end();
 }
@@ -435,7 +449,8 @@ static void bad_answers_break_the_connection_and_the_truth_is_asked_for(void)
 {
     static const enum deed deeds[] = { HALF, GARBAGE, OVERSIZED, WRONG_ID, WRONG_TYPE, CHATTER };
     for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++) {
-        START({ { HELLO_OK, { RQ_MSG_COMMIT, deeds[i], RQ_OK, 99 } } }, { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_OK, 10 } } });
+        START({ { HELLO_OK, { RQ_MSG_COMMIT, deeds[i], RQ_OK, 99 } } },
+              { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_OK, 10 } } });
         check_eq(commit_once(5000), RQ_OK);
         raftd_end();
         check_eq(version, 10);
@@ -444,12 +459,12 @@ static void bad_answers_break_the_connection_and_the_truth_is_asked_for(void)
 
 static void asks_until_raftd_knows(void)
 {
-    START({ { HELLO_OK, { RQ_MSG_COMMIT, ANSWER, RQ_UNKNOWN, 0 }, { RQ_MSG_ASK, ANSWER, RQ_UNREADY, 0 },
+    START({ { HELLO_OK,
+              { RQ_MSG_COMMIT, ANSWER, RQ_UNKNOWN, 0 },
+              { RQ_MSG_ASK, ANSWER, RQ_UNREADY, 0 },
               { RQ_MSG_ASK, FAIL, RQ_SHUTDOWN, 0 } } },
-          { { HELLO_OK, { RQ_MSG_ASK, HANG_UP, RQ_OK, 0 } } },
-          { { { RQ_MSG_HELLO, GARBAGE, RQ_OK, 0 } } },
-          { { { RQ_MSG_HELLO, HANG_UP, RQ_OK, 0 } } },
-          { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_OK, 10 } } });
+          { { HELLO_OK, { RQ_MSG_ASK, HANG_UP, RQ_OK, 0 } } }, { { { RQ_MSG_HELLO, GARBAGE, RQ_OK, 0 } } },
+          { { { RQ_MSG_HELLO, HANG_UP, RQ_OK, 0 } } }, { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_OK, 10 } } });
     check_eq(commit_once(5000), RQ_OK);
     raftd_end();
     check_eq(version, 10);
@@ -537,8 +552,11 @@ static void raftd_that_does_not_answer_is_away_before_long(void)
 
 static void starting_raftd_is_waited_for_at_open(void)
 {
-    START({ { HELLO_OK, { RQ_MSG_OPEN, FAIL, RQ_UNREADY, 0 }, { RQ_MSG_OPEN, FAIL, RQ_UNREADY, 0 },
-              { RQ_MSG_OPEN, ANSWER, RQ_OK, 0 }, { RQ_MSG_OPEN, FAIL, RQ_NOTFOUND, 0 } } });
+    START({ { HELLO_OK,
+              { RQ_MSG_OPEN, FAIL, RQ_UNREADY, 0 },
+              { RQ_MSG_OPEN, FAIL, RQ_UNREADY, 0 },
+              { RQ_MSG_OPEN, ANSWER, RQ_OK, 0 },
+              { RQ_MSG_OPEN, FAIL, RQ_NOTFOUND, 0 } } });
     struct rq_sink *s = sink_new(5000);
     check_eq(s->ops->open(s, "app.db", true), RQ_OK);
     check_eq(s->ops->open(s, "other.db", false), RQ_NOTFOUND);

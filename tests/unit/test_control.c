@@ -1,7 +1,5 @@
 /* control, turn: the turn excludes, is fair, and outlives everybody who dies with it; slots belong to who holds their lock; no
  * content of the page makes a call hang.  Forked processes stand for applications, each with a description of its own. */
-#include "vfs/control.h"
-
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/support/tap.h"
+#include "vfs/control.h"
 
 #define BOOT 77u
 
@@ -493,7 +492,8 @@ static void scribbled_words_end_and_mend(void)
         rq_control_sweep(&daemon);
         bool got = false;
         for (int i = 0; i < 50 && !got; i++) {
-            got = rq_turn_take(&a, slot_a) == RQ_OK || (rq_turn_wait(&a, slot_a, 50000) && rq_turn_take(&a, slot_a) == RQ_OK);
+            got = rq_turn_take(&a, slot_a) == RQ_OK ||
+                  (rq_turn_wait(&a, slot_a, 50000) && rq_turn_take(&a, slot_a) == RQ_OK);
             rq_control_sweep(&daemon);
         }
         check(got);

@@ -9,7 +9,7 @@
 #include "tests/support/tap.h"
 #include "vfs/control.h"
 
-static const char *extension;
+static char extension[1024];
 
 static sqlite3 *open_db(const char *name)
 {
@@ -127,7 +127,8 @@ static void status_without_raftd_tells_what_the_control_page_knows(void)
     sqlite3 *db = open_db(path); /* by SQLite's own VFS: a reader like any other */
     check_eq(sqlite3_exec(db, "CREATE TABLE t(x); ATTACH ':memory:' AS other", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_stmt *status = NULL;
-    const char *sql = "SELECT database, version, applied, committed, lag, state, message, node, checksum FROM rqvfs_status";
+    const char *sql =
+        "SELECT database, version, applied, committed, lag, state, message, node, checksum FROM rqvfs_status";
     check_eq(sqlite3_prepare_v2(db, sql, -1, &status, NULL), SQLITE_OK);
     check_eq(sqlite3_step(status), SQLITE_DONE); /* no control page: not replicated */
     check_eq(sqlite3_reset(status), SQLITE_OK);
@@ -145,7 +146,8 @@ static void status_without_raftd_tells_what_the_control_page_knows(void)
     check_eq(sqlite3_column_int(status, 3), 53);
     check_eq(sqlite3_column_int(status, 4), 3);
     check(strcmp((const char *)sqlite3_column_text(status, 5), "live") == 0);
-    check(strstr((const char *)sqlite3_column_text(status, 6), "raftd is not running; start it with: raftd /tmp/") != NULL);
+    check(strstr((const char *)sqlite3_column_text(status, 6), "raftd is not running; start it with: raftd /tmp/") !=
+          NULL);
     check_eq(sqlite3_column_type(status, 7), SQLITE_NULL);
     check_eq(sqlite3_column_type(status, 8), SQLITE_NULL);
     check_eq(sqlite3_step(status), SQLITE_DONE);
@@ -164,6 +166,20 @@ static void status_without_raftd_tells_what_the_control_page_knows(void)
     (void)rmdir(dir);
 }
 
+static int open_another(sqlite3 *db, char **ret_message, const sqlite3_api_routines *api)
+{
+    (void)db, (void)ret_message, (void)api;
+    static bool inside;
+    sqlite3 *other = NULL;
+    if (!inside) {
+        inside = true;
+        (void)sqlite3_open(":memory:", &other);
+        (void)sqlite3_close(other);
+        inside = false;
+    }
+    return SQLITE_OK;
+}
+
 /* Run by preload_waits_for_the_first_open in a process of its own. */
 static int be_preloaded(void)
 {
@@ -173,14 +189,16 @@ static int be_preloaded(void)
             return 2;
         }
         sqlite3 *db = NULL;
-        if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK) {
+        if (sqlite3_auto_extension((void (*)(void))open_another) != SQLITE_OK ||
+            sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK) {
             return 3;
         }
         if (!is_default() || sqlite3_exec(db, "SELECT rqvfs_version()", NULL, NULL, NULL) != SQLITE_OK) {
             return 4;
         }
         /* The program's own choice is left alone. */
-        if (i == 0 && (sqlite3_close(db) != SQLITE_OK || sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, "unix") != SQLITE_OK)) {
+        if (i == 0 && (sqlite3_close(db) != SQLITE_OK ||
+                       sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, "unix") != SQLITE_OK)) {
             return 5;
         }
         if (sqlite3_close(db) != SQLITE_OK || sqlite3_shutdown() != SQLITE_OK) {
@@ -195,6 +213,7 @@ static void preload_waits_for_the_first_open(void)
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
+        (void)alarm(30);
         (void)setenv("LD_PRELOAD", extension, 1);
         (void)setenv("RQ_BE_PRELOADED", "1", 1);
         (void)setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
@@ -220,10 +239,11 @@ int main(int argc, char **argv)
     if (getenv("RQ_BE_PRELOADED") != NULL) {
         return be_preloaded();
     }
-    extension = getenv("RQ_EXTENSION_FILE");
-    if (extension == NULL) {
+    const char *file = getenv("RQ_EXTENSION_FILE");
+    if (file == NULL || strlen(file) >= sizeof extension) {
         (void)fprintf(stderr, "RQ_EXTENSION_FILE is not set\n");
         return 2;
     }
+    (void)snprintf(extension, sizeof extension, "%s", file);
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
