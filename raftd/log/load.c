@@ -97,6 +97,12 @@ static enum rq_err open_segments(struct loader *l, const struct file_ids *ids)
         if (head.spare) {
             s->next = l->out->spares;
             l->out->spares = s;
+            /* A life before may have died in the write that made it one: then only a page cache knows.  The next older segment
+             * may not become a spare on the medium before this one is. */
+            err = rq_log_segment_put_head(l->dir, s, &head);
+            if (err != RQ_OK) {
+                return err;
+            }
         } else {
             l->used[l->used_count++] = (struct used){ s, head };
         }
@@ -257,6 +263,8 @@ enum rq_err rq_log_load(struct rq_log_dir *dir, struct rq_log_loaded *ret_loaded
     struct loader l = { .dir = dir, .out = ret_loaded, .problem = problem, .problem_bytes = problem_bytes };
     struct file_ids ids;
     enum rq_err err = list_ids(dir, &ids);
+    /* A life before may have died between a name and its sync: what we find and build on has to be on the medium. */
+    err = err == RQ_OK ? dir->disk->ops->sync_dir(dir->disk, dir->path) : err;
     err = err == RQ_OK ? open_segments(&l, &ids) : err;
     if (err == RQ_OK && l.used_count == 0) {
         err = RQ_NOTFOUND;
