@@ -26,6 +26,14 @@ struct rq_node {
     uint64_t waiting_bytes;
 };
 
+static void must(struct rq_node *n, enum rq_err err, const char *what)
+{
+    if (err != RQ_OK) {
+        n->core.env.fatal(n->core.env.ctx, what, err);
+        abort(); /* not reached */
+    }
+}
+
 static void forget_waiting(struct rq_node *n)
 {
     n->waiting_first = 1;
@@ -63,11 +71,7 @@ static void deliver(struct rq_node *n)
     n->delivering = true;
     while (n->delivered < rq_core_deliverable(&n->core)) {
         struct rq_log_entry e;
-        enum rq_err err = rq_log_get(n->log, n->delivered + 1, &e);
-        if (err != RQ_OK) {
-            n->core.env.fatal(n->core.env.ctx, "read a committed entry", err);
-            abort(); /* not reached */
-        }
+        must(n, rq_log_get(n->log, n->delivered + 1, &e), "read a committed entry");
         n->delivered++;
         n->machine.committed(n->machine.ctx, &e);
         rq_blob_unref(e.blob);
@@ -179,9 +183,10 @@ enum rq_err rq_node_submit(struct rq_node *n, uint16_t type, struct rq_blob *blo
         return RQ_BUSY;
     }
     enum rq_err err = rq_log_reserve(n->log, bytes, 1);
-    if (err != RQ_OK) {
+    if (err == RQ_FULL || err == RQ_TOOBIG) {
         return err;
     }
+    must(n, err, "reserve room in the log");
     struct rq_log_entry e = { .type = type, .blob = blob };
     err = rq_core_submit(&n->core, &e);
     if (err != RQ_OK) {
@@ -274,7 +279,7 @@ enum rq_err rq_node_compacted(struct rq_node *n, uint64_t index, unsigned traili
     uint64_t released;
     enum rq_err err = rq_core_compact(&n->core, index, trailing, &released);
     if (err == RQ_OK && released > 0) {
-        err = rq_log_release(n->log, released);
+        must(n, rq_log_release(n->log, released), "release the log");
     }
     return err;
 }

@@ -1,0 +1,284 @@
+#include <inttypes.h>
+
+#include "tests/sim/world.h"
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+    hash ^= value + 0x9e3779b97f4a7c15ull + (hash << 6) + (hash >> 2);
+    return hash * 0xbf58476d1ce4e5b9ull;
+}
+
+static uint64_t hash_of(const struct rq_log_entry *e)
+{
+    uint64_t hash = mix(14695981039346656037ull, e->type);
+    for (size_t i = 0; e->blob != NULL && i < e->blob->bytes; i++) {
+        hash = (hash ^ e->blob->data[i]) * 1099511628211ull;
+    }
+    return hash;
+}
+
+/* Log matching: what has this index and term is the same entry everywhere and for ever, and so is all before it. */
+static void check_identity(struct sim_host *h, const struct rq_log_entry *e, uint64_t term_before)
+{
+    struct world *w = h->world;
+    uint64_t hash = hash_of(e);
+    for (uint64_t at = mix(e->index, e->term), tries = 0; tries < SIM_IDENTITY_MAX; at++, tries++) {
+        struct sim_identity *known = &w->identities[at % SIM_IDENTITY_MAX];
+        if (known->index == 0) {
+            *known = (struct sim_identity){ e->index, e->term, hash, term_before };
+            return;
+        }
+        if (known->index == e->index && known->term == e->term) {
+            if (known->payload != hash || known->term_before != term_before) {
+                sim_fail(w, "log matching: host %u holds another entry %" PRIu64 " of term %" PRIu64, h->number,
+                         e->index, e->term);
+            }
+            return;
+        }
+    }
+    sim_fail(w, "too many entries for one seed");
+}
+
+static void see_entry(struct sim_host *h, uint64_t index)
+{
+    struct rq_log_entry e;
+    if (index >= SIM_INDEX_MAX) {
+        sim_fail(h->world, "too many entries for one seed");
+    }
+    if (rq_log_get(h->log, index, &e) != RQ_OK || e.index != index) {
+        sim_fail(h->world, "host %u: entry %" PRIu64 " cannot be read", h->number, index);
+    }
+    if (index > rq_log_first(h->log) || index == 1) {
+        check_identity(h, &e, index > 1 ? rq_log_term_at(h->log, index - 1) : 0);
+    }
+    h->terms[index] = e.term;
+    rq_blob_unref(e.blob);
+}
+
+void check_appended(struct sim_host *h)
+{
+    uint64_t last = rq_log_last(h->log), first = last;
+    while (first > 1 && (first - 1 > h->last || h->terms[first - 1] != rq_log_term_at(h->log, first - 1)) &&
+           first - 1 >= rq_log_first(h->log)) {
+        first--;
+    }
+    if (first <= h->last && first > 1) {
+        sim_count(h->world, SIM_cuts);
+    }
+    if (first <= h->committed) {
+        sim_fail(h->world, "host %u cuts its log at %" PRIu64 ", committed is %" PRIu64, h->number, first,
+                 h->committed);
+    }
+    h->stored = h->stored < first ? h->stored : first - 1;
+    for (uint64_t i = first; i <= last; i++) {
+        see_entry(h, i);
+    }
+    h->last = last;
+}
+
+/* What the core had been told to be durable has survived, and so have term and vote. */
+void check_reopened(struct sim_host *h, const struct rq_log_found *found)
+{
+    struct world *w = h->world;
+    if (found->last_index < h->stored) {
+        sim_fail(w, "host %u lost entries it had reported durable: up to %" PRIu64 ", found %" PRIu64, h->number,
+                 h->stored, found->last_index);
+    }
+    if (found->term < h->meta_term ||
+        (found->term == h->meta_term && h->meta_vote != 0 && found->vote != h->meta_vote)) {
+        sim_fail(w, "host %u lost its vote: term %" PRIu64 " vote %" PRIu64 ", found %" PRIu64 " %" PRIu64, h->number,
+                 h->meta_term, h->meta_vote, found->term, found->vote);
+    }
+    for (uint64_t i = found->first_index; i <= found->last_index; i++) {
+        uint64_t before = h->terms[i];
+        see_entry(h, i);
+        if (i <= h->stored && before != h->terms[i]) {
+            sim_fail(w, "host %u: entry %" PRIu64 " was durable in term %" PRIu64 ", found in term %" PRIu64, h->number,
+                     i, before, h->terms[i]);
+        }
+    }
+    if (h->last > found->last_index) {
+        sim_count(w, SIM_entries_lost_unacknowledged);
+    }
+    h->last = found->last_index;
+    h->stored = found->last_index;
+}
+
+/* Holds it durably, as far as the simulation knows at this moment. */
+static bool holds(const struct sim_host *h, uint64_t index, uint64_t term)
+{
+    if (index <= h->descriptor.state.index) {
+        return true;
+    }
+    uint64_t durable = h->alive && h->log != NULL ? rq_log_durable(h->log) : h->stored;
+    return index <= durable && h->terms[index] == term;
+}
+
+static void check_true_commit(struct sim_host *h, uint64_t index, uint64_t term)
+{
+    struct world *w = h->world;
+    unsigned holders = 0;
+    for (unsigned i = 0; i < w->host_count; i++) {
+        holders += holds(&w->hosts[i], index, term);
+    }
+    if (holders <= w->host_count / 2) {
+        sim_fail(w, "false commit: host %u commits %" PRIu64 " of term %" PRIu64 ", %u of %u hold it", h->number, index,
+                 term, holders, w->host_count);
+    }
+}
+
+/* One more entry is committed: the first host to know it writes it down, all others must agree. */
+static void check_ledger(struct sim_host *h, uint64_t index, uint64_t in_term)
+{
+    struct world *w = h->world;
+    struct sim_committed *known = &w->ledger[index];
+    uint64_t term = h->terms[index];
+    if (known->term != 0) {
+        if (known->term != term) {
+            sim_fail(w, "host %u commits %" PRIu64 " of term %" PRIu64 ", committed was term %" PRIu64, h->number,
+                     index, term, known->term);
+        }
+        return;
+    }
+    known->term = term;
+    known->committed_in_term = in_term;
+    w->ledger_last = index > w->ledger_last ? index : w->ledger_last;
+}
+
+/* The state machine's side: in order, each once, the same chain everywhere, and no client's entry twice. */
+void check_delivered(struct sim_host *h, const struct rq_log_entry *e)
+{
+    struct world *w = h->world;
+    if (e->index != h->delivered + 1) {
+        sim_fail(w, "host %u is given %" PRIu64 " after %" PRIu64, h->number, e->index, h->delivered);
+    }
+    h->delivered = e->index;
+    if (e->index <= h->cached.index) {
+        if (e->index == h->cached.index && e->term != h->cached.term) {
+            sim_fail(w, "host %u has applied %" PRIu64 " of another term", h->number, e->index);
+        }
+        sim_count(w, SIM_skipped_replays);
+        return;
+    }
+    if (e->index != h->cached.index + 1) {
+        sim_fail(w, "host %u applies %" PRIu64 " on top of %" PRIu64, h->number, e->index, h->cached.index);
+    }
+    if (e->index > rq_log_durable(h->log)) {
+        sim_fail(w, "host %u applies %" PRIu64 " before it is durable here", h->number, e->index);
+    }
+    h->cached = (struct sim_state){ e->index, e->term, mix(mix(h->cached.hash, e->index), hash_of(e)) };
+
+    struct sim_committed *known = &w->ledger[e->index];
+    uint64_t payload = host_payload(e);
+    if (known->chain == 0) {
+        known->chain = h->cached.hash;
+        known->payload = payload;
+        if (payload != 0 && w->index_of_payload[payload] != 0) {
+            sim_fail(w, "entry %" PRIu64 " of a client is applied twice: at %" PRIu64 " and %" PRIu64, payload,
+                     w->index_of_payload[payload], e->index);
+        }
+        w->index_of_payload[payload] = e->index;
+        struct sim_committed *before = &w->ledger[e->index - 1];
+        if (payload != 0 && before->payload > payload && before->term == e->term) {
+            sim_fail(w, "entries of one leader changed their order at %" PRIu64, e->index);
+        }
+    } else if (known->chain != h->cached.hash) {
+        sim_fail(w, "host %u diverges at %" PRIu64, h->number, e->index);
+    }
+    if (h->submitted_term[e->index] == e->term) {
+        known->acknowledged = true;
+        sim_count(w, SIM_acknowledged);
+        h->submitted_term[e->index] = 0;
+    }
+}
+
+static void check_leader(struct sim_host *h, const struct raft *r)
+{
+    struct world *w = h->world;
+    if (r->current_term >= SIM_INDEX_MAX) {
+        sim_fail(w, "too many terms for one seed");
+    }
+    if (r->voted_for != r->id) {
+        sim_fail(w, "host %u leads term %llu and voted for %llu", h->number, r->current_term, r->voted_for);
+    }
+    uint64_t id = w->leader_of_term[r->current_term].host_id;
+    unsigned life = w->leader_of_term[r->current_term].life;
+    if (id == 0) {
+        w->leader_of_term[r->current_term].host_id = h->id;
+        w->leader_of_term[r->current_term].life = h->life;
+        sim_count(w, SIM_elections);
+        sim_trace(w, "host %u leads term %llu", h->number, r->current_term);
+        /* Leader completeness: it has what was committed in the terms before its own. */
+        uint64_t i = w->ledger_last;
+        while (i > 0 && w->ledger[i].committed_in_term >= r->current_term) {
+            i--;
+        }
+        if (i > h->descriptor.state.index && (i > h->last || h->terms[i] != w->ledger[i].term)) {
+            sim_fail(w, "host %u leads term %llu without committed entry %" PRIu64, h->number, r->current_term, i);
+        }
+    } else if (id != h->id || life != h->life) {
+        sim_fail(w, "two leaders of term %llu: hosts %" PRIu64 " and %u (lives %u and %u)", r->current_term, id,
+                 h->number, life, h->life);
+    }
+}
+
+void check_step(struct sim_host *h)
+{
+    struct world *w = h->world;
+    const struct rq_core *core = rq_node_core(h->node);
+    const struct raft *r = &core->raft;
+    sim_count(w, SIM_steps);
+    if (r->current_term < h->meta_term ||
+        (r->current_term == h->meta_term && h->meta_vote != 0 && r->voted_for != h->meta_vote)) {
+        sim_fail(w, "host %u takes back its vote in term %llu", h->number, r->current_term);
+    }
+    h->meta_term = r->current_term;
+    h->meta_vote = r->voted_for;
+    if (raft_last_index((struct raft *)(uintptr_t)r) != rq_log_last(h->log)) {
+        sim_fail(w, "host %u: the core's last entry is not the log's", h->number);
+    }
+    if (r->last_stored > rq_log_durable(h->log)) {
+        sim_fail(w, "host %u: the core counts %llu as durable, the log %" PRIu64, h->number, r->last_stored,
+                 rq_log_durable(h->log));
+    }
+    h->stored = r->last_stored;
+    if (core->committed < h->committed) {
+        sim_fail(w, "host %u takes back a commit", h->number);
+    }
+    if (r->configuration.n != w->host_count) {
+        sim_fail(w, "host %u has a configuration of %u", h->number, r->configuration.n);
+    }
+    if (r->state == RAFT_LEADER) {
+        check_leader(h, r);
+        if (core->committed > h->committed && core->committed == r->commit_index) {
+            check_true_commit(h, core->committed, h->terms[core->committed]);
+        }
+    }
+    for (uint64_t i = h->committed + 1; i <= core->committed; i++) {
+        check_ledger(h, i, r->current_term);
+    }
+    h->committed = core->committed;
+    if (rq_node_leads(h->node) && w->ledger[h->committed].term != r->current_term) {
+        sim_fail(w, "host %u may submit before an entry of its term is committed", h->number);
+    }
+}
+
+/* Everything acknowledged is in every state, and all states are one. */
+void check_end(struct world *w)
+{
+    const struct sim_host *first = &w->hosts[0];
+    for (unsigned i = 0; i < w->host_count; i++) {
+        const struct sim_host *h = &w->hosts[i];
+        if (h->cached.index < w->ledger_last || w->ledger[h->cached.index].chain != h->cached.hash) {
+            sim_fail(w, "host %u ends at %" PRIu64 ", committed is %" PRIu64, i, h->cached.index, w->ledger_last);
+        }
+        if (h->cached.index == first->cached.index && h->cached.hash != first->cached.hash) {
+            sim_fail(w, "hosts 0 and %u end in different states", i);
+        }
+    }
+    for (uint64_t i = 1; i <= w->ledger_last; i++) {
+        if (w->ledger[i].chain == 0) {
+            sim_fail(w, "committed entry %" PRIu64 " was applied nowhere", i);
+        }
+    }
+}
