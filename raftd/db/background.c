@@ -1,0 +1,236 @@
+#include "raftd/db/background.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "raftd/ops/journal.h"
+
+#define IDLE_MS       50  /* after so long without a commit a database file is made complete, so that a copy of it is */
+#define BLOCKED_MS    250 /* a reader is in the way: look again */
+#define OVER_LIMIT_MS 10  /* the WAL is too long, and readers are asked to leave it */
+#define CHECK_MS      20000 /* well within the minute in which a change by others is to be noticed */
+#define SOFT_FRAMES   1000
+#define HARD_FRAMES   4000
+
+struct rq_background {
+    struct rq_background_config config;
+    struct rq_catalog *catalog; /* borrows, as driver */
+    struct rq_driver *driver;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stirred, stops, started; /* guarded by lock */
+    pthread_t thread;
+    uint64_t next_check_ms, next_compact_ms;
+    uint64_t compacted_index;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+static void sooner(uint64_t *due, uint64_t ms)
+{
+    if (ms < *due) {
+        *due = ms;
+    }
+}
+
+/* With the replica held.  Back-fills when the WAL is long, or nobody writes; resets it when that is complete. */
+static void tend_wal(struct rq_database *db, struct rq_replica *r, uint64_t *due)
+{
+    struct rq_replica_wal wal;
+    uint64_t now = now_ms(), quiet_since = rq_database_last_use(db);
+    bool quiet = now >= quiet_since + IDLE_MS;
+    enum rq_err err = RQ_OK;
+
+    rq_replica_get_wal(r, &wal);
+    if (wal.frames == 0) {
+        return;
+    }
+    if (!quiet) {
+        sooner(due, quiet_since + IDLE_MS);
+    }
+    if (!quiet && wal.frames - wal.backfilled < SOFT_FRAMES) {
+        return;
+    }
+    if (wal.backfilled < wal.frames) {
+        err = rq_replica_backfill(r);
+        rq_replica_get_wal(r, &wal);
+    }
+    if (err == RQ_OK && wal.backfilled == wal.frames) {
+        err = rq_replica_reset(r);
+        rq_replica_get_wal(r, &wal);
+    }
+    if (err == RQ_IO) {
+        rq_fatal("a replica could not be written", err);
+    }
+    if (err == RQ_CORRUPT) {
+        rq_database_quarantine(db, "a frame in -wal was changed by somebody else");
+    } else if (err != RQ_OK && err != RQ_BUSY) {
+        rq_note(RQ_LEVEL_WARN, "back-fill has to wait", "id=%u err=%s", rq_database_id(db), rq_err_name(err));
+    }
+    if (wal.frames > 0) {
+        sooner(due, now + (wal.frames >= HARD_FRAMES ? OVER_LIMIT_MS : BLOCKED_MS));
+    }
+}
+
+static void check(struct rq_database *db, struct rq_replica *r)
+{
+    char text[160] = "";
+    enum rq_err err = rq_replica_check(r, text);
+    if (err == RQ_IO) {
+        rq_fatal("a replica could not be read", err);
+    }
+    if (err == RQ_CORRUPT || err == RQ_FOREIGN || err == RQ_NOTFOUND) {
+        char why[RQ_DB_TEXT_BYTES];
+        if (err == RQ_NOTFOUND) {
+            (void)snprintf(
+                why, sizeof why,
+                "%.70s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.70s'",
+                rq_database_name(db), rq_database_name(db));
+        } else {
+            (void)snprintf(why, sizeof why, "changed behind raftd's back: %s",
+                           text[0] != '\0' ? text : rq_err_text(err));
+        }
+        rq_database_quarantine(db, why);
+    }
+}
+
+static void tend_all(struct rq_background *b, uint64_t *due)
+{
+    struct rq_database **list;
+    size_t count;
+    uint64_t now = now_ms();
+    bool checks = now >= b->next_check_ms;
+
+    if (checks) {
+        b->next_check_ms = now + CHECK_MS;
+    }
+    sooner(due, b->next_check_ms);
+    if (rq_catalog_list(b->catalog, &list, &count) != RQ_OK) {
+        sooner(due, now + BLOCKED_MS);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct rq_database_info info;
+        rq_database_info(list[i], &info);
+        struct rq_replica *r = rq_database_hold(list[i]);
+        if (r != NULL && info.state == RQ_DB_LIVE) {
+            if (checks) {
+                check(list[i], r);
+            }
+            tend_wal(list[i], r, due);
+        }
+        rq_database_release(list[i]);
+        if (checks) {
+            rq_database_sweep(list[i]);
+        }
+        rq_database_unref(list[i]);
+    }
+    free(list);
+}
+
+static void compact(struct rq_background *b, uint64_t *due)
+{
+    struct rq_log_stats stats;
+    uint64_t now = now_ms();
+    struct rq_driver_view view = rq_driver_view(b->driver);
+    bool looks = now >= b->next_compact_ms;
+
+    rq_driver_log_stats(b->driver, &stats);
+    if (looks) {
+        b->next_compact_ms = now + b->config.compact_every_ms;
+    }
+    sooner(due, b->next_compact_ms);
+    if (!view.leads || view.delivered == b->compacted_index ||
+        !(stats.bytes >= b->config.compact_bytes ||
+          (looks && view.delivered - b->compacted_index >= b->config.compact_entries))) {
+        return;
+    }
+    enum rq_err err = rq_catalog_compact(b->catalog);
+    if (err == RQ_OK) {
+        rq_note(RQ_LEVEL_DEBUG, "log compacted", "index=%llu log_bytes=%llu", (unsigned long long)view.delivered,
+                (unsigned long long)stats.bytes);
+        b->compacted_index = view.delivered;
+    } else if (err == RQ_IO) {
+        rq_fatal("the descriptor could not be made durable", err);
+    } else {
+        rq_note(RQ_LEVEL_WARN, "log compaction has to wait", "err=%s", rq_err_name(err));
+        sooner(due, now + 1000);
+    }
+}
+
+static void *background_thread(void *arg)
+{
+    struct rq_background *b = arg;
+    uint64_t due = 0;
+    for (;;) {
+        pthread_mutex_lock(&b->lock);
+        if (!b->stops && !b->stirred) {
+            struct timespec until = { (time_t)(due / 1000u), (long)(due % 1000u) * 1000000 };
+            pthread_cond_timedwait(&b->wake, &b->lock, &until);
+        }
+        bool stops = b->stops;
+        b->stirred = false;
+        pthread_mutex_unlock(&b->lock);
+        if (stops) {
+            return NULL;
+        }
+        due = UINT64_MAX;
+        tend_all(b, &due);
+        compact(b, &due);
+    }
+}
+
+enum rq_err rq_background_new(const struct rq_background_config *config, struct rq_background **ret_background)
+{
+    struct rq_background *b = calloc(1, sizeof *b);
+    pthread_condattr_t attr;
+    if (b == NULL) {
+        return RQ_NOMEM;
+    }
+    b->config = *config;
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    *ret_background = b;
+    return RQ_OK;
+}
+
+enum rq_err rq_background_start(struct rq_background *b, struct rq_catalog *catalog, struct rq_driver *driver)
+{
+    b->catalog = catalog;
+    b->driver = driver;
+    b->next_check_ms = now_ms() + CHECK_MS;
+    b->next_compact_ms = now_ms() + b->config.compact_every_ms;
+    b->started = pthread_create(&b->thread, NULL, background_thread, b) == 0;
+    return b->started ? RQ_OK : RQ_NOMEM;
+}
+
+void rq_background_stop(struct rq_background *b)
+{
+    pthread_mutex_lock(&b->lock);
+    b->stops = true;
+    pthread_cond_signal(&b->wake);
+    pthread_mutex_unlock(&b->lock);
+    if (b->started) {
+        pthread_join(b->thread, NULL);
+    }
+}
+
+void rq_background_stir(void *background)
+{
+    struct rq_background *b = background;
+    pthread_mutex_lock(&b->lock);
+    b->stirred = true;
+    pthread_cond_signal(&b->wake);
+    pthread_mutex_unlock(&b->lock);
+}

@@ -1,0 +1,27 @@
+/* Background: the one thread that does what nobody waits for: back-fill and reset of WALs, checks of the replicas against
+ * changes by others, freeing what dead processes held, and compaction of the log. */
+#ifndef RAFTD_DB_BACKGROUND_H
+#define RAFTD_DB_BACKGROUND_H
+
+#include <stdint.h>
+
+#include "raftd/db/catalog.h"
+#include "raftd/db/driver.h"
+
+struct rq_background;
+
+struct rq_background_config {
+    uint64_t compact_entries; /* since the last compaction: calls for one, looked at every compact_every_ms */
+    uint64_t compact_every_ms;
+    uint64_t compact_bytes; /* of the log: calls for one at once */
+};
+
+enum rq_err rq_background_new(const struct rq_background_config *config, struct rq_background **ret_background);
+/* Starts the thread; until then stirring is only noted. */
+enum rq_err rq_background_start(struct rq_background *b, struct rq_catalog *catalog, struct rq_driver *driver);
+/* Ends the thread, which finishes what it is at. */
+void rq_background_stop(struct rq_background *b);
+/* There is work, for a database that was quiet. */
+void rq_background_stir(void *background);
+
+#endif

@@ -1,0 +1,872 @@
+#include "raftd/db/catalog.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/db/identity.h"
+#include "raftd/ops/journal.h"
+#include "raftd/wire/entry.h"
+
+#define FILES_NAME "files" /* raft/files: which inode each replica is */
+
+struct known_file {
+    uint32_t id;
+    uint64_t inode, device;
+};
+
+/* A staged body that an entry of the log names. */
+struct named_body {
+    uint8_t hash[RQ_BODY_HASH_BYTES];
+    uint64_t index;
+};
+
+struct rq_catalog {
+    struct rq_catalog_config config;
+    struct rq_database_env env;
+    struct rq_driver *driver;
+    atomic_bool leads, caught_up;
+
+    pthread_mutex_t lock;
+    struct rq_database **databases; /* counted; guarded by lock, as what follows */
+    size_t database_count;
+    struct rq_place **places;
+    size_t place_count;
+    struct known_file *files;
+    size_t file_count;
+
+    /* Loop context. */
+    struct rq_request *requests; /* submitted, fate not known */
+    struct named_body *bodies;
+    size_t body_count;
+};
+
+/* Grows an array by one; without memory a committed entry cannot be followed, and the process ends. */
+static void *one_more(void *array, size_t count, size_t each)
+{
+    void *more = realloc(array, (count + 1) * each);
+    if (more == NULL) {
+        rq_fatal("no memory for the catalog", RQ_NOMEM);
+    }
+    return more;
+}
+
+static bool ends_with(const char *name, size_t bytes, const char *end)
+{
+    size_t n = strlen(end);
+    return bytes >= n && memcmp(name + bytes - n, end, n) == 0;
+}
+
+bool rq_db_name_valid(const char *name, size_t bytes)
+{
+    static const char *const ends[] = { "-journal", "-wal", "-shm", "-rqctl" };
+    if (bytes == 0 || bytes > RQ_DB_NAME_MAX || name[0] == '.') {
+        return false;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)name[i];
+        if (c < 0x20 || c == 0x7f || c == '/') {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        if (ends_with(name, bytes, ends[i])) {
+            return false;
+        }
+    }
+    return !(bytes == 4 && memcmp(name, "raft", 4) == 0) && !(bytes == 10 && memcmp(name, "raftd.sock", 10) == 0);
+}
+
+/* --- which file each replica is ------------------------------------------------------------------------------------------------ */
+
+/* With the lock held.  Written when a replica is made: rare.  A crash before it leaves the file unknown, which costs a check. */
+static void write_files(struct rq_catalog *c)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < c->file_count; i++) {
+        fprintf(out, "%u %llu %llu\n", c->files[i].id, (unsigned long long)c->files[i].inode,
+                (unsigned long long)c->files[i].device);
+    }
+    enum rq_err err =
+        fclose(out) == 0 ? rq_file_replace(c->config.disk, c->config.raft_dir, FILES_NAME, text, bytes) : RQ_NOMEM;
+    free(text);
+    if (err == RQ_IO) {
+        rq_fatal("raft/files could not be written", err);
+    }
+    if (err != RQ_OK) {
+        rq_note(RQ_LEVEL_WARN, "raft/files could not be written", "err=%s", rq_err_name(err));
+    }
+}
+
+static struct known_file *known_file(struct rq_catalog *c, uint32_t id)
+{
+    for (size_t i = 0; i < c->file_count; i++) {
+        if (c->files[i].id == id) {
+            return &c->files[i];
+        }
+    }
+    return NULL;
+}
+
+static void add_file(struct rq_catalog *c, struct known_file file)
+{
+    c->files = one_more(c->files, c->file_count, sizeof *c->files);
+    c->files[c->file_count++] = file;
+}
+
+static enum rq_err read_files(struct rq_catalog *c)
+{
+    uint8_t *data;
+    size_t bytes;
+    enum rq_err err = rq_file_read(c->config.disk, c->config.raft_dir, FILES_NAME, 64u << 20, &data, &bytes);
+    if (err == RQ_NOTFOUND) {
+        return RQ_OK;
+    }
+    if (err != RQ_OK) {
+        return err;
+    }
+    for (char *at = (char *)data; at != NULL && *at != '\0'; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        unsigned long long inode, device;
+        unsigned id;
+        if (sscanf(at, "%u %llu %llu", &id, &inode, &device) == 3) {
+            add_file(c, (struct known_file){ id, inode, device });
+        }
+    }
+    free(data);
+    return RQ_OK;
+}
+
+static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
+{
+    struct rq_catalog *c = ctx;
+    pthread_mutex_lock(&c->lock);
+    struct known_file *f = known_file(c, id);
+    if (f == NULL) {
+        add_file(c, (struct known_file){ id, inode, device });
+        write_files(c);
+    } else if (f->inode != inode || f->device != device) {
+        f->inode = inode;
+        f->device = device;
+        write_files(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void forget_file(struct rq_catalog *c, uint32_t id)
+{
+    pthread_mutex_lock(&c->lock);
+    struct known_file *f = known_file(c, id);
+    if (f != NULL) {
+        *f = c->files[--c->file_count];
+        write_files(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* --- finding ------------------------------------------------------------------------------------------------------------------- */
+
+static struct rq_database *find(struct rq_catalog *c, const char *name, size_t bytes)
+{
+    for (size_t i = 0; i < c->database_count; i++) {
+        const char *have = rq_database_name(c->databases[i]);
+        if (strlen(have) == bytes && memcmp(have, name, bytes) == 0) {
+            return c->databases[i];
+        }
+    }
+    return NULL;
+}
+
+struct rq_database *rq_catalog_find(struct rq_catalog *c, const char *name, size_t name_bytes)
+{
+    pthread_mutex_lock(&c->lock);
+    struct rq_database *db = find(c, name, name_bytes);
+    if (db != NULL) {
+        rq_database_ref(db);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return db;
+}
+
+struct rq_database *rq_catalog_find_id(struct rq_catalog *c, uint32_t id)
+{
+    struct rq_database *db = NULL;
+    pthread_mutex_lock(&c->lock);
+    for (size_t i = 0; i < c->database_count && db == NULL; i++) {
+        if (rq_database_id(c->databases[i]) == id) {
+            db = rq_database_ref(c->databases[i]);
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    return db;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(rq_database_name(*(struct rq_database *const *)a), rq_database_name(*(struct rq_database *const *)b));
+}
+
+enum rq_err rq_catalog_list(struct rq_catalog *c, struct rq_database ***ret_list, size_t *ret_count)
+{
+    pthread_mutex_lock(&c->lock);
+    size_t count = c->database_count;
+    struct rq_database **list = malloc((count + 1) * sizeof(struct rq_database *));
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        list[i] = rq_database_ref(c->databases[i]);
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (list == NULL) {
+        return RQ_NOMEM;
+    }
+    qsort(list, count, sizeof(struct rq_database *), by_name);
+    *ret_list = list;
+    *ret_count = count;
+    return RQ_OK;
+}
+
+/* --- committed entries; loop context ---------------------------------------------------------------------------------------------- */
+
+static struct rq_database *add_database(struct rq_catalog *c, const char *name, uint32_t id,
+                                        struct rq_database_known *known)
+{
+    struct rq_place *place = NULL;
+    struct rq_database *db;
+
+    known->caught_up = atomic_load(&c->caught_up);
+    pthread_mutex_lock(&c->lock);
+    const struct known_file *file = known_file(c, id);
+    if (file != NULL) {
+        known->file_made = true;
+        known->inode = file->inode;
+        known->device = file->device;
+    }
+    for (size_t i = 0; i < c->place_count && place == NULL; i++) {
+        if (strcmp(rq_place_name(c->places[i]), name) == 0) {
+            place = c->places[i];
+        }
+    }
+    if (place == NULL && rq_place_new(c->config.pool, name, &place) == RQ_OK) {
+        c->places = one_more(c->places, c->place_count, sizeof *c->places);
+        c->places[c->place_count++] = place;
+    }
+    pthread_mutex_unlock(&c->lock); /* opening the files may come back to on_file_made() */
+
+    if (place == NULL || rq_database_new(&c->env, place, id, known, &db) != RQ_OK) {
+        rq_fatal("no memory for a database of the catalog", RQ_NOMEM);
+    }
+    pthread_mutex_lock(&c->lock);
+    c->databases = one_more(c->databases, c->database_count, sizeof *c->databases);
+    c->databases[c->database_count++] = db;
+    pthread_mutex_unlock(&c->lock);
+    return db;
+}
+
+/* The requests that an entry answers are taken out of the list and told. */
+static void answer_requests(struct rq_catalog *c, uint64_t nonce, struct rq_database *db)
+{
+    struct rq_request **at = &c->requests;
+    while (*at != NULL) {
+        struct rq_request *r = *at;
+        if (r->drop_id == 0 && r->nonce == nonce) {
+            *at = r->next;
+            r->done(r, RQ_OK, db);
+        } else {
+            at = &r->next;
+        }
+    }
+}
+
+static void note_database(const char *what, const struct rq_database *db)
+{
+    char name[RQ_DB_NAME_MAX * 2];
+    rq_note(RQ_LEVEL_INFO, what, "db=%s id=%u", rq_quote(name, sizeof name, rq_database_name(db)), rq_database_id(db));
+}
+
+static void committed_create(struct rq_catalog *c, const struct rq_log_entry *e)
+{
+    struct rq_entry_create create;
+    char name[RQ_DB_NAME_MAX + 1];
+    if (rq_entry_get_create(e->blob->data, e->blob->bytes, &create) != RQ_OK ||
+        !rq_db_name_valid(create.name.data, create.name.bytes)) {
+        return; /* no effect, on any host */
+    }
+    memcpy(name, create.name.data, create.name.bytes);
+    name[create.name.bytes] = '\0';
+    struct rq_database *db = rq_catalog_find(c, name, create.name.bytes);
+    if (db == NULL) {
+        struct rq_database_known known = { 0 };
+        rq_origins_init(&known.origins, 0);
+        db = rq_database_ref(add_database(c, name, (uint32_t)e->index, &known));
+        if (atomic_load(&c->caught_up)) {
+            note_database("database created", db);
+        }
+    }
+    answer_requests(c, create.nonce, db);
+    rq_database_unref(db);
+}
+
+static void committed_adopt(struct rq_catalog *c, const struct rq_log_entry *e)
+{
+    struct rq_entry_adopt adopt;
+    char name[RQ_DB_NAME_MAX + 1];
+    if (rq_entry_get_adopt(e->blob->data, e->blob->bytes, &adopt) != RQ_OK ||
+        !rq_db_name_valid(adopt.name.data, adopt.name.bytes)) {
+        return;
+    }
+    memcpy(name, adopt.name.data, adopt.name.bytes);
+    name[adopt.name.bytes] = '\0';
+    struct rq_database *db = rq_catalog_find(c, name, adopt.name.bytes);
+    if (db == NULL) {
+        struct rq_database_known known = {
+            .version = adopt.version,
+            .file_made = true,
+            .adopt = true,
+            .adopt_page_count = adopt.page_count,
+            .adopt_stamp = { .db_id = (uint32_t)e->index,
+                             .term = (uint32_t)e->term,
+                             .index = e->index,
+                             .version_high = (uint32_t)(adopt.version >> 32) },
+        };
+        rq_origins_init(&known.origins, adopt.version);
+        db = rq_database_ref(add_database(c, name, (uint32_t)e->index, &known));
+    }
+    answer_requests(c, 0, db);
+    rq_database_unref(db);
+}
+
+struct dropping {
+    struct rq_catalog *catalog;
+    struct rq_database *db; /* counted */
+    struct rq_request *requests;
+};
+
+static void dropped(void *ctx)
+{
+    struct dropping *d = ctx;
+    forget_file(d->catalog, rq_database_id(d->db));
+    while (d->requests != NULL) {
+        struct rq_request *r = d->requests;
+        d->requests = r->next;
+        r->done(r, RQ_OK, NULL);
+    }
+    rq_database_unref(d->db);
+    free(d);
+}
+
+static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
+{
+    struct rq_entry_drop drop;
+    struct rq_database *db = NULL;
+    if (rq_entry_get_drop(e->blob->data, e->blob->bytes, &drop) != RQ_OK) {
+        return;
+    }
+    struct dropping *d = one_more(NULL, 0, sizeof *d);
+    *d = (struct dropping){ .catalog = c };
+    for (struct rq_request **at = &c->requests; *at != NULL;) {
+        struct rq_request *r = *at;
+        if (r->drop_id == drop.db_id) {
+            *at = r->next;
+            r->next = d->requests;
+            d->requests = r;
+        } else {
+            at = &r->next;
+        }
+    }
+    pthread_mutex_lock(&c->lock);
+    for (size_t i = 0; i < c->database_count && db == NULL; i++) {
+        if (rq_database_id(c->databases[i]) == drop.db_id) {
+            db = c->databases[i];
+            c->databases[i] = c->databases[--c->database_count];
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (db == NULL) { /* dropped by an earlier entry: whoever asked has what was asked for */
+        while (d->requests != NULL) {
+            struct rq_request *r = d->requests;
+            d->requests = r->next;
+            r->done(r, RQ_NOTFOUND, NULL);
+        }
+        free(d);
+        return;
+    }
+    if (atomic_load(&c->caught_up)) {
+        note_database("database dropped", db);
+    }
+    d->db = db;
+    rq_database_drop(db, dropped, d);
+}
+
+static void on_committed(void *ctx, const struct rq_log_entry *e)
+{
+    struct rq_catalog *c = ctx;
+    uint32_t id = 0;
+    struct rq_entry_staged staged;
+    struct rq_txn_reader reader;
+
+    switch ((enum rq_entry_type)e->type) {
+        case RQ_ENTRY_BARRIER:
+        case RQ_ENTRY_CHANGE:
+            return;
+        case RQ_ENTRY_CREATE:
+            committed_create(c, e);
+            return;
+        case RQ_ENTRY_ADOPT:
+            committed_adopt(c, e);
+            return;
+        case RQ_ENTRY_DROP:
+            committed_drop(c, e);
+            return;
+        case RQ_ENTRY_TXN:
+            if (rq_txn_read(&reader, e->blob->data, e->blob->bytes) == RQ_OK) {
+                id = reader.head.db_id;
+            }
+            break;
+        case RQ_ENTRY_STAGED:
+            if (rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged) == RQ_OK) {
+                id = staged.head.db_id;
+                c->bodies = one_more(c->bodies, c->body_count, sizeof *c->bodies);
+                memcpy(c->bodies[c->body_count].hash, staged.hash, sizeof staged.hash);
+                c->bodies[c->body_count++].index = e->index;
+            }
+            break;
+    }
+    struct rq_database *db = rq_catalog_find_id(c, id);
+    if (db != NULL) {
+        rq_database_committed(db, e);
+        rq_database_unref(db);
+    }
+}
+
+static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
+{
+    struct rq_catalog *c = ctx;
+    atomic_store(&c->leads, leads);
+    rq_note(RQ_LEVEL_INFO, leads ? "this node leads" : "this node does not lead", "term=%llu leader=%016llx",
+            (unsigned long long)term, (unsigned long long)leader_id);
+}
+
+struct rq_node_machine rq_catalog_machine(struct rq_catalog *c)
+{
+    return (struct rq_node_machine){ c, on_committed, on_role };
+}
+
+/* --- requests ------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_submitted(struct rq_submit *s, enum rq_err err)
+{
+    struct rq_request *r = (struct rq_request *)s;
+    if (err != RQ_OK) {
+        r->done(r, err, NULL);
+        return;
+    }
+    r->next = r->catalog->requests;
+    r->catalog->requests = r;
+}
+
+/* Takes the bytes. */
+static void submit(struct rq_catalog *c, struct rq_request *r, uint16_t type, struct rq_bytes *entry, enum rq_err err)
+{
+    struct rq_blob *blob = err == RQ_OK ? rq_blob_new(entry->size) : NULL;
+    if (blob == NULL) {
+        rq_bytes_fini(entry);
+        r->done(r, err != RQ_OK ? err : RQ_NOMEM, NULL);
+        return;
+    }
+    memcpy(blob->data, entry->data, entry->size);
+    rq_bytes_fini(entry);
+    r->catalog = c;
+    r->submit = (struct rq_submit){ .type = type, .blob = blob, .done = on_submitted };
+    rq_driver_submit(c->driver, &r->submit);
+}
+
+void rq_catalog_create(struct rq_catalog *c, const char *name, size_t name_bytes, struct rq_request *r)
+{
+    struct rq_bytes entry;
+    struct rq_file_info info;
+    char path[4096];
+
+    if (!rq_db_name_valid(name, name_bytes)) {
+        r->done(r, RQ_MISUSE, NULL);
+        return;
+    }
+    if (snprintf(path, sizeof path, "%s/%.*s", c->config.dir, (int)name_bytes, name) >= (int)sizeof path) {
+        r->done(r, RQ_MISUSE, NULL);
+        return;
+    }
+    struct rq_database *db = rq_catalog_find(c, name, name_bytes);
+    if (db != NULL) {
+        r->done(r, RQ_OK, db);
+        rq_database_unref(db);
+        return;
+    }
+    enum rq_err err = c->config.disk->ops->stat(c->config.disk, path, &info);
+    if (err == RQ_OK && (!info.regular || info.size > 0)) {
+        r->done(r, RQ_EXISTS, NULL); /* somebody's file: left alone */
+        return;
+    }
+    r->nonce = rq_random_id();
+    r->drop_id = 0;
+    rq_bytes_init(&entry, 4096);
+    err = rq_entry_put_create(&entry, &(struct rq_entry_create){ { name, (uint32_t)name_bytes }, r->nonce });
+    submit(c, r, RQ_ENTRY_CREATE, &entry, err);
+}
+
+void rq_catalog_drop(struct rq_catalog *c, uint32_t id, struct rq_request *r)
+{
+    struct rq_bytes entry;
+    r->nonce = 0;
+    r->drop_id = id;
+    rq_bytes_init(&entry, 4096);
+    enum rq_err err = rq_entry_put_drop(&entry, &(struct rq_entry_drop){ id });
+    submit(c, r, RQ_ENTRY_DROP, &entry, err);
+}
+
+/* --- waiting for it ------------------------------------------------------------------------------------------------------------------- */
+
+/* A countdown that one thread sleeps on. */
+struct countdown {
+    pthread_mutex_t lock;
+    pthread_cond_t zero;
+    size_t left;
+    enum rq_err err;
+};
+
+static void countdown_init(struct countdown *n, size_t left)
+{
+    pthread_mutex_init(&n->lock, NULL);
+    pthread_cond_init(&n->zero, NULL);
+    n->left = left;
+    n->err = RQ_OK;
+}
+
+static void countdown_one(struct countdown *n, enum rq_err err)
+{
+    pthread_mutex_lock(&n->lock);
+    if (err != RQ_OK) {
+        n->err = err;
+    }
+    if (--n->left == 0) {
+        pthread_cond_broadcast(&n->zero);
+    }
+    pthread_mutex_unlock(&n->lock);
+}
+
+static enum rq_err countdown_wait(struct countdown *n)
+{
+    pthread_mutex_lock(&n->lock);
+    while (n->left > 0) {
+        pthread_cond_wait(&n->zero, &n->lock);
+    }
+    enum rq_err err = n->err;
+    pthread_mutex_unlock(&n->lock);
+    pthread_mutex_destroy(&n->lock);
+    pthread_cond_destroy(&n->zero);
+    return err;
+}
+
+static void adopted(struct rq_request *r, enum rq_err err, struct rq_database *db)
+{
+    (void)db;
+    countdown_one(r->ctx, err);
+}
+
+enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *adopt)
+{
+    struct countdown n;
+    struct rq_bytes entry;
+    struct rq_request r = { .done = adopted, .ctx = &n };
+    countdown_init(&n, 1);
+    rq_bytes_init(&entry, 4096);
+    enum rq_err err = rq_entry_put_adopt(&entry, adopt);
+    submit(c, &r, RQ_ENTRY_ADOPT, &entry, err);
+    return countdown_wait(&n);
+}
+
+struct barrier {
+    struct rq_task task;
+    struct countdown *n;
+};
+
+static void run_barrier(struct rq_task *task)
+{
+    countdown_one(((struct barrier *)task)->n, RQ_OK);
+}
+
+enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512])
+{
+    struct rq_database **list;
+    size_t count;
+    struct countdown n;
+    enum rq_err err = rq_catalog_list(c, &list, &count);
+    if (err != RQ_OK) {
+        return err;
+    }
+    struct barrier *barriers = calloc(count + 1, sizeof *barriers);
+    if (barriers == NULL) {
+        rq_fatal("no memory to start", RQ_NOMEM);
+    }
+    atomic_store(&c->caught_up, true);
+    countdown_init(&n, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        rq_database_caught_up(list[i]);
+        barriers[i] = (struct barrier){ { .run = run_barrier }, &n };
+        rq_strand_post(rq_database_strand(list[i]), &barriers[i].task, RQ_CARRY);
+    }
+    countdown_one(&n, RQ_OK);
+    (void)countdown_wait(&n); /* barriers bring no error */
+    free(barriers);
+    for (size_t i = 0; i < count; i++) {
+        struct rq_database_info info;
+        rq_database_info(list[i], &info);
+        if (info.diverged && err == RQ_OK) {
+            err = RQ_CORRUPT;
+            (void)snprintf(text, 512, "%.200s: %.250s", rq_database_name(list[i]), info.message);
+        }
+        rq_database_unref(list[i]);
+    }
+    free(list);
+    return err;
+}
+
+bool rq_catalog_ready(const struct rq_catalog *c)
+{
+    return atomic_load(&c->leads) && atomic_load(&c->caught_up);
+}
+
+/* --- compaction -------------------------------------------------------------------------------------------------------------------------- */
+
+/* A picture of the state machine at one index, taken on the loop: the catalog there, and each database on its strand, behind
+ * everything that the loop had given it by then. */
+struct picture {
+    struct rq_task task; /* on the loop */
+    struct rq_catalog *catalog;
+    struct rq_descriptor descriptor;
+    struct rq_database **list; /* counted */
+    struct describe *parts;
+    struct countdown n;
+    enum rq_err err;
+};
+
+struct describe {
+    struct rq_task task;
+    struct picture *picture;
+    size_t i;
+};
+
+static void run_describe(struct rq_task *task)
+{
+    struct describe *d = (struct describe *)task;
+    struct picture *p = d->picture;
+    struct rq_descriptor_database *out = &p->descriptor.databases[d->i];
+    struct rq_database_known known;
+    enum rq_err err = rq_database_describe(p->list[d->i], &known);
+    if (err == RQ_OK) {
+        (void)snprintf(out->name, sizeof out->name, "%s", rq_database_name(p->list[d->i]));
+        out->id = rq_database_id(p->list[d->i]);
+        out->version = known.version;
+        out->file_made = known.file_made;
+        out->origins = known.origins;
+    }
+    countdown_one(&p->n, err);
+}
+
+static void run_picture(struct rq_task *task)
+{
+    struct picture *p = (struct picture *)task;
+    struct rq_catalog *c = p->catalog;
+    struct rq_node *node = rq_driver_node(c->driver);
+    struct rq_descriptor *d = &p->descriptor;
+    size_t count = 0;
+
+    d->index = rq_driver_view(c->driver).delivered;
+    d->term = rq_driver_term_at(c->driver, d->index);
+    p->err = d->term == 0 ? RQ_BUSY
+                          : rq_node_configuration(node, d->index, &d->configuration, &d->configuration_bytes,
+                                                  &d->configuration_index);
+    if (p->err == RQ_OK) {
+        p->err = rq_catalog_list(c, &p->list, &count);
+    }
+    if (p->err == RQ_OK) {
+        d->databases = calloc(count + 1, sizeof *d->databases);
+        p->parts = calloc(count + 1, sizeof *p->parts);
+        if (d->databases == NULL || p->parts == NULL) {
+            rq_fatal("no memory for a descriptor", RQ_NOMEM);
+        }
+        d->database_count = (uint32_t)count;
+        pthread_mutex_lock(&p->n.lock);
+        p->n.left += count;
+        pthread_mutex_unlock(&p->n.lock);
+        for (size_t i = 0; i < count; i++) {
+            p->parts[i] = (struct describe){ { .run = run_describe }, p, i };
+            rq_strand_post(rq_database_strand(p->list[i]), &p->parts[i].task, RQ_CARRY);
+        }
+    }
+    countdown_one(&p->n, p->err);
+}
+
+struct compacted {
+    struct rq_task task;
+    struct rq_catalog *catalog;
+    uint64_t index;
+    struct countdown n;
+};
+
+static void run_compacted(struct rq_task *task)
+{
+    struct compacted *t = (struct compacted *)task;
+    struct rq_catalog *c = t->catalog;
+    enum rq_err err = rq_node_compacted(rq_driver_node(c->driver), t->index, 0);
+    for (size_t i = 0; err == RQ_OK && i < c->body_count;) {
+        if (c->bodies[i].index > t->index) {
+            i++;
+            continue;
+        }
+        /* An unlink may take a while for a big file; it is one, and rare. */
+        err = rq_staged_delete(c->config.disk, c->config.staged_dir, c->bodies[i].hash);
+        if (err == RQ_NOTFOUND) {
+            err = RQ_OK;
+        }
+        c->bodies[i] = c->bodies[--c->body_count];
+    }
+    countdown_one(&t->n, err);
+}
+
+static enum rq_err sync_replicas(struct picture *p)
+{
+    enum rq_err err = RQ_OK;
+    for (uint32_t i = 0; err == RQ_OK && i < p->descriptor.database_count; i++) {
+        struct rq_replica *r = rq_database_hold(p->list[i]);
+        if (r != NULL) {
+            err = rq_replica_sync(r);
+        }
+        rq_database_release(p->list[i]);
+    }
+    return err;
+}
+
+enum rq_err rq_catalog_compact(struct rq_catalog *c)
+{
+    struct picture p = { .task = { .run = run_picture }, .catalog = c };
+    countdown_init(&p.n, 1);
+    rq_strand_post(rq_driver_loop(c->driver), &p.task, RQ_HAND_OVER);
+    enum rq_err err = countdown_wait(&p.n);
+    if (err == RQ_OK) {
+        err = sync_replicas(&p);
+    }
+    if (err == RQ_OK) {
+        err = rq_descriptor_write(c->config.disk, c->config.raft_dir, &p.descriptor);
+    }
+    if (err == RQ_OK) {
+        struct compacted t = { .task = { .run = run_compacted }, .catalog = c, .index = p.descriptor.index };
+        countdown_init(&t.n, 1);
+        rq_strand_post(rq_driver_loop(c->driver), &t.task, RQ_HAND_OVER);
+        err = countdown_wait(&t.n);
+    }
+    for (uint32_t i = 0; i < p.descriptor.database_count; i++) {
+        rq_database_unref(p.list[i]);
+    }
+    free(p.list);
+    free(p.parts);
+    rq_descriptor_fini(&p.descriptor);
+    return err;
+}
+
+/* --- start ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_submit(void *ctx, struct rq_submit *s)
+{
+    rq_driver_submit(((struct rq_catalog *)ctx)->driver, s);
+}
+
+static bool on_ready(void *ctx)
+{
+    return rq_catalog_ready(ctx);
+}
+
+static void on_stir(void *ctx)
+{
+    struct rq_catalog *c = ctx;
+    c->config.stir(c->config.stir_ctx);
+}
+
+static void on_fatal(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
+
+static void on_fatal(void *ctx, const char *why, enum rq_err err)
+{
+    (void)ctx;
+    rq_fatal(why, err);
+}
+
+enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_catalog **ret_catalog)
+{
+    struct rq_catalog *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        return RQ_NOMEM;
+    }
+    c->config = *config;
+    pthread_mutex_init(&c->lock, NULL);
+    c->env = (struct rq_database_env){
+        .ctx = c,
+        .disk = config->disk,
+        .pool = config->pool,
+        .dir = config->dir,
+        .staged_dir = config->staged_dir,
+        .trash_dir = config->trash_dir,
+        .boot = rq_boot_id(),
+        .wal_soft_frames = 1000,
+        .wal_hard_frames = 4000,
+        .submit = on_submit,
+        .ready = on_ready,
+        .stir = on_stir,
+        .file_made = on_file_made,
+        .fatal = on_fatal,
+    };
+    enum rq_err err = read_files(c);
+    if (err != RQ_OK) {
+        free(c);
+        return err;
+    }
+    *ret_catalog = c;
+    return RQ_OK;
+}
+
+enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d)
+{
+    for (uint32_t i = 0; i < d->database_count; i++) {
+        struct rq_descriptor_database *db = &d->databases[i];
+        struct rq_database_known known = { .version = db->version, .file_made = db->file_made, .origins = db->origins };
+        db->origins = (struct rq_origins){ 0 };
+        (void)add_database(c, db->name, db->id, &known);
+    }
+    return RQ_OK;
+}
+
+void rq_catalog_set_driver(struct rq_catalog *c, struct rq_driver *driver)
+{
+    c->driver = driver;
+}
+
+/* With everything delivered: a body that no entry of the log names was staged for nothing. */
+static bool body_is_named(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES])
+{
+    struct rq_catalog *c = ctx;
+    for (size_t i = 0; i < c->body_count; i++) {
+        if (memcmp(c->bodies[i].hash, hash, RQ_BODY_HASH_BYTES) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c)
+{
+    return rq_staged_sweep(c->config.disk, c->config.staged_dir, body_is_named, c);
+}

@@ -1,0 +1,77 @@
+/* Catalog: the replicated state machine above the databases: which there are, and whose each log entry is.
+ *
+ * Changed in loop context only, by committed entries; looked at from any thread under its lock. */
+#ifndef RAFTD_DB_CATALOG_H
+#define RAFTD_DB_CATALOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raftd/db/database.h"
+#include "raftd/db/descriptor.h"
+#include "raftd/db/driver.h"
+#include "raftd/wire/err.h"
+
+struct rq_catalog;
+
+struct rq_catalog_config {
+    struct rq_disk *disk; /* borrows, as all */
+    struct rq_pool *pool;
+    const char *dir, *raft_dir, *staged_dir, *trash_dir;
+    void (*stir)(void *ctx); /* wakes the background thread */
+    void *stir_ctx;
+};
+
+/* Names that can be served: 1 to RQ_DB_NAME_MAX bytes, no '/', no control character, not beginning with '.', not ending like
+ * one of SQLite's or our own files beside a database, not raftd's own. */
+bool rq_db_name_valid(const char *name, size_t bytes);
+
+enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_catalog **ret_catalog);
+
+/* Before the node starts: the databases of the descriptor; opens their files. */
+enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d);
+struct rq_node_machine rq_catalog_machine(struct rq_catalog *c);
+/* For entries that others ask for; before the first request. */
+void rq_catalog_set_driver(struct rq_catalog *c, struct rq_driver *driver);
+
+/* All that the log knew to be committed has been delivered, and this node leads: databases and log must agree from now on.
+ * Blocks until every database has applied it.  CORRUPT: a replica holds what the log does not; text names it. */
+enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512]);
+/* Then, before anybody can stage one: deletes the bodies that no entry names. */
+enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c);
+bool rq_catalog_ready(const struct rq_catalog *c);
+
+/* Counted; NULL. */
+struct rq_database *rq_catalog_find(struct rq_catalog *c, const char *name, size_t name_bytes);
+struct rq_database *rq_catalog_find_id(struct rq_catalog *c, uint32_t id);
+/* All, ordered by name; the caller unrefs each and frees the array. */
+enum rq_err rq_catalog_list(struct rq_catalog *c, struct rq_database ***ret_list, size_t *ret_count);
+
+/* --- changes ------------------------------------------------------------------------------------------------------------ */
+
+/* done comes once, in loop context or on a strand, also before these return; the request is the callee's then. */
+struct rq_request {
+    struct rq_submit submit; /* inner */
+    struct rq_catalog *catalog;
+    struct rq_request *next;
+    uint64_t nonce;
+    uint32_t drop_id;
+    void (*done)(struct rq_request *r, enum rq_err err, struct rq_database *db); /* db: borrows, NULL on error */
+    void *ctx;
+    uint64_t tag;
+};
+
+/* Creates it, or finds the one that was created meanwhile.  MISUSE: no valid name.  EXISTS: a file is there that is not served. */
+void rq_catalog_create(struct rq_catalog *c, const char *name, size_t name_bytes, struct rq_request *r);
+void rq_catalog_drop(struct rq_catalog *c, uint32_t id, struct rq_request *r);
+/* Founding: the file becomes a database.  Blocks until it is one. */
+enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *adopt);
+
+/* --- compaction; background thread ----------------------------------------------------------------------------------------- */
+
+/* Makes everything that is applied durable, writes the descriptor and releases the log.  BUSY, AWAY: try again later.  IO is
+ * final. */
+enum rq_err rq_catalog_compact(struct rq_catalog *c);
+
+#endif

@@ -1,0 +1,164 @@
+/* Database: one replicated database on this host: its replica, its control page, and the transactions on their way.
+ *
+ * What it owns is touched on its strand only.  The strand belongs to the NAME (struct rq_place): a dropped database and the next
+ * one of that name share it, so their work on the files never overlaps.
+ *
+ *   commit     session -> [strand] judged, checked, diffed against our own base -> node
+ *   committed  node -> [strand] applied to the replica, published; who waited is answered
+ *
+ * At most one transaction is in flight, since only one can be made on the head; others wait here, and are judged again when
+ * the head has moved.  Only the state machine refuses: judge() looks at what was applied, at nothing else.
+ *
+ * The version of the state machine (`version`) runs through the log again at each start; the replica may be ahead of it, which
+ * its stamp tells, and then entries only advance the version until both meet. */
+#ifndef RAFTD_DB_DATABASE_H
+#define RAFTD_DB_DATABASE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/db/driver.h"
+#include "raftd/db/origins.h"
+#include "raftd/db/staged.h"
+#include "raftd/log/log.h"
+#include "raftd/run/strand.h"
+#include "raftd/wire/bytes.h"
+#include "raftd/wire/err.h"
+#include "raftd/wire/msg.h"
+#include "vfs/control.h"
+#include "vfs/replica.h"
+
+#define RQ_TXN_MEMORY_MAX (4u * 1024u * 1024u) /* pages of one transaction; what is more goes into a staged body */
+#define RQ_DB_TEXT_BYTES  256
+
+struct rq_database;
+
+/* What a database needs of the rest of raftd; tests put their own in its place. */
+struct rq_database_env {
+    void *ctx;
+    struct rq_disk *disk;
+    struct rq_pool *pool;
+    const char *dir;        /* the served directory */
+    const char *staged_dir; /* raft/staged */
+    const char *trash_dir;  /* raft/trash */
+    uint64_t boot;
+    uint32_t wal_soft_frames, wal_hard_frames;
+    /* Brings an entry to the node; s->done says whether it was appended. */
+    void (*submit)(void *ctx, struct rq_submit *s);
+    /* May a commit be judged now: all that was ever acknowledged has been delivered. */
+    bool (*ready)(void *ctx);
+    /* There is something for the background thread to do. */
+    void (*stir)(void *ctx);
+    /* The replica's file was made, or opened: which one it is gets remembered, so that its loss is noticed. */
+    void (*file_made)(void *ctx, uint32_t id, uint64_t inode, uint64_t device);
+    void (*fatal)(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
+};
+
+/* A transaction, or a question about one; whoever made it is answered once, on the strand. */
+struct rq_commit {
+    struct rq_task task;
+    struct rq_commit *next;
+    struct rq_database *db; /* counted */
+    bool ask;               /* only wants to know the outcome */
+    struct rq_origin origin;
+    uint64_t base;
+    uint32_t page_size, db_page_count;
+    struct rq_bytes pages;  /* owns: {u32 page number, page} ... */
+    struct rq_staged *body; /* owns: instead of pages, when they were too many; checked and in normal form already */
+    void (*answer)(struct rq_commit *c, const struct rq_msg_outcome *outcome); /* c is the callee's afterwards */
+    void *ctx;                                                                 /* the asker's, as tag */
+    uint64_t tag;
+};
+
+enum rq_err rq_commit_new(struct rq_commit **ret_commit);
+void rq_commit_free(struct rq_commit *c);
+
+/* Pages as they come from an application: checks number, order and place, and brings page 1 to normal form in place.
+ * last_pgno: of the piece before, 0 at first.  Any thread. */
+enum rq_err rq_commit_check_pages(uint8_t *records, size_t bytes, uint32_t page_size, uint32_t db_page_count,
+                                  uint64_t base, uint32_t *last_pgno, const char **ret_text);
+
+/* --- life --------------------------------------------------------------------------------------------------------------- */
+
+/* Of a name: its strand.  Small, and kept for the life of the process once the name was used: a strand cannot be freed by what
+ * runs on it. */
+struct rq_place;
+
+enum rq_err rq_place_new(struct rq_pool *pool, const char *name, struct rq_place **ret_place);
+void rq_place_free(struct rq_place *p);
+const char *rq_place_name(const struct rq_place *p);
+
+/* What is known of a database before its file is opened: from the descriptor, or that it is new. */
+struct rq_database_known {
+    uint64_t version;       /* of the state machine; 0: no commit yet */
+    bool file_made;         /* a file must be there: if it is not, somebody has removed it */
+    uint64_t inode, device; /* 0: not recorded */
+    bool adopt;             /* the file that is there becomes its content, if it is the one described here */
+    struct rq_stamp adopt_stamp;
+    uint32_t adopt_page_count;
+    bool caught_up;            /* not in replay */
+    struct rq_origins origins; /* taken */
+};
+
+/* Borrows place for ever.  The files are opened on the strand, before anything else that is posted to it. */
+enum rq_err rq_database_new(const struct rq_database_env *env, struct rq_place *place, uint32_t id,
+                            struct rq_database_known *known, struct rq_database **ret_db);
+struct rq_database *rq_database_ref(struct rq_database *db);
+void rq_database_unref(struct rq_database *db);
+
+uint32_t rq_database_id(const struct rq_database *db);
+const char *rq_database_name(const struct rq_database *db);
+struct rq_place *rq_database_place(const struct rq_database *db); /* borrows */
+struct rq_strand *rq_database_strand(const struct rq_database *db);
+
+/* --- from sessions; any thread ---------------------------------------------------------------------------------------------- */
+
+/* Takes the commit, whose db is set. */
+void rq_database_commit(struct rq_commit *c);
+
+/* A connection has ended: what its slot held is free. */
+void rq_database_session_ended(struct rq_database *db, uint64_t session);
+
+/* --- from the state machine; loop context, in the order of the log -------------------------------------------------------- */
+
+/* TXN or STAGED entry of this database.  Applied on the strand. */
+void rq_database_committed(struct rq_database *db, const struct rq_log_entry *e);
+
+/* A DROP entry: files to the trash, name free.  done on the strand, when it is. */
+void rq_database_drop(struct rq_database *db, void (*done)(void *ctx), void *ctx);
+
+/* Everything that was known to be committed at start has been given: replica and state machine must have met. */
+void rq_database_caught_up(struct rq_database *db);
+
+/* --- from everywhere --------------------------------------------------------------------------------------------------------- */
+
+struct rq_database_info {
+    uint32_t id;
+    uint64_t version;
+    uint32_t page_size, page_count;
+    uint64_t applied_index;
+    uint64_t checksum; /* of page 1 as it was last applied */
+    enum rq_control_state state;
+    bool diverged; /* the file holds what the log does not */
+    char message[RQ_DB_TEXT_BYTES];
+};
+
+/* As it was after the last transaction, without waiting for the strand. */
+void rq_database_info(struct rq_database *db, struct rq_database_info *ret_info);
+
+/* What a descriptor keeps; on the strand.  origins: a copy, the caller's. */
+enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_known *ret_known);
+
+/* --- background thread --------------------------------------------------------------------------------------------------------- */
+
+/* The replica, which stays open until it is given back; NULL when there is none. */
+struct rq_replica *rq_database_hold(struct rq_database *db);
+void rq_database_release(struct rq_database *db);
+/* Frees slots of processes that have died. */
+void rq_database_sweep(struct rq_database *db);
+/* CLOCK_MONOTONIC ms of the last transaction or end of a connection. */
+uint64_t rq_database_last_use(struct rq_database *db);
+void rq_database_quarantine(struct rq_database *db, const char *text);
+
+#endif

@@ -1,0 +1,276 @@
+/* Bytes, integers big-endian:
+ *   u64 "RQDESC1\0"  u64 index  u64 term  u64 configuration index  u32 bytes, configuration
+ *   u32 databases, each: u16 bytes, name  u32 id  u64 version  u8 file made  u64 first base  u32 origins, each: u64 session  u64 seq
+ *   u64 XXH3-64 over all before */
+#include "raftd/db/descriptor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "raftd/wire/bytes.h"
+
+#define MAGIC     0x5251444553433100ull /* "RQDESC1\0" */
+#define NAME      "descriptor"
+#define BYTES_MAX (1u << 30)
+
+void rq_descriptor_fini(struct rq_descriptor *d)
+{
+    for (uint32_t i = 0; i < d->database_count; i++) {
+        rq_origins_fini(&d->databases[i].origins);
+    }
+    free(d->databases);
+    free(d->configuration);
+    *d = (struct rq_descriptor){ 0 };
+}
+
+/* --- small files ------------------------------------------------------------------------------------------------------------ */
+
+enum rq_err rq_file_replace(struct rq_disk *disk, const char *dir, const char *name, const void *data, size_t bytes)
+{
+    char *path = NULL, *beside = NULL;
+    struct rq_file *f;
+    enum rq_err err = RQ_NOMEM;
+    if (asprintf(&path, "%s/%s", dir, name) < 0) {
+        return RQ_NOMEM;
+    }
+    if (asprintf(&beside, "%s/%s.new", dir, name) < 0) {
+        free(path);
+        return RQ_NOMEM;
+    }
+    err = disk->ops->open(disk, beside, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, 0600, &f);
+    if (err == RQ_OK) {
+        err = disk->ops->truncate(f, 0);
+        if (err == RQ_OK) {
+            err = disk->ops->write(f, data, bytes, 0);
+        }
+        if (err == RQ_OK) {
+            err = disk->ops->sync(f);
+        }
+        disk->ops->close(f);
+    }
+    if (err == RQ_OK) {
+        err = disk->ops->rename(disk, beside, path);
+    }
+    if (err == RQ_OK) {
+        err = disk->ops->sync_dir(disk, dir);
+    }
+    free(path);
+    free(beside);
+    return err;
+}
+
+enum rq_err rq_file_read(struct rq_disk *disk, const char *dir, const char *name, size_t max, uint8_t **ret_data,
+                         size_t *ret_bytes)
+{
+    char *path;
+    struct rq_file *f;
+    struct rq_file_info info;
+    if (asprintf(&path, "%s/%s", dir, name) < 0) {
+        return RQ_NOMEM;
+    }
+    enum rq_err err = disk->ops->open(disk, path, RQ_OPEN_READ | RQ_OPEN_NOFOLLOW, 0, &f);
+    free(path);
+    if (err != RQ_OK) {
+        return err;
+    }
+    err = disk->ops->info(f, &info);
+    if (err == RQ_OK && info.size > max) {
+        err = RQ_TOOBIG;
+    }
+    uint8_t *data = err == RQ_OK ? malloc(info.size + 1) : NULL;
+    if (err == RQ_OK && data == NULL) {
+        err = RQ_NOMEM;
+    }
+    size_t n = 0;
+    if (err == RQ_OK) {
+        err = disk->ops->read(f, data, info.size, 0, &n);
+    }
+    disk->ops->close(f);
+    if (err != RQ_OK) {
+        free(data);
+        return err;
+    }
+    data[n] = '\0';
+    *ret_data = data;
+    *ret_bytes = n;
+    return RQ_OK;
+}
+
+/* --- writing -------------------------------------------------------------------------------------------------------------------- */
+
+struct writer {
+    struct rq_bytes out;
+    enum rq_err err;
+};
+
+static void put(struct writer *w, const void *data, size_t bytes)
+{
+    if (w->err == RQ_OK) {
+        w->err = rq_bytes_put(&w->out, data, bytes);
+    }
+}
+static void put_u16(struct writer *w, uint16_t v)
+{
+    uint8_t b[2];
+    rq_put_u16(b, v);
+    put(w, b, sizeof b);
+}
+static void put_u32(struct writer *w, uint32_t v)
+{
+    uint8_t b[4];
+    rq_put_u32(b, v);
+    put(w, b, sizeof b);
+}
+static void put_u64(struct writer *w, uint64_t v)
+{
+    uint8_t b[8];
+    rq_put_u64(b, v);
+    put(w, b, sizeof b);
+}
+
+enum rq_err rq_descriptor_write(struct rq_disk *disk, const char *raft_dir, const struct rq_descriptor *d)
+{
+    struct writer w = { .err = RQ_OK };
+    rq_bytes_init(&w.out, BYTES_MAX);
+    put_u64(&w, MAGIC);
+    put_u64(&w, d->index);
+    put_u64(&w, d->term);
+    put_u64(&w, d->configuration_index);
+    put_u32(&w, (uint32_t)d->configuration_bytes);
+    put(&w, d->configuration, d->configuration_bytes);
+    put_u32(&w, d->database_count);
+    for (uint32_t i = 0; i < d->database_count; i++) {
+        const struct rq_descriptor_database *db = &d->databases[i];
+        put_u16(&w, (uint16_t)strlen(db->name));
+        put(&w, db->name, strlen(db->name));
+        put_u32(&w, db->id);
+        put_u64(&w, db->version);
+        put(&w, &(uint8_t){ db->file_made }, 1);
+        put_u64(&w, db->origins.first);
+        put_u32(&w, (uint32_t)(db->origins.next - db->origins.first));
+        for (uint64_t base = db->origins.first; base < db->origins.next; base++) {
+            struct rq_origin o = { 0 };
+            (void)rq_origins_find(&db->origins, base, &o); /* it is in range */
+            put_u64(&w, o.session);
+            put_u64(&w, o.seq);
+        }
+    }
+    if (w.err == RQ_OK) {
+        put_u64(&w, XXH3_64bits(w.out.data, w.out.size));
+    }
+    if (w.err == RQ_OK) {
+        w.err = rq_file_replace(disk, raft_dir, NAME, w.out.data, w.out.size);
+    }
+    rq_bytes_fini(&w.out);
+    return w.err;
+}
+
+/* --- reading -------------------------------------------------------------------------------------------------------------------- */
+
+struct reader {
+    const uint8_t *at;
+    size_t left;
+    bool short_of; /* something was missing: everything read since is 0 */
+};
+
+static const uint8_t *take(struct reader *r, size_t bytes)
+{
+    static const uint8_t zeros[8];
+    if (r->short_of || r->left < bytes) {
+        r->short_of = true;
+        return bytes <= sizeof zeros ? zeros : NULL;
+    }
+    const uint8_t *p = r->at;
+    r->at += bytes;
+    r->left -= bytes;
+    return p;
+}
+
+static enum rq_err read_database(struct reader *r, struct rq_descriptor_database *db)
+{
+    uint16_t name_bytes = rq_get_u16(take(r, 2));
+    if (name_bytes == 0 || name_bytes > RQ_DB_NAME_MAX || r->left < name_bytes) {
+        return RQ_CORRUPT;
+    }
+    memcpy(db->name, take(r, name_bytes), name_bytes);
+    db->id = rq_get_u32(take(r, 4));
+    db->version = rq_get_u64(take(r, 8));
+    db->file_made = *take(r, 1) != 0;
+    uint64_t first = rq_get_u64(take(r, 8));
+    uint32_t count = rq_get_u32(take(r, 4));
+    if (r->short_of || count > RQ_ORIGINS_MAX || first + count != db->version) {
+        return RQ_CORRUPT;
+    }
+    rq_origins_init(&db->origins, first);
+    for (uint32_t i = 0; i < count; i++) {
+        struct rq_origin o;
+        o.session = rq_get_u64(take(r, 8));
+        o.seq = rq_get_u64(take(r, 8));
+        enum rq_err err = rq_origins_put(&db->origins, o);
+        if (err != RQ_OK) {
+            return err;
+        }
+    }
+    return r->short_of ? RQ_CORRUPT : RQ_OK;
+}
+
+static enum rq_err decode(const uint8_t *data, size_t bytes, struct rq_descriptor *d)
+{
+    if (bytes < 16 || rq_get_u64(data + bytes - 8) != XXH3_64bits(data, bytes - 8)) {
+        return RQ_CORRUPT;
+    }
+    struct reader r = { data, bytes - 8, false };
+    if (rq_get_u64(take(&r, 8)) != MAGIC) {
+        return RQ_VERSION;
+    }
+    d->index = rq_get_u64(take(&r, 8));
+    d->term = rq_get_u64(take(&r, 8));
+    d->configuration_index = rq_get_u64(take(&r, 8));
+    size_t configuration_bytes = rq_get_u32(take(&r, 4));
+    if (r.short_of || r.left < configuration_bytes) {
+        return RQ_CORRUPT;
+    }
+    d->configuration = malloc(configuration_bytes + 1);
+    if (d->configuration == NULL) {
+        return RQ_NOMEM;
+    }
+    memcpy(d->configuration, take(&r, configuration_bytes), configuration_bytes);
+    d->configuration_bytes = configuration_bytes;
+    uint32_t count = rq_get_u32(take(&r, 4));
+    if (count > r.left / 27) { /* the bytes of the smallest entry */
+        return RQ_CORRUPT;
+    }
+    d->databases = calloc(count + 1u, sizeof *d->databases);
+    if (d->databases == NULL) {
+        return RQ_NOMEM;
+    }
+    while (d->database_count < count) {
+        enum rq_err err = read_database(&r, &d->databases[d->database_count++]);
+        if (err != RQ_OK) {
+            return err;
+        }
+    }
+    return r.short_of || r.left > 0 ? RQ_CORRUPT : RQ_OK;
+}
+
+enum rq_err rq_descriptor_read(struct rq_disk *disk, const char *raft_dir, struct rq_descriptor *ret_descriptor)
+{
+    uint8_t *data;
+    size_t bytes;
+    struct rq_descriptor d = { 0 };
+    enum rq_err err = rq_file_read(disk, raft_dir, NAME, BYTES_MAX, &data, &bytes);
+    if (err != RQ_OK) {
+        return err;
+    }
+    err = decode(data, bytes, &d);
+    free(data);
+    if (err != RQ_OK) {
+        rq_descriptor_fini(&d);
+        return err;
+    }
+    *ret_descriptor = d;
+    return RQ_OK;
+}

@@ -1,0 +1,272 @@
+#include "raftd/db/driver.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "raftd/ops/journal.h"
+
+struct rq_driver {
+    struct rq_strand loop, log_strand;
+    struct rq_log *log;   /* borrows */
+    struct rq_node *node; /* owns; loop context */
+    struct rq_node_machine machine;
+
+    /* One task each, posted when its flag was clear; the flag is cleared before the work, so no request is lost. */
+    struct rq_task write_task, persisted_task, timer_task;
+    atomic_bool write_posted, persisted_posted, timer_posted;
+
+    _Atomic bool leads;
+    _Atomic uint64_t term, leader_id, committed, delivered;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t wake_ms; /* guarded by lock: when the timer is due */
+    pthread_t timer;
+};
+
+static uint64_t now_ms(void *ctx)
+{
+    (void)ctx;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+/* At the end of whatever was done to the node: others see its state, the clock its next date. */
+static void loop_done(struct rq_driver *d)
+{
+    atomic_store_explicit(&d->committed, rq_node_committed(d->node), memory_order_relaxed);
+    uint64_t wake_ms = rq_node_wake_ms(d->node);
+    pthread_mutex_lock(&d->lock);
+    if (wake_ms < d->wake_ms) {
+        pthread_cond_broadcast(&d->changed);
+    }
+    d->wake_ms = wake_ms;
+    pthread_mutex_unlock(&d->lock);
+}
+
+static void run_write(struct rq_task *task)
+{
+    struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, write_task));
+    uint64_t durable;
+    atomic_store(&d->write_posted, false);
+    enum rq_err err = rq_log_write(d->log, &durable);
+    if (err == RQ_NOTFOUND) {
+        return;
+    }
+    if (err != RQ_OK) {
+        rq_fatal("the log could not be written", err);
+    }
+    if (!atomic_exchange(&d->persisted_posted, true)) {
+        rq_strand_post(&d->loop, &d->persisted_task, RQ_CARRY);
+    }
+    rq_strand_yield(&d->log_strand); /* the next batch is another thread's; this one goes on with what is durable */
+}
+
+static void run_persisted(struct rq_task *task)
+{
+    struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, persisted_task));
+    atomic_store(&d->persisted_posted, false);
+    rq_node_persisted(d->node);
+    loop_done(d);
+}
+
+static void run_timer(struct rq_task *task)
+{
+    struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, timer_task));
+    atomic_store(&d->timer_posted, false);
+    if (now_ms(NULL) >= rq_node_wake_ms(d->node)) {
+        rq_node_timer(d->node);
+    }
+    loop_done(d);
+}
+
+static void run_submit(struct rq_task *task)
+{
+    struct rq_submit *s = (struct rq_submit *)task;
+    struct rq_driver *d = s->driver;
+    uint64_t index, term;
+    struct rq_blob *blob = s->blob;
+    enum rq_err err = rq_node_submit(d->node, s->type, blob, &index, &term);
+    if (err != RQ_OK) {
+        rq_blob_unref(blob);
+    }
+    s->done(s, err); /* s may be gone or in use again after this */
+    loop_done(d);
+}
+
+void rq_driver_submit(struct rq_driver *d, struct rq_submit *s)
+{
+    s->driver = d;
+    s->task.run = run_submit;
+    rq_strand_post(&d->loop, &s->task, RQ_CARRY);
+}
+
+/* --- what the node calls ---------------------------------------------------------------------------------------------- */
+
+static void on_write_wanted(void *ctx)
+{
+    struct rq_driver *d = ctx;
+    if (!atomic_exchange(&d->write_posted, true)) {
+        rq_strand_post(&d->log_strand, &d->write_task, RQ_CARRY);
+    }
+}
+
+static void on_fatal(void *ctx, const char *why, enum rq_err err)
+{
+    (void)ctx;
+    rq_fatal(why, err);
+}
+
+static void on_committed(void *ctx, const struct rq_log_entry *e)
+{
+    struct rq_driver *d = ctx;
+    atomic_store(&d->delivered, e->index);
+    d->machine.committed(d->machine.ctx, e);
+}
+
+static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
+{
+    struct rq_driver *d = ctx;
+    pthread_mutex_lock(&d->lock);
+    atomic_store(&d->term, term);
+    atomic_store(&d->leader_id, leader_id);
+    atomic_store(&d->leads, leads);
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+    d->machine.role(d->machine.ctx, leads, term, leader_id);
+}
+
+/* --- clock ---------------------------------------------------------------------------------------------------------------- */
+
+static void *timer_thread(void *arg)
+{
+    struct rq_driver *d = arg;
+    pthread_mutex_lock(&d->lock);
+    for (;;) { /* as long as the process lives */
+        uint64_t wake_ms = d->wake_ms;
+        if (now_ms(NULL) >= wake_ms) {
+            d->wake_ms = UINT64_MAX; /* until the task says the next */
+            pthread_mutex_unlock(&d->lock);
+            if (!atomic_exchange(&d->timer_posted, true)) {
+                rq_strand_post(&d->loop, &d->timer_task, RQ_CARRY);
+            }
+            pthread_mutex_lock(&d->lock);
+        } else if (wake_ms == UINT64_MAX) {
+            pthread_cond_wait(&d->changed, &d->lock);
+        } else {
+            struct timespec until = { (time_t)(wake_ms / 1000u), (long)(wake_ms % 1000u) * 1000000 };
+            pthread_cond_timedwait(&d->changed, &d->lock, &until);
+        }
+    }
+    return NULL;
+}
+
+bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms)
+{
+    uint64_t end = now_ms(NULL) + timeout_ms;
+    struct timespec until = { (time_t)(end / 1000u), (long)(end % 1000u) * 1000000 };
+    pthread_mutex_lock(&d->lock);
+    int waited = 0;
+    while (!atomic_load(&d->leads) && waited == 0) {
+        waited = pthread_cond_timedwait(&d->changed, &d->lock, &until);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return atomic_load(&d->leads);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------------------ */
+
+struct start {
+    struct rq_task task;
+    struct rq_driver *d;
+    const struct rq_node_config *config;
+    enum rq_err err;
+};
+
+static void run_start(struct rq_task *task)
+{
+    struct start *s = (struct start *)task;
+    struct rq_driver *d = s->d;
+    const struct rq_node_env env = {
+        .log = d->log,
+        .ctx = d,
+        .now_ms = now_ms,
+        .write_wanted = on_write_wanted,
+        .fatal = on_fatal,
+    };
+    const struct rq_node_machine machine = { d, on_committed, on_role };
+    s->err = rq_node_new(s->config, &env, &machine, &d->node);
+    if (s->err == RQ_OK) {
+        loop_done(d);
+    }
+}
+
+enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_driver **ret_driver)
+{
+    struct rq_driver *d = calloc(1, sizeof *d);
+    if (d == NULL) {
+        return RQ_NOMEM;
+    }
+    d->log = config->log;
+    d->machine = *config->machine;
+    d->write_task.run = run_write;
+    d->persisted_task.run = run_persisted;
+    d->timer_task.run = run_timer;
+    d->wake_ms = UINT64_MAX;
+    atomic_store(&d->delivered, config->node.snapshot_index);
+    rq_strand_init(&d->loop, config->pool, "loop");
+    rq_strand_init(&d->log_strand, config->pool, "log");
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&d->changed, &attr);
+    pthread_condattr_destroy(&attr);
+
+    /* Nothing else is on the loop strand yet, so this thread carries it: the start is done when post returns. */
+    struct start start = { { .run = run_start }, d, &config->node, RQ_MISUSE };
+    *ret_driver = d; /* the machine may look at the driver from within */
+    rq_strand_post(&d->loop, &start.task, RQ_CARRY);
+    if (start.err != RQ_OK) {
+        return start.err;
+    }
+    return pthread_create(&d->timer, NULL, timer_thread, d) == 0 ? RQ_OK : RQ_NOMEM;
+}
+
+struct rq_strand *rq_driver_loop(struct rq_driver *d)
+{
+    return &d->loop;
+}
+
+struct rq_node *rq_driver_node(struct rq_driver *d)
+{
+    assert(rq_strand_is_mine(&d->loop));
+    return d->node;
+}
+
+uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index)
+{
+    assert(rq_strand_is_mine(&d->loop));
+    return rq_log_term_at(d->log, index);
+}
+
+struct rq_driver_view rq_driver_view(const struct rq_driver *d)
+{
+    return (struct rq_driver_view){
+        .leads = atomic_load(&d->leads),
+        .term = atomic_load(&d->term),
+        .leader_id = atomic_load(&d->leader_id),
+        .committed = atomic_load_explicit(&d->committed, memory_order_relaxed),
+        .delivered = atomic_load(&d->delivered),
+    };
+}
+
+void rq_driver_log_stats(struct rq_driver *d, struct rq_log_stats *ret_stats)
+{
+    rq_log_stats(d->log, ret_stats);
+}

@@ -1,0 +1,56 @@
+/* Driver: what turns the node in production: its loop strand, the log's strand, the clock.
+ *
+ * Loop context = a task on rq_driver_loop().  The node is touched there and nowhere else. */
+#ifndef RAFTD_DB_DRIVER_H
+#define RAFTD_DB_DRIVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/log/log.h"
+#include "raftd/node/node.h"
+#include "raftd/run/blob.h"
+#include "raftd/run/strand.h"
+#include "raftd/wire/err.h"
+
+struct rq_driver;
+
+/* An entry on its way to the node.  Embedded by who submits it; one use at a time. */
+struct rq_submit {
+    struct rq_task task;
+    struct rq_driver *driver;
+    uint16_t type;
+    struct rq_blob *blob; /* the driver takes the reference */
+    /* Loop context.  OK: appended, its fate comes as a committed entry.  Else it never left this node. */
+    void (*done)(struct rq_submit *s, enum rq_err err);
+};
+
+/* What others may know of the node without the loop: each a value of some moment, not a snapshot. */
+struct rq_driver_view {
+    bool leads; /* has committed an entry of its own term */
+    uint64_t term, leader_id;
+    uint64_t committed;
+    uint64_t delivered; /* newest entry given to the machine */
+};
+
+struct rq_driver_config {
+    struct rq_pool *pool; /* borrows, as the log */
+    struct rq_log *log;
+    struct rq_node_config node;
+    const struct rq_node_machine *machine;
+};
+
+/* Starts the node: what the log knows to be committed has been delivered when this returns. */
+enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_driver **ret_driver);
+
+void rq_driver_submit(struct rq_driver *d, struct rq_submit *s);
+struct rq_strand *rq_driver_loop(struct rq_driver *d);
+struct rq_node *rq_driver_node(struct rq_driver *d);             /* loop context */
+uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index); /* loop context; 0: not in the log */
+struct rq_driver_view rq_driver_view(const struct rq_driver *d);
+void rq_driver_log_stats(struct rq_driver *d, struct rq_log_stats *ret_stats); /* any thread */
+
+/* Blocks until this node leads, or timeout_ms have passed. */
+bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms);
+
+#endif

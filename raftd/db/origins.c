@@ -1,0 +1,60 @@
+#include "raftd/db/origins.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define CAPACITY_MIN 16u
+
+void rq_origins_init(struct rq_origins *o, uint64_t next)
+{
+    *o = (struct rq_origins){ .first = next, .next = next };
+}
+
+void rq_origins_fini(struct rq_origins *o)
+{
+    free(o->ring);
+    o->ring = NULL;
+}
+
+static enum rq_err grow(struct rq_origins *o)
+{
+    uint32_t capacity = o->capacity == 0 ? CAPACITY_MIN : o->capacity * 2;
+    struct rq_origin *ring = malloc(capacity * sizeof *ring);
+    if (ring == NULL) {
+        return RQ_NOMEM;
+    }
+    for (uint64_t base = o->first; base < o->next; base++) {
+        ring[base % capacity] = o->ring[base % o->capacity];
+    }
+    free(o->ring);
+    o->ring = ring;
+    o->capacity = capacity;
+    return RQ_OK;
+}
+
+enum rq_err rq_origins_put(struct rq_origins *o, struct rq_origin origin)
+{
+    assert(o->next - o->first <= o->capacity);
+    if (o->next - o->first == o->capacity) {
+        if (o->capacity < RQ_ORIGINS_MAX) {
+            enum rq_err err = grow(o);
+            if (err != RQ_OK) {
+                return err;
+            }
+        } else {
+            o->first++;
+        }
+    }
+    o->ring[o->next % o->capacity] = origin;
+    o->next++;
+    return RQ_OK;
+}
+
+bool rq_origins_find(const struct rq_origins *o, uint64_t base, struct rq_origin *ret_origin)
+{
+    if (base < o->first || base >= o->next) {
+        return false;
+    }
+    *ret_origin = o->ring[base % o->capacity];
+    return true;
+}

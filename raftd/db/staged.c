@@ -1,0 +1,300 @@
+#include "raftd/db/staged.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/wire/bytes.h"
+
+#define NAMES_BYTES_MAX (16u << 20)
+
+struct rq_staged {
+    struct rq_disk *disk;
+    struct rq_file *file;
+    struct rq_body_writer writer;
+    bool writer_ready;
+    char *dir, *path; /* path: of the temporary file, NULL once sealed */
+    uint64_t size;
+};
+
+struct rq_staged_reader {
+    struct rq_file *file;
+    uint32_t page_size, page_count, given;
+    uint8_t piece[];
+};
+
+static atomic_uint serial;
+
+static char *path_of(const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
+{
+    char hex[2 * RQ_BODY_HASH_BYTES + 1], *path;
+    for (unsigned i = 0; i < RQ_BODY_HASH_BYTES; i++) {
+        (void)snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+    }
+    return asprintf(&path, "%s/%s", dir, hex) < 0 ? NULL : path;
+}
+
+/* --- writing ---------------------------------------------------------------------------------------------------------- */
+
+static enum rq_err append(struct rq_staged *s, const uint8_t *data, size_t bytes)
+{
+    enum rq_err err = s->disk->ops->write(s->file, data, bytes, s->size);
+    if (err == RQ_OK) {
+        s->size += bytes;
+    }
+    return err;
+}
+
+enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq_body_head *head,
+                          struct rq_staged **ret_staged)
+{
+    uint8_t head_bytes[RQ_BODY_HEAD_BYTES];
+    struct rq_staged *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return RQ_NOMEM;
+    }
+    s->disk = disk;
+    s->dir = strdup(dir);
+    if (asprintf(&s->path, "%s/tmp-%u", dir, atomic_fetch_add(&serial, 1)) < 0) {
+        s->path = NULL;
+    }
+    enum rq_err err = s->dir == NULL || s->path == NULL ? RQ_NOMEM : rq_body_writer_init(&s->writer, head, head_bytes);
+    if (err == RQ_OK) {
+        s->writer_ready = true;
+        err = disk->ops->open(disk, s->path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, 0600, &s->file);
+    }
+    if (err == RQ_OK) {
+        err = disk->ops->truncate(s->file, 0);
+    }
+    if (err == RQ_OK) {
+        err = append(s, head_bytes, sizeof head_bytes);
+    }
+    if (err != RQ_OK) {
+        rq_staged_free(s);
+        return err;
+    }
+    *ret_staged = s;
+    return RQ_OK;
+}
+
+enum rq_err rq_staged_add(struct rq_staged *s, const uint8_t *records, size_t bytes)
+{
+    size_t record_bytes = RQ_BODY_PAGE_HEAD_BYTES + s->writer.head.page_size;
+    assert(bytes % record_bytes == 0);
+    for (size_t at = 0; at < bytes; at += record_bytes) {
+        uint8_t page_head[RQ_BODY_PAGE_HEAD_BYTES]; /* the record's own: a record is a piece of a body */
+        enum rq_err err = rq_body_writer_page(&s->writer, rq_get_u32(records + at),
+                                              records + at + RQ_BODY_PAGE_HEAD_BYTES, page_head);
+        if (err != RQ_OK) {
+            return err;
+        }
+        assert(memcmp(page_head, records + at, sizeof page_head) == 0);
+    }
+    return append(s, records, bytes);
+}
+
+uint32_t rq_staged_page_count(const struct rq_staged *s)
+{
+    return s->writer.page_count;
+}
+
+enum rq_err rq_staged_seal(struct rq_staged *s, uint8_t ret_hash[RQ_BODY_HASH_BYTES], uint64_t *ret_bytes)
+{
+    uint8_t tail[RQ_BODY_TAIL_BYTES];
+    rq_body_writer_end(&s->writer, tail);
+    memcpy(ret_hash, tail + sizeof tail - RQ_BODY_HASH_BYTES, RQ_BODY_HASH_BYTES);
+    enum rq_err err = append(s, tail, sizeof tail);
+    if (err == RQ_OK) {
+        err = s->disk->ops->sync(s->file);
+    }
+    if (err != RQ_OK) {
+        return err;
+    }
+    char *path = path_of(s->dir, ret_hash);
+    if (path == NULL) {
+        return RQ_NOMEM;
+    }
+    err = s->disk->ops->rename(s->disk, s->path, path);
+    free(path);
+    if (err == RQ_OK) {
+        free(s->path);
+        s->path = NULL;
+        err = s->disk->ops->sync_dir(s->disk, s->dir);
+    }
+    *ret_bytes = s->size;
+    return err;
+}
+
+void rq_staged_free(struct rq_staged *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    if (s->file != NULL) {
+        s->disk->ops->close(s->file);
+        if (s->path != NULL) {
+            (void)s->disk->ops->unlink(s->disk, s->path); /* the next start sweeps it */
+        }
+    }
+    if (s->writer_ready) {
+        rq_body_writer_fini(&s->writer);
+    }
+    free(s->path);
+    free(s->dir);
+    free(s);
+}
+
+/* --- reading ---------------------------------------------------------------------------------------------------------- */
+
+static enum rq_err read_exactly(struct rq_file *f, void *data, size_t bytes, uint64_t offset)
+{
+    size_t n;
+    enum rq_err err = f->disk->ops->read(f, data, bytes, offset, &n);
+    return err != RQ_OK ? err : n < bytes ? RQ_CORRUPT : RQ_OK;
+}
+
+/* From end to end; piece has room for the largest. */
+static enum rq_err verify(struct rq_file *f, const struct rq_entry_staged *entry, uint8_t *piece,
+                          uint32_t *ret_page_count)
+{
+    struct rq_body_reader reader;
+    uint8_t hash[RQ_BODY_HASH_BYTES];
+    uint64_t at = 0;
+    size_t want;
+    enum rq_err err = rq_body_reader_init(&reader, entry->body_bytes);
+    if (err != RQ_OK) {
+        return err;
+    }
+    while (err == RQ_OK && (want = rq_body_reader_want(&reader)) > 0) {
+        uint32_t pgno;
+        err = read_exactly(f, piece, want, at);
+        if (err == RQ_OK) {
+            err = rq_body_reader_take(&reader, piece, &pgno);
+        }
+        at += want;
+    }
+    if (err == RQ_OK) {
+        rq_body_reader_hash(&reader, hash);
+        bool right = memcmp(hash, entry->hash, sizeof hash) == 0 && reader.head.page_size == entry->head.page_size &&
+                     reader.head.db_page_count == entry->head.page_count;
+        err = right ? RQ_OK : RQ_CORRUPT;
+        *ret_page_count = reader.page_count;
+    }
+    rq_body_reader_fini(&reader);
+    return err;
+}
+
+enum rq_err rq_staged_open(struct rq_disk *disk, const char *dir, const struct rq_entry_staged *entry,
+                           struct rq_staged_reader **ret_reader)
+{
+    struct rq_staged_reader *r = malloc(sizeof *r + RQ_BODY_PIECE_BYTES_MAX);
+    char *path = path_of(dir, entry->hash);
+    enum rq_err err = RQ_NOMEM;
+    if (r != NULL && path != NULL) {
+        *r = (struct rq_staged_reader){ .page_size = entry->head.page_size };
+        err = disk->ops->open(disk, path, RQ_OPEN_READ | RQ_OPEN_NOFOLLOW, 0, &r->file);
+        if (err == RQ_OK) {
+            err = verify(r->file, entry, r->piece, &r->page_count);
+            if (err != RQ_OK) {
+                disk->ops->close(r->file);
+            }
+        }
+    }
+    free(path);
+    if (err != RQ_OK) {
+        free(r);
+        return err;
+    }
+    *ret_reader = r;
+    return RQ_OK;
+}
+
+enum rq_err rq_staged_next(struct rq_staged_reader *r, uint32_t *ret_pgno, const uint8_t **ret_page)
+{
+    size_t bytes = RQ_BODY_PAGE_HEAD_BYTES + r->page_size;
+    if (r->given == r->page_count) {
+        return RQ_NOTFOUND;
+    }
+    enum rq_err err = read_exactly(r->file, r->piece, bytes, RQ_BODY_HEAD_BYTES + (uint64_t)r->given * bytes);
+    if (err == RQ_OK) {
+        r->given++;
+        *ret_pgno = rq_get_u32(r->piece);
+        *ret_page = r->piece + RQ_BODY_PAGE_HEAD_BYTES;
+    }
+    return err;
+}
+
+void rq_staged_rewind(struct rq_staged_reader *r)
+{
+    r->given = 0;
+}
+
+void rq_staged_close(struct rq_staged_reader *r)
+{
+    if (r != NULL) {
+        r->file->disk->ops->close(r->file);
+        free(r);
+    }
+}
+
+/* --- deleting --------------------------------------------------------------------------------------------------------- */
+
+enum rq_err rq_staged_delete(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
+{
+    char *path = path_of(dir, hash);
+    if (path == NULL) {
+        return RQ_NOMEM;
+    }
+    enum rq_err err = disk->ops->unlink(disk, path);
+    free(path);
+    return err;
+}
+
+struct sweep {
+    struct rq_disk *disk;
+    const char *dir;
+    bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]);
+    void *ctx;
+    struct rq_bytes names; /* to be deleted, each with its NUL: a directory is not changed while it is listed */
+};
+
+static enum rq_err look_at(void *ctx, const char *name)
+{
+    struct sweep *s = ctx;
+    uint8_t hash[RQ_BODY_HASH_BYTES];
+    if (strlen(name) == 2 * RQ_BODY_HASH_BYTES && strspn(name, "0123456789abcdef") == 2 * RQ_BODY_HASH_BYTES) {
+        for (unsigned i = 0; i < RQ_BODY_HASH_BYTES; i++) {
+            const char byte[3] = { name[2 * i], name[2 * i + 1], '\0' };
+            hash[i] = (uint8_t)strtoul(byte, NULL, 16);
+        }
+        if (s->keep(s->ctx, hash)) {
+            return RQ_OK;
+        }
+    } else if (strncmp(name, "tmp-", 4) != 0) {
+        return RQ_OK;
+    }
+    return rq_bytes_put(&s->names, name, strlen(name) + 1);
+}
+
+enum rq_err rq_staged_sweep(struct rq_disk *disk, const char *dir,
+                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]), void *ctx)
+{
+    struct sweep s = { disk, dir, keep, ctx, { 0 } };
+    rq_bytes_init(&s.names, NAMES_BYTES_MAX);
+    enum rq_err err = disk->ops->list(disk, dir, look_at, &s);
+    for (size_t at = 0; err == RQ_OK && at < s.names.size;) {
+        const char *name = (const char *)s.names.data + at;
+        char *path;
+        at += strlen(name) + 1;
+        if (asprintf(&path, "%s/%s", dir, name) < 0) {
+            err = RQ_NOMEM;
+            break;
+        }
+        err = disk->ops->unlink(disk, path);
+        free(path);
+    }
+    rq_bytes_fini(&s.names);
+    return err;
+}

@@ -1,0 +1,47 @@
+/* Staged: bodies on disk (raft/staged/<hash in hex>; bytes: raftd/wire/body.h) of transactions that are too big for the log.
+ *
+ * A body is durable before the log entry that names it is submitted, and stays until the log is compacted past that entry.  While
+ * it is written its name is tmp-<number>. */
+#ifndef RAFTD_DB_STAGED_H
+#define RAFTD_DB_STAGED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raftd/wire/body.h"
+#include "raftd/wire/entry.h"
+#include "raftd/wire/err.h"
+#include "vfs/disk.h"
+
+struct rq_staged;
+
+/* dir: raft/staged; copied. */
+enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq_body_head *head,
+                          struct rq_staged **ret_staged);
+/* Whole records {u32 page number, page}, in normal form.  FULL: no space; IO: final. */
+enum rq_err rq_staged_add(struct rq_staged *s, const uint8_t *records, size_t bytes);
+uint32_t rq_staged_page_count(const struct rq_staged *s);
+/* Tail, sync, rename, sync of the directory. */
+enum rq_err rq_staged_seal(struct rq_staged *s, uint8_t ret_hash[RQ_BODY_HASH_BYTES], uint64_t *ret_bytes);
+/* Frees; a body that was not sealed is deleted. */
+void rq_staged_free(struct rq_staged *s);
+
+struct rq_staged_reader;
+
+/* Reads it once from end to end: CORRUPT when it is not what the hash says.  NOTFOUND. */
+enum rq_err rq_staged_open(struct rq_disk *disk, const char *dir, const struct rq_entry_staged *entry,
+                           struct rq_staged_reader **ret_reader);
+/* The pages in order, then NOTFOUND.  The page is valid until the next call. */
+enum rq_err rq_staged_next(struct rq_staged_reader *r, uint32_t *ret_pgno, const uint8_t **ret_page);
+void rq_staged_rewind(struct rq_staged_reader *r);
+void rq_staged_close(struct rq_staged_reader *r);
+
+/* The log does not need it any more. */
+enum rq_err rq_staged_delete(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES]);
+
+/* At start: deletes what keep() does not want, and what was never finished. */
+enum rq_err rq_staged_sweep(struct rq_disk *disk, const char *dir,
+                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]), void *ctx);
+
+#endif

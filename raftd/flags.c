@@ -1,0 +1,315 @@
+#include "raftd/flags.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+enum flag_kind { FLAG_STRING, FLAG_BOOL, FLAG_UINT, FLAG_DURATION };
+
+struct flag {
+    const char *name;
+    enum flag_kind kind;
+    size_t offset; /* in struct rq_flags */
+    const char *initial;
+    const char *meaning;
+};
+
+#define FLAG(name, kind, field, initial, meaning) { name, kind, offsetof(struct rq_flags, field), initial, meaning }
+
+static const struct flag flags[] = {
+    FLAG("http-addr", FLAG_STRING, http_addr, "localhost:4001", "HTTP server bind address"),
+    FLAG("http-adv-addr", FLAG_STRING, http_adv_addr, "", "advertised HTTP address; if not set, same as -http-addr"),
+    FLAG("node-id", FLAG_STRING, node_id, "", "unique ID of the node; if not set, the advertised raft address"),
+    FLAG("raft-addr", FLAG_STRING, raft_addr, "localhost:4002", "raft communication bind address"),
+    FLAG("raft-adv-addr", FLAG_STRING, raft_adv_addr, "", "advertised raft address; if not set, same as -raft-addr"),
+    FLAG("raft-log-level", FLAG_STRING, raft_log_level, "INFO", "minimum level of log lines: ERROR, WARN, INFO, DEBUG"),
+    FLAG("raft-snap", FLAG_UINT, raft_snap, "8192", "log entries since the last snapshot that call for a new one"),
+    FLAG("raft-snap-int", FLAG_DURATION, raft_snap_int_ns, "10s", "how often the log is checked for it"),
+    FLAG("refound", FLAG_BOOL, refound, "false",
+         "found a new cluster from the replicas in the data directory as they are"),
+    FLAG("version", FLAG_BOOL, version, "false", "show version and exit"),
+};
+#define FLAG_COUNT (sizeof flags / sizeof *flags)
+
+void rq_flags_usage(int fd)
+{
+    dprintf(fd,
+            "raftd serves the SQLite databases in a directory, each commit durable on a majority of hosts.\n\n"
+            "Usage: raftd [flags] <data directory>\n");
+    for (size_t i = 0; i < FLAG_COUNT; i++) {
+        static const char *const kinds[] = { " string", "", " uint", " duration" };
+        dprintf(fd, "  -%s%s\n    \t%s", flags[i].name, kinds[flags[i].kind], flags[i].meaning);
+        if (flags[i].initial[0] != '\0' && strcmp(flags[i].initial, "false") != 0) {
+            dprintf(fd, flags[i].kind == FLAG_STRING ? " (default \"%s\")" : " (default %s)", flags[i].initial);
+        }
+        dprintf(fd, "\n");
+    }
+}
+
+bool rq_parse_duration(const char *s, uint64_t *ret_ns)
+{
+    static const struct {
+        const char *name;
+        double ns;
+    } units[] = { { "ns", 1 },   { "us", 1e3 }, { "\xc2\xb5s", 1e3 }, { "\xce\xbcs", 1e3 },
+                  { "ms", 1e6 }, { "s", 1e9 },  { "m", 60e9 },        { "h", 3600e9 } };
+    double sum = 0;
+
+    if (*s == '+') {
+        s++;
+    }
+    if (strcmp(s, "0") == 0) {
+        *ret_ns = 0;
+        return true;
+    }
+    if (*s == '\0') {
+        return false;
+    }
+    while (*s != '\0') {
+        size_t digits = strspn(s, "0123456789");
+        size_t number = digits;
+        if (s[digits] == '.') {
+            size_t fraction = strspn(s + digits + 1, "0123456789");
+            digits += fraction;
+            number += 1 + fraction;
+        }
+        if (digits == 0 || number > 40) {
+            return false;
+        }
+        double value = strtod(s, NULL);
+        s += number;
+        size_t unit_bytes = strcspn(s, "0123456789.");
+        double unit = 0;
+        for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+            if (strlen(units[i].name) == unit_bytes && strncmp(units[i].name, s, unit_bytes) == 0) {
+                unit = units[i].ns;
+            }
+        }
+        if (unit == 0) {
+            return false;
+        }
+        sum += value * unit;
+        s += unit_bytes;
+    }
+    if (!(sum < 9.2e18)) { /* Go's durations end there */
+        return false;
+    }
+    *ret_ns = (uint64_t)(sum + 0.5);
+    return true;
+}
+
+bool rq_split_host_port(const char *address, char host[256], char port[64])
+{
+    const char *begin = address, *end, *colon;
+    if (*address == '[') {
+        begin = address + 1;
+        end = strchr(begin, ']');
+        if (end == NULL || end[1] != ':') {
+            return false;
+        }
+        colon = end + 1;
+    } else {
+        colon = strrchr(address, ':');
+        if (colon == NULL) {
+            return false;
+        }
+        end = colon;
+        if (memchr(begin, ':', (size_t)(end - begin)) != NULL) {
+            return false; /* a bare IPv6 address */
+        }
+    }
+    size_t host_bytes = (size_t)(end - begin);
+    if (host_bytes >= 256 || strlen(colon + 1) >= 64) {
+        return false;
+    }
+    memcpy(host, begin, host_bytes);
+    host[host_bytes] = '\0';
+    memcpy(port, colon + 1, strlen(colon + 1) + 1);
+    return true;
+}
+
+static bool parse_bool(const char *s, bool *ret)
+{
+    static const char *const yes[] = { "1", "t", "T", "TRUE", "true", "True" };
+    static const char *const no[] = { "0", "f", "F", "FALSE", "false", "False" };
+    for (size_t i = 0; i < 6; i++) {
+        if (strcmp(s, yes[i]) == 0 || strcmp(s, no[i]) == 0) {
+            *ret = strcmp(s, yes[i]) == 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_flag(struct rq_flags *f, const struct flag *flag, const char *value)
+{
+    void *field = (char *)f + flag->offset;
+    switch (flag->kind) {
+        case FLAG_STRING:
+            *(const char **)field = value;
+            return true;
+        case FLAG_BOOL:
+            return parse_bool(value, field);
+        case FLAG_UINT: {
+            char *end;
+            errno = 0;
+            unsigned long long v = strtoull(value, &end, 10);
+            if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0) {
+                return false;
+            }
+            *(uint64_t *)field = v;
+            return true;
+        }
+        case FLAG_DURATION:
+            return rq_parse_duration(value, field);
+    }
+    return false;
+}
+
+static bool is_routable(const char *host)
+{
+    return strcmp(host, "0.0.0.0") != 0 && strcmp(host, "::") != 0;
+}
+
+static bool is_number(const char *s)
+{
+    return *s != '\0' && strspn(s, "0123456789") == strlen(s);
+}
+
+/* The order, and the words, are rqlited's. */
+static enum rq_flags_result validate(struct rq_flags *f, char text[512])
+{
+    char host[256], port[64];
+#define REFUSE(...)                             \
+    do {                                        \
+        (void)snprintf(text, 512, __VA_ARGS__); \
+        return RQ_FLAGS_INVALID;                \
+    } while (0)
+
+    if (f->data_dir[strspn(f->data_dir, " \t\r\n")] == '\0') {
+        REFUSE("data directory path is required");
+    }
+    if (strcmp(f->http_addr, f->raft_addr) == 0) {
+        REFUSE("HTTP and Raft addresses must differ");
+    }
+    if (f->raft_adv_addr[0] == '\0') {
+        f->raft_adv_addr = f->raft_addr;
+    }
+    if (f->http_adv_addr[0] == '\0') {
+        f->http_adv_addr = f->http_addr;
+    }
+    if (f->node_id[0] == '\0') {
+        f->node_id = f->raft_adv_addr;
+    }
+    if (strncasecmp(f->http_addr, "http", 4) == 0 || strncasecmp(f->http_adv_addr, "http", 4) == 0) {
+        REFUSE("HTTP options should not include protocol (http:// or https://)");
+    }
+    if (!rq_split_host_port(f->http_addr, host, port)) {
+        REFUSE("HTTP bind address not valid");
+    }
+    if (!rq_split_host_port(f->http_adv_addr, host, port)) {
+        REFUSE("HTTP advertised HTTP address not valid");
+    }
+    if (!is_routable(host)) {
+        REFUSE("advertised HTTP address is not routable (%s), specify it via -http-addr or -http-adv-addr", host);
+    }
+    if (!rq_split_host_port(f->raft_addr, host, port)) {
+        REFUSE("raft bind address not valid");
+    }
+    if (!is_number(port)) {
+        REFUSE("raft bind port not valid");
+    }
+    if (!rq_split_host_port(f->raft_adv_addr, host, port)) {
+        REFUSE("raft advertised address not valid");
+    }
+    if (!is_routable(host)) {
+        REFUSE("advertised Raft address is not routable (%s), specify it via -raft-addr or -raft-adv-addr", host);
+    }
+    if (!is_number(port)) {
+        REFUSE("raft advertised port is not valid");
+    }
+    if (strcmp(f->http_adv_addr, f->raft_adv_addr) == 0) {
+        REFUSE("advertised HTTP and Raft addresses must differ");
+    }
+#undef REFUSE
+    return RQ_FLAGS_RUN;
+}
+
+enum rq_flags_result rq_flags_parse(int argc, char **argv, struct rq_flags *ret_flags, char text[512])
+{
+    struct rq_flags f = { 0 };
+    int i = 1;
+
+    text[0] = '\0';
+    for (size_t k = 0; k < FLAG_COUNT; k++) {
+        (void)set_flag(&f, &flags[k], flags[k].initial); /* the table's own values parse: a test says so */
+    }
+    for (; i < argc; i++) {
+        const char *arg = argv[i];
+        if (arg[0] != '-' || arg[1] == '\0') {
+            break;
+        }
+        if (strcmp(arg, "--") == 0) {
+            i++;
+            break;
+        }
+        const char *name = arg + (arg[1] == '-' ? 2 : 1);
+        size_t name_bytes = strcspn(name, "=");
+        if (name_bytes == 0 || name[0] == '-') {
+            (void)snprintf(text, 512, "bad flag syntax: %s", arg);
+            return RQ_FLAGS_USAGE;
+        }
+        const struct flag *flag = NULL;
+        for (size_t k = 0; k < FLAG_COUNT; k++) {
+            if (strlen(flags[k].name) == name_bytes && strncmp(flags[k].name, name, name_bytes) == 0) {
+                flag = &flags[k];
+            }
+        }
+        if (flag == NULL) {
+            if ((name_bytes == 1 && name[0] == 'h') || (name_bytes == 4 && strncmp(name, "help", 4) == 0)) {
+                return RQ_FLAGS_HELP;
+            }
+            (void)snprintf(text, 512, "flag provided but not defined: -%.*s", (int)name_bytes, name);
+            return RQ_FLAGS_USAGE;
+        }
+        const char *value;
+        if (name[name_bytes] == '=') {
+            value = name + name_bytes + 1;
+        } else if (flag->kind == FLAG_BOOL) {
+            value = "true";
+        } else if (i + 1 < argc) {
+            value = argv[++i];
+        } else {
+            (void)snprintf(text, 512, "flag needs an argument: -%s", flag->name);
+            return RQ_FLAGS_USAGE;
+        }
+        if (!set_flag(&f, flag, value)) {
+            (void)snprintf(text, 512, "invalid %s \"%s\" for %s-%s: parse error",
+                           flag->kind == FLAG_BOOL ? "boolean value" : "value", value,
+                           flag->kind == FLAG_BOOL ? "" : "flag ", flag->name);
+            return RQ_FLAGS_USAGE;
+        }
+    }
+    if (f.version) {
+        *ret_flags = f;
+        return RQ_FLAGS_RUN;
+    }
+    if (i >= argc) {
+        (void)snprintf(text, 512, "failed to parse command-line flags: missing required argument: DataPath");
+        return RQ_FLAGS_INVALID;
+    }
+    f.data_dir = argv[i];
+    if (i + 1 < argc) {
+        (void)snprintf(text, 512, "arguments after data directory (%s) are not accepted (%s)", f.data_dir, argv[i + 1]);
+        return RQ_FLAGS_INVALID;
+    }
+    enum rq_flags_result result = validate(&f, text);
+    if (result == RQ_FLAGS_RUN) {
+        *ret_flags = f;
+    }
+    return result;
+}

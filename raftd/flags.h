@@ -1,0 +1,41 @@
+/* Flags: raftd's command line, in rqlited's syntax and with its names for all that exists here.
+ *
+ * -name value, -name=value, --name the same; booleans only as -b or -b=VALUE.  Parsing stops at the first argument that is no
+ * flag: the data directory. */
+#ifndef RAFTD_FLAGS_H
+#define RAFTD_FLAGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct rq_flags {
+    const char *data_dir; /* all strings borrow from argv, or from buffers that live for ever */
+    const char *node_id;
+    const char *http_addr, *http_adv_addr;
+    const char *raft_addr, *raft_adv_addr;
+    const char *raft_log_level;
+    uint64_t raft_snap;        /* entries since the last descriptor that call for a new one */
+    uint64_t raft_snap_int_ns; /* how often that is looked at */
+    bool refound;              /* ours: a new cluster from the replicas as they are */
+    bool version;
+};
+
+enum rq_flags_result {
+    RQ_FLAGS_RUN,
+    RQ_FLAGS_HELP,    /* usage was asked for: exit 0 */
+    RQ_FLAGS_USAGE,   /* not understood: text and usage on stderr, exit 2 */
+    RQ_FLAGS_INVALID, /* understood, and makes no sense: "fatal: text", exit 1 */
+};
+
+/* text: why, for USAGE and INVALID. */
+enum rq_flags_result rq_flags_parse(int argc, char **argv, struct rq_flags *ret_flags, char text[512]);
+
+void rq_flags_usage(int fd);
+
+/* A Go duration ("300ms", "1.5h", "2h45m", "0") in nanoseconds. */
+bool rq_parse_duration(const char *s, uint64_t *ret_ns);
+
+/* Splits host:port, [v6]:port.  The host may be empty. */
+bool rq_split_host_port(const char *address, char host[256], char port[64]);
+
+#endif

@@ -1,0 +1,560 @@
+/* raftd: flags, the order of start and stop, and the wiring: the only file that knows every part.
+ *
+ * raft/ of the data directory:
+ *   lock        flock'd as long as we live       node        who we are (identity.h)
+ *   log/, meta  entries, term and vote (log.h)   descriptor  state machine at an index (descriptor.h)
+ *   files       inode of each replica            staged/     pages of big transactions (staged.h)
+ *   founding    there until adoption is done     trash/      dropped databases */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "raftd/db/adopt.h"
+#include "raftd/db/background.h"
+#include "raftd/db/catalog.h"
+#include "raftd/db/descriptor.h"
+#include "raftd/db/driver.h"
+#include "raftd/db/identity.h"
+#include "raftd/db/session.h"
+#include "raftd/flags.h"
+#include "raftd/http/server.h"
+#include "raftd/http/status.h"
+#include "raftd/net/link.h"
+#include "raftd/ops/journal.h"
+#include "raftd/ops/notify.h"
+
+#define POOL_THREADS      4
+#define LEAD_WAIT_MS      10000
+#define LOG_SEGMENT_BYTES (16u << 20)
+#define LOG_CACHE_BYTES   (32u << 20)
+#define LOG_COMPACT_BYTES (128u << 20) /* well below the 256 MB that the log may take */
+#define NOFILE_WANTED     65536
+
+struct raftd {
+    struct rq_flags flags;
+    struct rq_disk *disk;
+    char *dir, *raft_dir, *staged_dir, *trash_dir;
+    int lock_fd;
+    bool founding;       /* there was no node here, or its founding did not come to its end */
+    bool takes_replicas; /* files that bear a stamp are adopted too */
+    struct rq_identity identity;
+    struct rq_adoption adoption;
+    struct rq_descriptor descriptor;
+    struct rq_log *log;
+    struct rq_pool *pool;
+    struct rq_driver *driver;
+    struct rq_catalog *catalog;
+    struct rq_background *background;
+    struct rq_link *link;
+    struct rq_http_server *http;
+    struct rq_status status;
+    struct rq_session_host host;
+    struct rq_link_ops link_ops;
+};
+
+/* Why raftd does not start: one line, exit 1. */
+static void refuse(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+static void refuse(const char *format, ...)
+{
+    char text[2048], quoted[2048];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    rq_note(RQ_LEVEL_ERROR, "raftd does not start", "why=%s", rq_quote(quoted, sizeof quoted / 2, text));
+    exit(1);
+}
+
+static char *join(const char *a, const char *b)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s", a, b) < 0) {
+        refuse("out of memory");
+    }
+    return path;
+}
+
+static void make_dir(struct raftd *d, const char *path, unsigned mode)
+{
+    enum rq_err err = d->disk->ops->mkdir(d->disk, path, mode);
+    if (err != RQ_OK && err != RQ_EXISTS) {
+        refuse("%s cannot be made: %s", path, rq_err_text(err));
+    }
+}
+
+/* --- command line ---------------------------------------------------------------------------------------------------------- */
+
+static void set_level(const char *name)
+{
+    static const char *const names[] = { "ERROR", "WARN", "INFO", "DEBUG" };
+    for (int i = 0; i < 4; i++) {
+        if (strcasecmp(name, names[i]) == 0) {
+            rq_journal_level((enum rq_level)i);
+        }
+    }
+}
+
+static void parse_flags(struct raftd *d, int argc, char **argv)
+{
+    char text[512];
+    switch (rq_flags_parse(argc, argv, &d->flags, text)) {
+        case RQ_FLAGS_RUN:
+            break;
+        case RQ_FLAGS_HELP:
+            rq_flags_usage(STDERR_FILENO);
+            exit(0);
+        case RQ_FLAGS_USAGE:
+            fprintf(stderr, "%s\n", text);
+            rq_flags_usage(STDERR_FILENO);
+            exit(2);
+        case RQ_FLAGS_INVALID:
+            fprintf(stderr, "fatal: %s\n", text);
+            exit(1);
+    }
+    if (d->flags.version) {
+        struct utsname uts = { 0 };
+        (void)uname(&uts); /* cannot fail with a good pointer */
+        fprintf(stderr, "raftd %s linux %s sqlite%s\n", RQ_BUILD_VERSION, uts.machine, sqlite3_libversion());
+        exit(0);
+    }
+    set_level(d->flags.raft_log_level);
+}
+
+/* --- data directory ---------------------------------------------------------------------------------------------------------- */
+
+/* Before anything else is touched: a second raftd finds it taken. */
+static int take_lock(const char *raft_dir)
+{
+    char *path = join(raft_dir, "lock");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        refuse("%s cannot be opened: %s", path, strerror(errno));
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        refuse("another raftd serves this directory (%s is locked)", path);
+    }
+    free(path);
+    return fd;
+}
+
+static void open_dir(struct raftd *d)
+{
+    char real[PATH_MAX];
+    make_dir(d, d->flags.data_dir, 0750);
+    if (realpath(d->flags.data_dir, real) == NULL) {
+        refuse("%s: %s", d->flags.data_dir, strerror(errno));
+    }
+    d->dir = strdup(real);
+    d->raft_dir = join(d->dir, "raft");
+    d->staged_dir = join(d->raft_dir, "staged");
+    d->trash_dir = join(d->raft_dir, "trash");
+
+    struct rq_file_info info;
+    bool there = d->disk->ops->stat(d->disk, d->raft_dir, &info) == RQ_OK;
+    if (!there && d->flags.refound) {
+        d->takes_replicas = true;
+    }
+    make_dir(d, d->raft_dir, 0700);
+    d->lock_fd = take_lock(d->raft_dir);
+    if (there && d->flags.refound) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "raft.old-%lld", (long long)time(NULL));
+        char *old = join(d->dir, name);
+        if (d->disk->ops->rename(d->disk, d->raft_dir, old) != RQ_OK) {
+            refuse("%s cannot be moved out of the way", d->raft_dir);
+        }
+        rq_note(RQ_LEVEL_WARN, "a new cluster is founded from the replicas as they are", "former=%s", name);
+        free(old);
+        make_dir(d, d->raft_dir, 0700);
+        d->lock_fd = take_lock(d->raft_dir);
+        d->takes_replicas = true;
+    }
+    make_dir(d, d->staged_dir, 0700);
+    make_dir(d, d->trash_dir, 0700);
+}
+
+static enum rq_err delete_one(void *ctx, const char *name)
+{
+    struct rq_bytes *names = ctx;
+    return rq_bytes_put(names, name, strlen(name) + 1);
+}
+
+/* What a founding that was killed has left of log and state: it was never anybody's. */
+static void wipe(struct raftd *d, const char *dir)
+{
+    struct rq_bytes names;
+    rq_bytes_init(&names, 16u << 20);
+    if (d->disk->ops->list(d->disk, dir, delete_one, &names) == RQ_OK) {
+        for (size_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
+            char *path = join(dir, (char *)names.data + at);
+            (void)d->disk->ops->unlink(d->disk, path); /* directories stay; what else stays is found by the log */
+            free(path);
+        }
+    }
+    rq_bytes_fini(&names);
+}
+
+/* Who we are; or a new cluster begins. */
+static void find_identity(struct raftd *d)
+{
+    struct rq_file_info info;
+    char *founding = join(d->raft_dir, "founding");
+    bool unfinished = d->disk->ops->stat(d->disk, founding, &info) == RQ_OK;
+    free(founding);
+    enum rq_err err = rq_identity_read(d->disk, d->raft_dir, &d->identity);
+
+    if (err == RQ_OK && !unfinished) {
+        if (strcmp(d->identity.node_id, d->flags.node_id) != 0) {
+            refuse("%s belongs to node %s, not to %s: give the right directory, or -node-id %s", d->dir,
+                   d->identity.node_id, d->flags.node_id, d->identity.node_id);
+        }
+        return;
+    }
+    if (err == RQ_VERSION) {
+        refuse("%s was written by a newer raftd (format %u, this one knows %u)", d->dir, d->identity.format,
+               RQ_DATA_FORMAT);
+    }
+    if (err != RQ_OK && err != RQ_NOTFOUND) {
+        refuse("%s/node: %s", d->raft_dir, rq_err_text(err));
+    }
+    if (err == RQ_NOTFOUND && !unfinished) {
+        char *log_dir = join(d->raft_dir, "log");
+        if (d->disk->ops->stat(d->disk, log_dir, &info) == RQ_OK) {
+            refuse(
+                "%s has a log, but %s/node is missing: whose it is cannot be told; "
+                "a new cluster from the replicas as they are: raftd -refound %s",
+                d->raft_dir, d->raft_dir, d->dir);
+        }
+        free(log_dir);
+    }
+    d->founding = true;
+    d->takes_replicas = d->takes_replicas || unfinished;
+}
+
+static void found(struct raftd *d)
+{
+    if (strlen(d->flags.node_id) > RQ_NODE_ID_MAX || strchr(d->flags.node_id, '\n') != NULL) {
+        refuse("-node-id is longer than %u bytes, or has a line break", RQ_NODE_ID_MAX);
+    }
+    enum rq_err err = rq_adopt_survey(d->disk, d->dir, d->takes_replicas, &d->adoption);
+    if (err == RQ_FOREIGN) {
+        char list[1500];
+        (void)snprintf(list, sizeof list, "%.*s", (int)d->adoption.problems.size,
+                       (const char *)d->adoption.problems.data);
+        for (char *c = list; *c != '\0'; c++) {
+            *c = *c == '\n' ? ';' : *c;
+        }
+        refuse(
+            "no cluster is founded on these files: %s move them away, or found one from the replicas as they are: "
+            "raftd -refound %s",
+            list, d->dir);
+    }
+    if (err != RQ_OK) {
+        refuse("the files in %s cannot be adopted: %s", d->dir, rq_err_text(err));
+    }
+    err = rq_file_replace(d->disk, d->raft_dir, "founding", "", 0);
+    if (err == RQ_OK) {
+        char *log_dir = join(d->raft_dir, "log");
+        wipe(d, log_dir);
+        free(log_dir);
+        static const char *const files[] = { "meta", "descriptor", "files", "node" };
+        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+            char *path = join(d->raft_dir, files[i]);
+            (void)d->disk->ops->unlink(d->disk, path); /* most are not there */
+            free(path);
+        }
+        d->identity = (struct rq_identity){ rq_random_id(), rq_random_id(), "", RQ_DATA_FORMAT };
+        (void)snprintf(d->identity.node_id, sizeof d->identity.node_id, "%s", d->flags.node_id);
+        err = rq_identity_write(d->disk, d->raft_dir, &d->identity);
+    }
+    if (err == RQ_OK) {
+        err = d->disk->ops->sync_dir(d->disk, d->dir);
+    }
+    if (err != RQ_OK) {
+        refuse("%s cannot be written: %s", d->raft_dir, rq_err_text(err));
+    }
+}
+
+/* --- log and node --------------------------------------------------------------------------------------------------------------- */
+
+static void open_log(struct raftd *d, struct rq_log_found *found)
+{
+    const struct rq_log_config config = {
+        .disk = d->disk,
+        .dir = d->raft_dir,
+        .instance = d->identity.instance,
+        .segment_bytes = LOG_SEGMENT_BYTES,
+        .cache_bytes = LOG_CACHE_BYTES,
+        .create = d->founding,
+        .first_index = 1,
+    };
+    *found = (struct rq_log_found){ 0 };
+    enum rq_err err = rq_log_open(&config, &d->log, found);
+    if (err == RQ_OK && d->founding) {
+        err = rq_node_found(d->log, d->identity.instance, d->flags.raft_adv_addr);
+        if (err == RQ_OK) { /* as it will be found by every later start */
+            rq_log_close(d->log);
+            struct rq_log_config again = config;
+            again.create = false;
+            err = rq_log_open(&again, &d->log, found);
+        }
+    }
+    if (err == RQ_NOTFOUND) {
+        refuse(
+            "the log of %s is missing, while the node has been in use; a new cluster from the replicas as they are: "
+            "raftd -refound %s",
+            d->raft_dir, d->dir);
+    }
+    if (err != RQ_OK) {
+        refuse("the log cannot be opened: %s%s%s", rq_err_text(err), found->problem[0] != '\0' ? ": " : "",
+               found->problem);
+    }
+    if (found->cut_bytes > 0) {
+        rq_note(RQ_LEVEL_WARN, "torn tail of the log cut, none of it was ever durable", "bytes=%llu",
+                (unsigned long long)found->cut_bytes);
+    }
+}
+
+static void read_descriptor(struct raftd *d, const struct rq_log_found *found)
+{
+    enum rq_err err = rq_descriptor_read(d->disk, d->raft_dir, &d->descriptor);
+    if (err == RQ_NOTFOUND && found->first_index <= 1) {
+        return; /* nothing was compacted yet */
+    }
+    if (err != RQ_OK) {
+        refuse(
+            "%s/descriptor, which the log goes on from at %llu: %s; a new cluster from the replicas as they are: raftd "
+            "-refound %s",
+            d->raft_dir, (unsigned long long)found->first_index, rq_err_text(err), d->dir);
+    }
+    if (d->descriptor.index + 1 < found->first_index || d->descriptor.index > found->last_index) {
+        refuse(
+            "the log holds entries %llu to %llu, the descriptor ends at %llu: one of them is not of this place; "
+            "a new cluster from the replicas as they are: raftd -refound %s",
+            (unsigned long long)found->first_index, (unsigned long long)found->last_index,
+            (unsigned long long)d->descriptor.index, d->dir);
+    }
+}
+
+static void start_node(struct raftd *d)
+{
+    struct rq_log_found found;
+    open_log(d, &found);
+    read_descriptor(d, &found);
+    if (rq_pool_new(POOL_THREADS, "raftd-pool", &d->pool) != RQ_OK) {
+        refuse("out of memory or threads");
+    }
+    const struct rq_background_config background = {
+        .compact_entries = d->flags.raft_snap,
+        .compact_every_ms = d->flags.raft_snap_int_ns / 1000000u > 100 ? d->flags.raft_snap_int_ns / 1000000u : 100,
+        .compact_bytes = LOG_COMPACT_BYTES,
+    };
+    if (rq_background_new(&background, &d->background) != RQ_OK) {
+        refuse("out of memory");
+    }
+    const struct rq_catalog_config catalog = {
+        .disk = d->disk,
+        .pool = d->pool,
+        .dir = d->dir,
+        .raft_dir = d->raft_dir,
+        .staged_dir = d->staged_dir,
+        .trash_dir = d->trash_dir,
+        .stir = rq_background_stir,
+        .stir_ctx = d->background,
+    };
+    enum rq_err err = rq_catalog_new(&catalog, &d->catalog);
+    if (err == RQ_OK) {
+        err = rq_catalog_load(d->catalog, &d->descriptor);
+    }
+    if (err != RQ_OK) {
+        refuse("the catalog cannot be read: %s", rq_err_text(err));
+    }
+    const struct rq_node_machine machine = rq_catalog_machine(d->catalog);
+    const struct rq_driver_config driver = {
+        .pool = d->pool,
+        .log = d->log,
+        .node = { .id = d->identity.instance,
+                  .address = d->flags.raft_adv_addr,
+                  .seed = rq_random_id(),
+                  .election_timeout_ms = 1000,
+                  .heartbeat_ms = 100,
+                  .found = found,
+                  .snapshot_index = d->descriptor.index,
+                  .snapshot_term = d->descriptor.term,
+                  .snapshot_configuration_index = d->descriptor.configuration_index,
+                  .snapshot_configuration = d->descriptor.configuration,
+                  .snapshot_configuration_bytes = d->descriptor.configuration_bytes },
+        .machine = &machine,
+    };
+    err = rq_driver_new(&driver, &d->driver);
+    if (err != RQ_OK) {
+        refuse("the node cannot start: %s", rq_err_text(err));
+    }
+    rq_catalog_set_driver(d->catalog, d->driver);
+    if (!rq_driver_wait_leads(d->driver, LEAD_WAIT_MS)) {
+        refuse("the only voter of this cluster did not become its leader");
+    }
+}
+
+/* From here on replicas and log agree, or raftd does not run. */
+static void catch_up(struct raftd *d)
+{
+    char text[512] = "";
+    for (size_t i = 0; i < d->adoption.count; i++) {
+        const struct rq_adoptee *a = &d->adoption.list[i];
+        const struct rq_entry_adopt adopt = {
+            { a->name, (uint32_t)strlen(a->name) }, a->page_size, a->page_count, a->version
+        };
+        enum rq_err err = rq_catalog_adopt(d->catalog, &adopt);
+        if (err != RQ_OK) {
+            refuse("%s cannot be adopted: %s", a->name, rq_err_text(err));
+        }
+        rq_note(RQ_LEVEL_INFO, "database adopted", "db=\"%s\" version=%llu", a->name, (unsigned long long)a->version);
+    }
+    enum rq_err err = rq_catalog_caught_up(d->catalog, text);
+    if (err == RQ_CORRUPT) {
+        refuse(
+            "the log is older or shorter than a replica, so it is not the log that made it; %s; put the right raft/ "
+            "back, or found a "
+            "new cluster from the replicas as they are: raftd -refound %s",
+            text, d->dir);
+    }
+    if (err == RQ_OK) {
+        err = rq_catalog_sweep_bodies(d->catalog);
+    }
+    if (err == RQ_OK && d->founding) {
+        char *path = join(d->raft_dir, "founding");
+        err = d->disk->ops->unlink(d->disk, path);
+        if (err == RQ_OK) {
+            err = d->disk->ops->sync_dir(d->disk, d->raft_dir);
+        }
+        free(path);
+    }
+    if (err != RQ_OK) {
+        refuse("start does not come to its end: %s", rq_err_text(err));
+    }
+    rq_adoption_fini(&d->adoption);
+}
+
+/* --- doors ----------------------------------------------------------------------------------------------------------------------- */
+
+static void start_http(struct raftd *d)
+{
+    char text[256];
+    d->status = (struct rq_status){
+        .disk = d->disk,
+        .dir = d->dir,
+        .node_id = d->flags.node_id,
+        .version = RQ_BUILD_VERSION,
+        .http_addr = d->flags.http_addr,
+        .http_adv_addr = d->flags.http_adv_addr,
+        .raft_adv_addr = d->flags.raft_adv_addr,
+        .started_s = (uint64_t)time(NULL),
+    };
+    const struct rq_http_config config = {
+        .address = d->flags.http_addr,
+        .version = RQ_BUILD_VERSION,
+        .routes = rq_status_routes,
+        .route_count = rq_status_route_count,
+        .ctx = &d->status,
+    };
+    if (rq_http_new(&config, &d->http, text) != RQ_OK) {
+        refuse("failed to start HTTP server: %s", text);
+    }
+}
+
+static void start_link(struct raftd *d)
+{
+    d->host = (struct rq_session_host){
+        .catalog = d->catalog,
+        .driver = d->driver,
+        .disk = d->disk,
+        .staged_dir = d->staged_dir,
+        .instance = d->identity.instance,
+        .node_id = d->flags.node_id,
+        .version = RQ_BUILD_VERSION,
+    };
+    rq_session_ops(&d->host, &d->link_ops);
+    const struct rq_link_config config = { d->dir, &d->link_ops };
+    enum rq_err err = rq_link_new(&config, &d->link);
+    if (err == RQ_EXISTS) {
+        refuse("%s/%s is there and is no socket", d->dir, RQ_LINK_SOCKET);
+    }
+    if (err != RQ_OK) {
+        refuse("failed to listen on %s/%s: %s", d->dir, RQ_LINK_SOCKET, rq_err_text(err));
+    }
+}
+
+/* --- main -------------------------------------------------------------------------------------------------------------------------- */
+
+/* 2,000 databases and as many connections need more than the usual 1,024. */
+static void raise_nofile(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < NOFILE_WANTED) {
+        limit.rlim_cur = limit.rlim_max < NOFILE_WANTED ? limit.rlim_max : NOFILE_WANTED;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* then connections wait earlier */
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct raftd d;
+    sigset_t stops;
+    int signal_number;
+
+    parse_flags(&d, argc, argv);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is lack of space, not the end */
+    (void)signal(SIGHUP, SIG_IGN);
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGTERM);
+    sigaddset(&stops, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &stops, NULL); /* inherited by every thread: only sigwait() below gets them */
+    raise_nofile();
+
+    d.disk = rq_disk_real();
+    open_dir(&d);
+    find_identity(&d);
+    start_http(&d);
+    if (d.founding) {
+        found(&d);
+    }
+    start_node(&d);
+    catch_up(&d);
+    if (rq_background_start(d.background, d.catalog, d.driver) != RQ_OK) {
+        refuse("out of memory or threads");
+    }
+    start_link(&d);
+    atomic_store(&d.status.catalog, d.catalog); /* from here on /readyz says so */
+    atomic_store(&d.status.driver, d.driver);
+    char quoted[PATH_MAX];
+    rq_note(RQ_LEVEL_INFO, "ready", "node=%s dir=%s http=%s cluster=%016llx instance=%016llx version=%s",
+            d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,
+            (unsigned long long)d.identity.instance, RQ_BUILD_VERSION);
+    rq_notify("READY=1");
+
+    sigwait(&stops, &signal_number);
+    rq_notify("STOPPING=1");
+    rq_note(RQ_LEVEL_INFO, "stopping", "signal=%d", signal_number);
+    rq_link_stop(d.link);
+    rq_http_free(d.http);
+    rq_background_stop(d.background);
+    /* Whatever else is on its way was not acknowledged, or is durable: the next start cannot tell this from a kill. */
+    _exit(0);
+}
