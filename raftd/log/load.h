@@ -3,7 +3,8 @@
  * Every batch was synced before the next one began, and one segment before the next.  So the first bad record is
  * - corruption, if anything of this segment's life was begun behind its place, or a later segment is in use;
  * - else the torn tail of a batch that was never reported: cut.
- * For the same reason only the last batch can be in a page cache alone: it is written again, with the segment's header. */
+ * For the same reason only the last batch can be in a page cache alone: it is written again, with the segment's header; so are
+ * the headers of spares, and the directory is synced. */
 #ifndef RAFTD_LOG_LOAD_H
 #define RAFTD_LOG_LOAD_H
 

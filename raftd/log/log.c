@@ -157,9 +157,8 @@ static enum rq_err load_log(struct rq_log *log, const struct rq_log_config *conf
     log->durable = log->disk_last = l.table.last;
     log->next_write = l.table.last + 1;
     log->committed = l.committed < l.table.last ? l.committed : l.table.last;
-    for (struct rq_log_segment *s = log->spares; s != NULL && err == RQ_OK; s = s->next) {
+    for (const struct rq_log_segment *s = log->spares; s != NULL; s = s->next) {
         log->spare_count++;
-        err = rq_log_segment_open_writer(&log->dir, s);
     }
     found->term = log->meta.slot.term;
     found->vote = log->meta.slot.vote;
@@ -167,7 +166,7 @@ static enum rq_err load_log(struct rq_log *log, const struct rq_log_config *conf
     found->last_index = log->table.last;
     found->committed = log->committed;
     found->cut_bytes = l.cut_bytes;
-    return err;
+    return RQ_OK;
 }
 
 /* Damage of the one file that says whether there is a log must not look like a new node. */

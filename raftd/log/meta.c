@@ -90,6 +90,7 @@ enum rq_err rq_log_meta_open(struct rq_log_meta *m, struct rq_disk *disk, const 
         goto undo_open;
     }
     err = write_slots(m);
+    err = err == RQ_OK ? disk->ops->sync_dir(disk, dir) : err;
     if (err == RQ_OK) {
         return RQ_OK;
     }

@@ -16,7 +16,7 @@ struct rq_log_meta {
 
 /* A new file with term and vote 0, under its name and durable on return. */
 enum rq_err rq_log_meta_create(struct rq_disk *disk, const char *dir, uint64_t instance);
-/* Reads, then writes both slots again: what is returned is on the medium.  problem says what is wrong. */
+/* Reads, then writes both slots again and syncs the directory: what is returned is on the medium.  problem says what is wrong. */
 enum rq_err rq_log_meta_open(struct rq_log_meta *m, struct rq_disk *disk, const char *dir, uint64_t instance,
                              char *problem, size_t problem_bytes);
 void rq_log_meta_close(struct rq_log_meta *m);
