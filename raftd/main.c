@@ -314,11 +314,12 @@ static void open_log(struct raftd *d, struct rq_log_found *found)
             err = rq_log_open(&again, &d->log, found);
         }
     }
-    if (err == RQ_NOTFOUND) {
+    if (err == RQ_NOTFOUND || err == RQ_CORRUPT || err == RQ_FOREIGN) {
         refuse(
-            "the log of %s is missing, while the node has been in use; a new cluster from the replicas as they are: "
-            "raftd -refound %s",
-            d->raft_dir, d->dir);
+            "the log of %s is not what this node left: %s%s%s; put the right raft/ back, or found a new cluster from "
+            "the replicas "
+            "as they are: raftd -refound %s",
+            d->raft_dir, rq_err_text(err), found->problem[0] != '\0' ? ": " : "", found->problem, d->dir);
     }
     if (err != RQ_OK) {
         refuse("the log cannot be opened: %s%s%s", rq_err_text(err), found->problem[0] != '\0' ? ": " : "",

@@ -10,6 +10,7 @@
 #include "vfs/replica.h"
 
 #define HEADER_BYTES       100u
+#define STAMP_OFFSET       72u
 #define PROBLEMS_BYTES_MAX 65536u
 #define CKSUMVFS_RESERVED  8 /* bytes at the end of each page that hold a checksum over the page, stamp and all */
 #define BUSY_MS            2000
@@ -102,6 +103,27 @@ static const char *rest_native(const char *path, char text[256])
     return why;
 }
 
+/* The stamp names an entry of a log that is gone, and may look like one of the new log: it gets an id that no database has.  Its
+ * high half of the version stays. */
+static enum rq_err forget_stamp(struct survey *s, const char *path)
+{
+    uint8_t stamp[16];
+    struct rq_file *f;
+    enum rq_err err = s->disk->ops->open(s->disk, path, RQ_OPEN_WRITE | RQ_OPEN_NOFOLLOW, 0, &f);
+    if (err != RQ_OK) {
+        return err;
+    }
+    rq_put_u32(stamp, UINT32_MAX); /* database id */
+    rq_put_u32(stamp + 4, 0);      /* term */
+    rq_put_u64(stamp + 8, 0);      /* index */
+    err = s->disk->ops->write(f, stamp, sizeof stamp, STAMP_OFFSET);
+    if (err == RQ_OK) {
+        err = s->disk->ops->sync(f);
+    }
+    s->disk->ops->close(f);
+    return err;
+}
+
 /* A replica of ours: its WAL goes into the file, and away. */
 static const char *rest_replica(struct survey *s, const char *path, struct rq_replica_state *ret_state)
 {
@@ -124,6 +146,9 @@ static const char *rest_replica(struct survey *s, const char *path, struct rq_re
         }
         rq_replica_close(r);
         rq_control_close(&control);
+    }
+    if (err == RQ_OK) {
+        err = forget_stamp(s, path);
     }
     return err == RQ_OK ? NULL : rq_err_text(err);
 }
