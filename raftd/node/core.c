@@ -196,16 +196,17 @@ static int step(struct rq_core *core, struct raft_event *event, struct offer *of
 
 struct load {
     struct raft_entry *entries;
+    struct rq_blob **blobs; /* what entries' bytes lie in; NULL where the core does not look */
     unsigned count;
     struct rq_blob *configuration; /* of the newest change in the log; NULL: the descriptor's is the newest */
 };
 
-static void load_fini(struct load *load, struct rq_blob **blobs)
+static void load_fini(struct load *load)
 {
     for (unsigned i = 0; i < load->count; i++) {
-        rq_blob_unref(blobs[i]);
+        rq_blob_unref(load->blobs[i]);
     }
-    free(blobs);
+    free((void *)load->blobs);
     free(load->entries);
 }
 
@@ -238,8 +239,7 @@ static bool entry_fits(const struct rq_node_config *config, const struct rq_log_
 }
 
 /* The core reads term and type of every entry, and the bytes of changes only. */
-static enum rq_err load_entries(struct rq_log *log, const struct rq_node_config *config, struct load *load,
-                                struct rq_blob **blobs)
+static enum rq_err load_entries(struct rq_log *log, const struct rq_node_config *config, struct load *load)
 {
     uint64_t term = 0;
     for (uint64_t i = config->found.first_index; i <= config->found.last_index; i++) {
@@ -254,10 +254,9 @@ static enum rq_err load_entries(struct rq_log *log, const struct rq_node_config 
         }
         term = e.term;
         load->entries[load->count] = (struct raft_entry){ .term = e.term, .type = raft_type(e.type) };
-        blobs[load->count] = NULL;
         if (e.type == RQ_ENTRY_CHANGE) {
             load->entries[load->count].buf = (struct raft_buffer){ e.blob->data, e.blob->bytes };
-            blobs[load->count] = e.blob;
+            load->blobs[load->count] = e.blob;
             if (e.index > config->snapshot_configuration_index) {
                 load->configuration = e.blob;
             }
@@ -352,16 +351,18 @@ enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *con
         return RQ_CORRUPT;
     }
     uint64_t count = config->found.last_index + 1 - config->found.first_index;
-    struct load load = { .entries = calloc(count + 1, sizeof *load.entries) };
-    struct rq_blob **blobs = calloc(count + 1, sizeof *blobs);
+    struct load load = {
+        .entries = calloc(count + 1, sizeof *load.entries),
+        .blobs = (struct rq_blob **)calloc(count + 1, sizeof *load.blobs),
+    };
     enum rq_err err = RQ_NOMEM;
-    if (load.entries != NULL && blobs != NULL && count < UINT32_MAX) {
-        err = load_entries(env->log, config, &load, blobs);
+    if (load.entries != NULL && load.blobs != NULL && count < UINT32_MAX) {
+        err = load_entries(env->log, config, &load);
     }
     if (err == RQ_OK) {
         err = begin(core, config, &load);
     }
-    load_fini(&load, blobs);
+    load_fini(&load);
     return err;
 }
 

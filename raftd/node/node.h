@@ -22,7 +22,7 @@ struct rq_node;
 
 /* At most so much may wait for its commit: the core looks at each uncommitted entry again at every answer. */
 #define RQ_NODE_UNCOMMITTED_ENTRIES_MAX 256u
-#define RQ_NODE_UNCOMMITTED_BYTES_MAX   (16u * 1024u * 1024u)
+#define RQ_NODE_UNCOMMITTED_BYTES_MAX   ((uint64_t)16 << 20)
 
 /* What the node drives: the replicated state machine.  Called in loop context, also from inside rq_node_new(); must not block on
  * a disk.  May call the node. */

@@ -99,7 +99,9 @@ bool host_disk_failed(const struct sim_host *h)
 static void env_send(void *ctx, const struct raft_message *m)
 {
     struct sim_host *h = ctx;
-    if (h->messages_to_death > 0 && --h->messages_to_death == 0) {
+    bool last_message = h->messages_to_death == 1;
+    h->messages_to_death -= h->messages_to_death > 0;
+    if (last_message) {
         sim_count(h->world, SIM_deaths_between_messages);
         host_leave(h);
     }
@@ -270,12 +272,6 @@ static enum rq_err start_node(struct sim_host *h, const struct rq_log_found *fou
     return rq_node_new(&config, &env, &machine, &h->node);
 }
 
-/* The node has been called and has returned. */
-static void after_call(struct sim_host *h)
-{
-    check_step(h);
-}
-
 void host_start(struct sim_host *h)
 {
     struct world *w = h->world;
@@ -323,7 +319,7 @@ void host_start(struct sim_host *h)
         sim_fail(w, "host %u does not start: %s: %s", h->number, rq_err_name(err), found.problem);
     }
     h->compact_at = w->now_ms + 20 + sim_below(w, 400);
-    after_call(h);
+    check_step(h);
 }
 
 void host_timer(struct sim_host *h)
@@ -333,7 +329,7 @@ void host_timer(struct sim_host *h)
         return;
     }
     rq_node_timer(h->node);
-    after_call(h);
+    check_step(h);
 }
 
 /* The background thread: recycles segments, and writes new ones ahead of need. */
@@ -383,7 +379,7 @@ void host_report(struct sim_host *h)
         return;
     }
     rq_node_persisted(h->node);
-    after_call(h);
+    check_step(h);
 }
 
 /* Files durable, then the descriptor, then the core is told.  Nobody can install a descriptor yet, so the log keeps what the
@@ -430,8 +426,11 @@ void host_compact(struct sim_host *h)
     if (err == RQ_OK) {
         sim_trace(w, "host %u compacts to %" PRIu64 ", log from %" PRIu64, h->number, index, rq_log_first(h->log));
         sim_count(w, SIM_compactions);
+        if (raft_commit_index(&rq_node_core(h->node)->raft) < index) {
+            sim_fail(w, "host %u: the core compacts to %" PRIu64 " above its own commit index", h->number, index);
+        }
     }
-    after_call(h);
+    check_step(h);
 }
 
 void host_receive(struct sim_host *h, const struct sim_message *m)
@@ -441,7 +440,7 @@ void host_receive(struct sim_host *h, const struct sim_message *m)
         return;
     }
     rq_node_receive(h->node, &m->message, m->entries);
-    after_call(h);
+    check_step(h);
 }
 
 bool host_submit(struct sim_host *h)
@@ -474,6 +473,6 @@ bool host_submit(struct sim_host *h)
             sim_fail(w, "host %u: submit: %s", h->number, rq_err_name(err));
         }
     }
-    after_call(h);
+    check_step(h);
     return err == RQ_OK;
 }

@@ -1,9 +1,9 @@
 #include "tests/sim/world.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "tests/support/seeded.h"
 
@@ -12,6 +12,7 @@ enum { HEAL_MS = 60000 };
 
 uint32_t sim_below(struct world *w, uint32_t bound)
 {
+    assert(bound > 0);
     return seeded_below(&w->random, bound);
 }
 
@@ -27,14 +28,19 @@ void sim_count(struct world *w, enum sim_counter c)
 
 /* --- network --- */
 
-static void lose(struct world *w, unsigned at)
+static struct sim_message take(struct world *w, unsigned at)
 {
-    struct sim_message *m = &w->in_flight[at];
+    struct sim_message m = w->in_flight[at];
+    w->in_flight[at] = w->in_flight[--w->in_flight_count];
+    return m;
+}
+
+static void message_fini(struct sim_message *m)
+{
     for (unsigned i = 0; m->entries != NULL && i < m->message.append_entries.n_entries; i++) {
         rq_blob_unref(m->entries[i].blob);
     }
     free(m->entries);
-    *m = w->in_flight[--w->in_flight_count];
 }
 
 static struct rq_log_entry *take_entries(struct sim_host *from, const struct raft_append_entries *m)
@@ -96,18 +102,11 @@ void world_send(struct sim_host *from, const struct raft_message *m)
 
 static void deliver(struct world *w, unsigned at)
 {
-    struct sim_message m = w->in_flight[at];
-    struct sim_host *h = &w->hosts[m.to];
-    if (h->alive) {
-        host_receive(h, &m);
+    struct sim_message m = take(w, at);
+    if (w->hosts[m.to].alive) {
+        host_receive(&w->hosts[m.to], &m);
     }
-    for (unsigned i = 0; i < w->in_flight_count; i++) { /* others may have moved meanwhile */
-        if (w->in_flight[i].due == m.due && w->in_flight[i].entries == m.entries && w->in_flight[i].to == m.to &&
-            memcmp(&w->in_flight[i].message, &m.message, sizeof m.message) == 0) {
-            lose(w, i);
-            return;
-        }
-    }
+    message_fini(&m);
 }
 
 /* --- clients and misfortune --- */
@@ -184,6 +183,20 @@ static void calm_down(struct world *w)
             record_disk_fail_sync(h->disk, 0);
         }
         h->restart_at = h->alive ? SIM_NEVER : w->now_ms;
+    }
+    for (unsigned down = 0; w->minority_stays_down && down < w->host_count / 2;) {
+        struct sim_host *h = &w->hosts[sim_below(w, w->host_count)];
+        if (!h->absent) {
+            if (h->alive) {
+                host_die(h, false);
+            }
+            h->restart_at = SIM_NEVER;
+            h->absent = true;
+            down++;
+        }
+    }
+    if (w->minority_stays_down) {
+        sim_count(w, SIM_minorities_down);
     }
 }
 
@@ -266,7 +279,8 @@ static void step(struct world *w)
 static bool all_applied(const struct world *w)
 {
     for (unsigned i = 0; i < w->host_count; i++) {
-        if (!w->hosts[i].alive || w->hosts[i].cached.index < w->ledger_last) {
+        const struct sim_host *h = &w->hosts[i];
+        if (!h->absent && (!h->alive || h->cached.index < w->ledger_last)) {
             return false;
         }
     }
@@ -308,6 +322,7 @@ static void draw(struct world *w)
     w->disk_ms_max = sim_chance(w, 700) ? 8 : 80;
     w->crash_permille = 30 + sim_below(w, 300);
     w->calm_ms = 1000 + sim_below(w, 3000);
+    w->minority_stays_down = w->host_count > 1 && sim_chance(w, 300);
 }
 
 void world_run(struct world *w)
@@ -325,7 +340,8 @@ void world_run(struct world *w)
     heal(w);
     check_end(w);
     while (w->in_flight_count > 0) {
-        lose(w, 0);
+        struct sim_message m = take(w, 0);
+        message_fini(&m);
     }
     for (unsigned i = 0; i < w->host_count; i++) {
         host_fini(&w->hosts[i]);

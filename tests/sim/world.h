@@ -26,14 +26,17 @@
 #define SIM_NEVER        UINT64_MAX
 
 /* Things that have to happen in a sweep, or it proves nothing. */
-#define SIM_COUNTERS(X)                                                                                               \
-    X(steps)                                                                                                          \
-    X(elections)                                                                                                      \
-    X(submitted)                                                                                                      \
-    X(acknowledged)                                                                                                   \
-    X(full) X(busy) X(compactions) X(process_crashes) X(power_losses) X(deaths_in_a_disk_call)                        \
-        X(deaths_between_messages) X(failed_syncs) X(full_disks) X(slow_disks) X(restarts) X(skipped_replays) X(cuts) \
-            X(messages) X(lost_messages) X(doubled_messages) X(partitions) X(entries_lost_unacknowledged)
+#define SIM_COUNTERS(X)                                                                                    \
+    X(steps)                                                                                               \
+    X(elections)                                                                                           \
+    X(submitted)                                                                                           \
+    X(acknowledged)                                                                                        \
+    X(full)                                                                                                \
+    X(busy)                                                                                                \
+    X(compactions)                                                                                         \
+    X(process_crashes) X(power_losses) X(deaths_in_a_disk_call) X(deaths_between_messages) X(failed_syncs) \
+        X(full_disks) X(slow_disks) X(restarts) X(skipped_replays) X(cuts) X(messages) X(lost_messages)    \
+            X(doubled_messages) X(partitions) X(minorities_down) X(entries_lost_unacknowledged)
 
 enum sim_counter {
 #define SIM_COUNTER_ENUM(name) SIM_##name,
@@ -77,6 +80,7 @@ struct sim_host {
     bool slow, full;
     unsigned messages_to_death; /* 0: none */
     unsigned side;              /* of a partition */
+    bool absent;                /* dead until the end */
 
     struct sim_state cached, synced; /* what applied files hold: in the page cache, on the medium */
     struct sim_descriptor descriptor;
@@ -98,7 +102,6 @@ struct sim_message {
 
 struct sim_committed {
     uint64_t term, committed_in_term, payload, chain;
-    bool acknowledged;
 };
 
 struct sim_identity { /* of a log entry: (index, term) names it for ever */
@@ -117,6 +120,7 @@ struct world {
     struct sim_message in_flight[SIM_IN_FLIGHT];
     unsigned in_flight_count;
     unsigned delay_ms_max, lose_permille, double_permille, disk_ms_max, crash_permille;
+    bool minority_stays_down;
     uint64_t client_at, chaos_at;
     uint64_t payload_last; /* every entry of a client has its own number */
 

@@ -141,7 +141,7 @@ static enum rq_err submit(size_t bytes)
     return err;
 }
 
-static void wait_ms(uint64_t ms)
+static void wait_ms(unsigned ms)
 {
     for (uint64_t end = t.now_ms + ms; t.now_ms < end; t.now_ms++) {
         if (t.now_ms >= rq_node_wake_ms(t.node)) {
@@ -519,6 +519,20 @@ static void new_leader_appends_a_barrier_and_waits_for_it(void)
     check_eq(submit(1), RQ_OK);
 }
 
+/* N17: the core would take an early time-out for a heartbeat interval in which nobody has answered. */
+static void early_timer_does_nothing(void)
+{
+    start_member();
+    elect();
+    unsigned sent = t.sent_count;
+    for (int i = 0; i < 100; i++) {
+        rq_node_timer(t.node);
+    }
+    check_eq(t.sent_count, sent);
+    wait_ms(HEARTBEAT_MS + 1);
+    check(t.sent_count > sent);
+}
+
 static void no_candidacy_without_room_for_the_barrier(void)
 {
     start_member();
@@ -731,6 +745,7 @@ int main(int argc, char **argv)
         TAP(compaction_releases_and_a_restart_continues),
         TAP(descriptor_and_log_must_fit),
         TAP(new_leader_appends_a_barrier_and_waits_for_it),
+        TAP(early_timer_does_nothing),
         TAP(no_candidacy_without_room_for_the_barrier),
         TAP(follower_without_room_takes_nothing),
         TAP(entries_that_are_there_already_give_their_room_back),
