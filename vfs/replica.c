@@ -381,6 +381,9 @@ enum rq_err rq_replica_create(const struct rq_replica_config *config, const stru
     if (err == RQ_OK) {
         err = ops->rename(config->disk, path_new, config->path);
     }
+    if (err != RQ_OK && path_new != NULL) {
+        (void)ops->unlink(config->disk, path_new); /* only for its space: the next create would overwrite it */
+    }
     if (err == RQ_OK) {
         err = ops->sync_dir(config->disk, dir);
     }

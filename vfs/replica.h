@@ -65,7 +65,8 @@ struct rq_page_source {
 };
 
 /* First commit of a new database: a new file with this content, synced, renamed to path (EXISTS when something other than an
- * empty file is there), then opened as above. */
+ * empty file is there), then opened as above: with the errors of an open the file is there already, and open is to be called again.
+ * The process's umask decides who may read it; -wal and -shm get the database file's mode, as far as the umask lets them. */
 enum rq_err rq_replica_create(const struct rq_replica_config *config, const struct rq_page_source *pages,
                               const struct rq_replica_state *state, struct rq_replica **ret_replica);
 

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "raftd/wire/bytes.h"
@@ -267,4 +269,58 @@ bool stock_agrees(struct model *m, sqlite3 *db)
         }
     }
     return true;
+}
+
+/* --- a process of its own -------------------------------------------------------------------------------------------- */
+
+enum { SQL_BYTES = 256 };
+
+static void stock_process_run(struct model *m, int fd)
+{
+    sqlite3 *db = NULL;
+    char sql[SQL_BYTES];
+    while (read(fd, sql, sizeof sql) == (ssize_t)sizeof sql) {
+        if (db == NULL) {
+            db = model_stock_open(m);
+        }
+        const int64_t value = stock_int(db, sql);
+        if (write(fd, &value, sizeof value) != (ssize_t)sizeof value) {
+            break;
+        }
+    }
+    sqlite3_close(db);
+    _exit(0);
+}
+
+struct stock_process stock_process_start(struct model *m)
+{
+    int fds[2];
+    must(m->replica == NULL, "starting the process in time");
+    must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0, "socketpair");
+    const int pid = fork();
+    must(pid >= 0, "fork");
+    if (pid == 0) {
+        close(fds[0]);
+        stock_process_run(m, fds[1]);
+    }
+    close(fds[1]);
+    return (struct stock_process){ .pid = pid, .fd = fds[0] };
+}
+
+int64_t stock_process_int(const struct stock_process *p, const char *sql)
+{
+    char text[SQL_BYTES] = { 0 };
+    int64_t value;
+    must(strlen(sql) < sizeof text, "a short statement");
+    memcpy(text, sql, strlen(sql));
+    must(write(p->fd, text, sizeof text) == (ssize_t)sizeof text, "write to the process");
+    must(read(p->fd, &value, sizeof value) == (ssize_t)sizeof value, "read from the process");
+    return value;
+}
+
+void stock_process_end(struct stock_process *p)
+{
+    shutdown(p->fd, SHUT_RDWR); /* close() would not do: a later process has inherited it */
+    close(p->fd);
+    must(waitpid(p->pid, NULL, 0) == p->pid, "waitpid");
 }

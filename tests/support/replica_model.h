@@ -48,4 +48,14 @@ int64_t stock_int(sqlite3 *db, const char *sql);
 /* integrity_check, and equal to the twin in content. */
 bool stock_agrees(struct model *m, sqlite3 *db);
 
+/* A stock connection in a process of its own.  To be started before the replica is created: a child would share its files and
+ * locks.  In this process it would not do: when the replica closes its files, POSIX locks of this process go, too. */
+struct stock_process {
+    int pid;
+    int fd;
+};
+struct stock_process stock_process_start(struct model *m);
+int64_t stock_process_int(const struct stock_process *p, const char *sql); /* like stock_int() */
+void stock_process_end(struct stock_process *p);
+
 #endif

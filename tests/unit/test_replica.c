@@ -204,6 +204,47 @@ static void goes_on_after_a_stock_last_closer(void)
     model_fini(&m);
 }
 
+#define INTEGRITY "select integrity_check = 'ok' from pragma_integrity_check"
+#define COUNT     "select count(*) from t"
+
+static void restarts_under_readers_that_stay(void)
+{
+    model_init(&m, 1024, 9);
+    struct stock_process holds = stock_process_start(&m), follows = stock_process_start(&m);
+    sql_ok("create table t(a integer, b text); create index i on t(b)");
+    for (int i = 0; i < 12; i++) {
+        sql_ok("insert into t values(1, hex(randomblob(900)))");
+        check_eq(stock_process_int(&holds, "begin"), 0);
+        const int64_t count = 2 * i + 1;
+        check_eq(stock_process_int(&holds, COUNT), count);
+        if (i % 3 == 1) {
+            check_eq(rq_replica_backfill(m.replica), RQ_OK);
+        }
+        model_close(&m);
+        check_eq(stock_process_int(&follows, COUNT), count); /* without us */
+        check_eq(stock_process_int(&follows, INTEGRITY), 1);
+        check_eq(model_open(&m), RQ_OK);
+        check(model_matches(&m));
+        sql_ok("insert into t values(2, hex(randomblob(900)))");
+        check_eq(rq_replica_backfill(m.replica), RQ_OK);
+        check(wal_of().blocked);
+        check_eq(stock_process_int(&holds, COUNT), count);
+        check_eq(stock_process_int(&holds, INTEGRITY), 1);
+        check_eq(stock_process_int(&follows, COUNT), count + 1);
+        check_eq(stock_process_int(&holds, "commit"), 0);
+        check_eq(stock_process_int(&holds, COUNT), count + 1);
+        check_eq(stock_process_int(&holds, INTEGRITY), 1);
+        check_eq(stock_process_int(&follows, INTEGRITY), 1);
+        if (i % 4 == 3) {
+            check_eq(rq_replica_backfill(m.replica), RQ_OK);
+            check_eq(rq_replica_reset(m.replica), RQ_OK);
+        }
+    }
+    stock_process_end(&holds);
+    stock_process_end(&follows);
+    model_fini(&m);
+}
+
 static void second_owner_is_refused(void)
 {
     sql_begin_database(4096);
@@ -225,6 +266,7 @@ int main(int argc, char **argv)
         TAP(stock_reader_keeps_its_snapshot_and_holds_backfill_there),
         TAP(stock_tools_read_and_never_write_or_checkpoint),
         TAP(goes_on_after_a_stock_last_closer),
+        TAP(restarts_under_readers_that_stay),
         TAP(second_owner_is_refused),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -103,6 +103,19 @@ static void full_disk_changes_nothing(void)
     model_fini(&m);
 }
 
+static void full_disk_leaves_nothing_of_a_new_database(void)
+{
+    model_init(&m, 1024, 14);
+    tricky_begin();
+    trick_cb = half_then_full;
+    writes_left = 0;
+    check_eq(model_random(&m, 30), RQ_FULL);
+    check(access(m.path, F_OK) != 0 && access(sibling("-rqnew"), F_OK) != 0);
+    check_eq(model_random(&m, 30), RQ_OK);
+    check(model_matches(&m));
+    model_fini(&m);
+}
+
 static void reserved_space_is_not_taken_for_frames(void)
 {
     model_init(&m, 4096, 12);
@@ -534,6 +547,7 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(full_disk_changes_nothing),
+        TAP(full_disk_leaves_nothing_of_a_new_database),
         TAP(reserved_space_is_not_taken_for_frames),
         TAP(killed_at_any_write_leaves_a_prefix),
         TAP(random_life_matches_the_model),
