@@ -22,7 +22,7 @@ struct rq_frames {
     uint32_t committed;
     uint32_t added; /* >= committed */
     uint32_t capacity;
-    uint32_t *newest; /* owns; open addressing: number of the newest committed frame of a page, 0 free */
+    uint32_t *newest;    /* owns; open addressing: number of the newest committed frame of a page, 0 free */
     uint32_t slot_count; /* a power of two, or 0 */
 };
 

@@ -136,7 +136,8 @@ static enum rq_err db_open(struct rq_replica *r)
     /* Of this page 1, which may be older than the WAL's, only what never changes is believed: whose file it is and the size of
      * its pages.  Nothing of a file that is not ours was touched so far. */
     struct rq_replica_state state;
-    if (got != sizeof head || memcmp(head, SQLITE_MAGIC, sizeof SQLITE_MAGIC) != 0 || rq_page1_state(head, &state) == RQ_FOREIGN) {
+    if (got != sizeof head || memcmp(head, SQLITE_MAGIC, sizeof SQLITE_MAGIC) != 0 ||
+        rq_page1_state(head, &state) == RQ_FOREIGN) {
         return RQ_FOREIGN;
     }
     r->page_size = page1_page_size(head);
@@ -148,7 +149,8 @@ static enum rq_err wal_open(struct rq_replica *r, bool *ret_made)
     enum rq_err err = r->disk->ops->open(r->disk, r->wal_path, RQ_OPEN_WRITE | RQ_OPEN_NOFOLLOW, 0, &r->wal);
     *ret_made = err == RQ_NOTFOUND;
     if (err == RQ_NOTFOUND) {
-        err = r->disk->ops->open(r->disk, r->wal_path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, r->mode, &r->wal);
+        err = r->disk->ops->open(r->disk, r->wal_path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, r->mode,
+                                 &r->wal);
     }
     return err;
 }
@@ -161,9 +163,10 @@ static enum rq_err buffers_new(struct rq_replica *r)
     r->zeros = calloc(1, r->page_size);
     r->chunk = malloc(RQ_CHUNK_BYTES);
     r->region_image = malloc(RQ_WAL_INDEX_REGION);
-    const bool all = r->page1 != NULL && r->page1_next != NULL && r->frame != NULL && r->zeros != NULL && r->chunk != NULL &&
-                     r->region_image != NULL;
-    return all ? rq_frames_reserve(&r->frames, 1) : RQ_NOMEM; /* so that its arrays are there even when nothing is in them */
+    const bool all = r->page1 != NULL && r->page1_next != NULL && r->frame != NULL && r->zeros != NULL &&
+                     r->chunk != NULL && r->region_image != NULL;
+    /* The map has its arrays also when nothing is in them. */
+    return all ? rq_frames_reserve(&r->frames, 1) : RQ_NOMEM;
 }
 
 /* First publication.  Readers of a predecessor may be at work: what they look for stays where it was; that nothing counts as
@@ -311,8 +314,8 @@ static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struc
     }
 }
 
-static enum rq_err file_build(const struct rq_replica_config *config, const char *path, const struct rq_page_source *pages,
-                              const struct rq_replica_state *state)
+static enum rq_err file_build(const struct rq_replica_config *config, const char *path,
+                              const struct rq_page_source *pages, const struct rq_replica_state *state)
 {
     const struct rq_disk_ops *ops = config->disk->ops;
     struct rq_file *file = NULL;
@@ -438,7 +441,8 @@ enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
     pthread_mutex_lock(&r->mutex);
     const uint32_t frame = rq_frames_find(&r->frames, pgno);
     if (frame != 0) {
-        err = rq_replica_frame_read(r, &r->head, frame, &r->frames.frames[frame - 1], rq_replica_sum_before(r, frame), r->frame);
+        err = rq_replica_frame_read(r, &r->head, frame, &r->frames.frames[frame - 1], rq_replica_sum_before(r, frame),
+                                    r->frame);
         if (err == RQ_OK) {
             memcpy(page, r->frame + RQ_WAL_FRAME_BYTES, r->page_size);
         }

@@ -45,17 +45,18 @@ struct rq_replica_state {
 };
 
 struct rq_replica_config {
-    struct rq_disk *disk;      /* borrows */
-    const char *path;          /* of the database file; copied */
+    struct rq_disk *disk;       /* borrows */
+    const char *path;           /* of the database file; copied */
     struct rq_control *control; /* borrows: reader slots, files_epoch, drain */
-    uint32_t wal_soft_frames;  /* back-fill is wanted from here (default 1000) */
-    uint32_t wal_hard_frames;  /* readers are drained from here (default 4000) */
+    uint32_t wal_soft_frames;   /* back-fill is wanted from here (default 1000) */
+    uint32_t wal_hard_frames;   /* readers are drained from here (default 4000) */
 };
 
 /* Opens an existing replica: recovers the WAL by its checksums (also one that native SQLite, or a killed predecessor, left),
  * publishes the wal-index.  NOTFOUND: no file.  FOREIGN: a SQLite file without our stamp or write version.  CORRUPT.
  * BUSY: another process holds WAL_WRITE_LOCK. */
-enum rq_err rq_replica_open(const struct rq_replica_config *config, struct rq_replica **ret_replica, struct rq_replica_state *ret_state);
+enum rq_err rq_replica_open(const struct rq_replica_config *config, struct rq_replica **ret_replica,
+                            struct rq_replica_state *ret_state);
 
 /* A page source for create and append: pages in ascending order; called until it returns NOTFOUND.  Pages in normal form for
  * append (the stamp and write version are put in by the replica). */
@@ -82,15 +83,16 @@ enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames);
 
 /* One WAL transaction: the pages, the pages of (old count, new count] that are not among them as zeros (rule Z), and page 1
  * (always among them, or re-written from the newest version) with the stamp.  Visible to readers on return; not synced. */
-enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source *pages, const struct rq_replica_state *after);
+enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source *pages,
+                              const struct rq_replica_state *after);
 
 /* --- background ------------------------------------------------------------------------------------------------------- */
 
 struct rq_replica_wal {
-    uint32_t frames;      /* in the WAL */
-    uint32_t backfilled;  /* of them, in the database file */
+    uint32_t frames;     /* in the WAL */
+    uint32_t backfilled; /* of them, in the database file */
     uint64_t file_bytes;
-    bool blocked;         /* the last back-fill or reset was held up by a reader */
+    bool blocked; /* the last back-fill or reset was held up by a reader */
 };
 void rq_replica_get_wal(const struct rq_replica *r, struct rq_replica_wal *ret_wal);
 

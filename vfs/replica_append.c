@@ -123,7 +123,8 @@ enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames)
 }
 
 /* Writes the frames of one transaction; they are added, not committed.  page1_next holds its page 1 then. */
-static enum rq_err frames_write(struct rq_replica *r, const struct rq_page_source *pages, const struct rq_replica_state *after)
+static enum rq_err frames_write(struct rq_replica *r, const struct rq_page_source *pages,
+                                const struct rq_replica_state *after)
 {
     struct rq_page_merge merge = {
         .source = pages,
@@ -171,7 +172,8 @@ static enum rq_err frames_write(struct rq_replica *r, const struct rq_page_sourc
     }
 }
 
-enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source *pages, const struct rq_replica_state *after)
+enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source *pages,
+                              const struct rq_replica_state *after)
 {
     if (after->page_size != r->page_size || after->page_count == 0 || after->stamp.db_id == 0) {
         return RQ_MISUSE;

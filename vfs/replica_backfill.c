@@ -41,11 +41,13 @@ static enum rq_err marks_limit(struct rq_replica *r, uint32_t *limit)
     for (uint32_t i = 1; i < RQ_READ_MARKS; i++) {
         pthread_mutex_lock(&r->mutex);
         enum rq_err err = rq_replica_shm_whole(r) ? RQ_OK : RQ_FULL;
-        const uint32_t mark = err == RQ_OK ? __atomic_load_n(&rq_replica_ckpt_info(r)->aReadMark[i], __ATOMIC_SEQ_CST) : 0;
+        const uint32_t mark =
+            err == RQ_OK ? __atomic_load_n(&rq_replica_ckpt_info(r)->aReadMark[i], __ATOMIC_SEQ_CST) : 0;
         if (err == RQ_OK && mark < *limit) {
             err = r->disk->ops->lock(r->shm, RQ_SHM_READ0 + i, 1, RQ_EXCLUSIVE);
             if (err == RQ_OK) {
-                __atomic_store_n(&rq_replica_ckpt_info(r)->aReadMark[i], i == 1 ? *limit : RQ_READ_MARK_UNUSED, __ATOMIC_SEQ_CST);
+                __atomic_store_n(&rq_replica_ckpt_info(r)->aReadMark[i], i == 1 ? *limit : RQ_READ_MARK_UNUSED,
+                                 __ATOMIC_SEQ_CST);
                 err = r->disk->ops->lock(r->shm, RQ_SHM_READ0 + i, 1, RQ_UNLOCKED);
             } else if (err == RQ_BUSY) {
                 *limit = mark;
@@ -170,7 +172,8 @@ static enum rq_err pages_copy(struct rq_replica *r, const struct backfill *b)
     for (uint32_t i = 0; i <= b->order_count; i++) {
         const bool last = i == b->order_count;
         const struct rq_frame *frame = last ? NULL : &b->frames[b->order[i] - b->from];
-        if (run_bytes > 0 && (last || run_bytes == RQ_CHUNK_BYTES || frame->pgno != run_page + run_bytes / r->page_size)) {
+        if (run_bytes > 0 &&
+            (last || run_bytes == RQ_CHUNK_BYTES || frame->pgno != run_page + run_bytes / r->page_size)) {
             err = r->disk->ops->write(r->db, run, run_bytes, (uint64_t)(run_page - 1) * r->page_size);
             if (err != RQ_OK) {
                 goto done;

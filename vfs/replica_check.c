@@ -6,7 +6,8 @@
 
 #include "vfs/replica_impl.h"
 
-static enum rq_err __attribute__((format(printf, 3, 4))) finding(char text[160], enum rq_err err, const char *format, ...)
+static enum rq_err __attribute__((format(printf, 3, 4))) finding(char text[160], enum rq_err err, const char *format,
+                                                                 ...)
 {
     va_list args;
     va_start(args, format);
@@ -124,11 +125,13 @@ enum rq_err rq_replica_check(struct rq_replica *r, char text[160])
     text[0] = 0;
     enum rq_err err = name_check(r, r->path, r->db);
     if (err != RQ_OK) {
-        return finding(text, err, "%s: %s", r->path, err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
+        return finding(text, err, "%s: %s", r->path,
+                       err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
     }
     err = name_check(r, r->wal_path, r->wal);
     if (err != RQ_OK) {
-        return finding(text, err, "%s: %s", r->wal_path, err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
+        return finding(text, err, "%s: %s", r->wal_path,
+                       err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
     }
     err = publications_check(r, text);
     if (err != RQ_OK) {

@@ -19,7 +19,7 @@
 #include "vfs/replica.h"
 #include "vfs/wal.h"
 
-#define RQ_CHUNK_BYTES (1u << 20) /* of frames or pages per read or write */
+#define RQ_CHUNK_BYTES (1u << 18) /* of frames or pages per read or write; there may be thousands of replicas */
 
 struct rq_replica {
     struct rq_disk *disk;       /* borrows */
@@ -49,7 +49,7 @@ struct rq_replica {
     uint32_t backfilled;   /* so many frames are in the database file, synced */
     uint64_t wal_reserved; /* -wal has space up to here */
     bool blocked;
-    uint8_t **regions;     /* owns; mapped regions of -shm */
+    uint8_t **regions; /* owns; mapped regions of -shm */
     uint32_t region_count;
     bool index_stale;      /* -shm lost its content, or could not be written: publish all of it */
     uint8_t *region_image; /* owns; one region, to compare with */
@@ -90,8 +90,8 @@ struct rq_page_merge {
     uint32_t next_zero; /* starts at old_count + 1 */
     /* The rest starts as zero. */
     bool begun;
-    bool handed_out;     /* the source's page was returned; it stays valid until the source is asked again */
-    uint32_t pgno;       /* of the source's page, 0 at its end */
+    bool handed_out; /* the source's page was returned; it stays valid until the source is asked again */
+    uint32_t pgno;   /* of the source's page, 0 at its end */
     const uint8_t *page;
     uint32_t last_pgno;
 };

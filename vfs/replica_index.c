@@ -55,7 +55,7 @@ void rq_replica_shm_close(struct rq_replica *r)
     for (uint32_t i = 0; i < r->region_count; i++) {
         r->disk->ops->unmap(r->shm, r->regions[i], RQ_WAL_INDEX_REGION);
     }
-    free(r->regions);
+    free((void *)r->regions);
     r->regions = NULL;
     r->region_count = 0;
     if (r->shm != NULL) {
@@ -104,7 +104,7 @@ enum rq_err rq_replica_shm_grow(struct rq_replica *r, uint32_t frame)
     if (err != RQ_OK) {
         return err;
     }
-    uint8_t **grown = realloc(r->regions, wanted * sizeof *grown);
+    uint8_t **grown = (uint8_t **)realloc((void *)r->regions, wanted * sizeof *grown);
     if (grown == NULL) {
         return RQ_NOMEM;
     }
@@ -124,7 +124,7 @@ enum rq_err rq_replica_shm_grow(struct rq_replica *r, uint32_t frame)
 
 struct rq_wal_ckpt_info *rq_replica_ckpt_info(struct rq_replica *r)
 {
-    return (struct rq_wal_ckpt_info *)(void *)(r->regions[0] + 2 * sizeof(struct rq_wal_index_head));
+    return (struct rq_wal_ckpt_info *)(r->regions[0] + 2 * sizeof(struct rq_wal_index_head));
 }
 
 static struct rq_wal_index_head index_head(const struct rq_replica *r)
@@ -158,15 +158,16 @@ void rq_replica_publish_head(struct rq_replica *r)
 /* Makes one region what it must be.  An honest reader at work sees no difference: what it looks for lies where it lay. */
 static void publish_region(struct rq_replica *r, uint32_t index)
 {
-    uint32_t *image = (uint32_t *)(void *)r->region_image;
-    uint32_t *memory = (uint32_t *)(void *)r->regions[index];
+    uint32_t *image = (uint32_t *)r->region_image;
+    uint32_t *memory = (uint32_t *)r->regions[index];
     memset(image, 0, RQ_WAL_INDEX_REGION);
     for (uint32_t frame = rq_wal_region_first(index); frame <= r->frames.committed && rq_wal_region_of(frame) == index;
          frame++) {
         /* Cannot fail: the image was empty. */
         (void)rq_wal_region_put(r->region_image, frame, r->frames.frames[frame - 1].pgno);
     }
-    const uint32_t first = index == 0 ? (2 * sizeof(struct rq_wal_index_head) + sizeof(struct rq_wal_ckpt_info)) / 4 : 0;
+    const uint32_t first =
+        index == 0 ? (2 * sizeof(struct rq_wal_index_head) + sizeof(struct rq_wal_ckpt_info)) / 4 : 0;
     for (uint32_t i = first; i < RQ_WAL_INDEX_REGION / 4; i++) {
         if (__atomic_load_n(&memory[i], __ATOMIC_RELAXED) != image[i]) {
             __atomic_store_n(&memory[i], image[i], __ATOMIC_RELAXED);

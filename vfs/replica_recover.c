@@ -38,7 +38,8 @@ enum rq_err rq_replica_frame_read(struct rq_replica *r, const struct rq_wal_head
                                   const struct rq_frame *expected, const uint32_t before[2], uint8_t *buffer)
 {
     size_t got;
-    enum rq_err err = r->disk->ops->read(r->wal, buffer, rq_frame_bytes(r), rq_wal_frame_offset(frame, r->page_size), &got);
+    enum rq_err err =
+        r->disk->ops->read(r->wal, buffer, rq_frame_bytes(r), rq_wal_frame_offset(frame, r->page_size), &got);
     if (err != RQ_OK) {
         return err;
     }
@@ -70,8 +71,8 @@ static enum rq_err frames_scan(struct rq_replica *r, uint32_t *ret_page_count)
         }
         for (size_t at = 0; at + frame_bytes <= got; at += frame_bytes) {
             uint32_t pgno, commit_size;
-            if (rq_wal_frame_decode(&r->head, sum, r->chunk + at, r->chunk + at + RQ_WAL_FRAME_BYTES, &pgno, &commit_size) !=
-                RQ_OK) {
+            if (rq_wal_frame_decode(&r->head, sum, r->chunk + at, r->chunk + at + RQ_WAL_FRAME_BYTES, &pgno,
+                                    &commit_size) != RQ_OK) {
                 verifies = false;
                 break;
             }
@@ -112,8 +113,8 @@ static enum rq_err page1_load(struct rq_replica *r)
 {
     const uint32_t frame = rq_frames_find(&r->frames, 1);
     if (frame != 0) {
-        enum rq_err err = rq_replica_frame_read(r, &r->head, frame, &r->frames.frames[frame - 1], rq_replica_sum_before(r, frame),
-                                                r->frame);
+        enum rq_err err = rq_replica_frame_read(r, &r->head, frame, &r->frames.frames[frame - 1],
+                                                rq_replica_sum_before(r, frame), r->frame);
         if (err == RQ_OK) {
             memcpy(r->page1, r->frame + RQ_WAL_FRAME_BYTES, r->page_size);
         }
@@ -152,8 +153,7 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
     if (r->state.page_size != r->page_size) {
         return RQ_CORRUPT;
     }
-    if (r->frames.committed > 0 ? r->state.page_count != page_count
-                                : db.size / r->page_size < r->state.page_count) {
+    if (r->frames.committed > 0 ? r->state.page_count != page_count : db.size / r->page_size < r->state.page_count) {
         return RQ_CORRUPT;
     }
     if (r->frames.committed == 0) {

@@ -26,7 +26,8 @@
 #define REGION0_ENTRIES (REGION_ENTRIES - INDEX_HEAD / 4)
 #define HASH_SLOTS      8192u
 
-_Static_assert(2 * sizeof(struct rq_wal_index_head) + sizeof(struct rq_wal_ckpt_info) == INDEX_HEAD, "header of region 0");
+_Static_assert(2 * sizeof(struct rq_wal_index_head) + sizeof(struct rq_wal_ckpt_info) == INDEX_HEAD,
+               "header of region 0");
 _Static_assert(REGION_ENTRIES * 4 + HASH_SLOTS * 2 == RQ_WAL_INDEX_REGION, "layout of a region");
 
 static const bool host_is_big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
@@ -161,12 +162,12 @@ struct region {
 
 static struct region region_view(uint8_t *memory, uint32_t index)
 {
-    struct region r = { .slot = (uint16_t *)(void *)(memory + REGION_ENTRIES * 4) };
+    struct region r = { .slot = (uint16_t *)(memory + (size_t)REGION_ENTRIES * 4) };
     if (index == 0) {
-        r.pgno = (uint32_t *)(void *)(memory + INDEX_HEAD);
+        r.pgno = (uint32_t *)(memory + INDEX_HEAD);
         r.entries = REGION0_ENTRIES;
     } else {
-        r.pgno = (uint32_t *)(void *)memory;
+        r.pgno = (uint32_t *)memory;
         r.entries = REGION_ENTRIES;
         r.before = rq_wal_region_first(index) - 1;
     }
@@ -210,7 +211,8 @@ enum rq_err rq_wal_region_put(uint8_t *region, uint32_t frame, uint32_t pgno)
         slot = (slot + 1) & (HASH_SLOTS - 1);
     }
     __atomic_store_n(&r.pgno[place - 1], pgno, __ATOMIC_RELAXED);
-    __atomic_store_n(&r.slot[slot], (uint16_t)place, __ATOMIC_RELEASE); /* never found before its page number is there */
+    /* Release: never found before its page number is there. */
+    __atomic_store_n(&r.slot[slot], (uint16_t)place, __ATOMIC_RELEASE);
     return RQ_OK;
 }
 

@@ -9,17 +9,17 @@
 
 #include "raftd/wire/err.h"
 
-#define RQ_WAL_HEAD_BYTES 32u
-#define RQ_WAL_FRAME_BYTES 24u
+#define RQ_WAL_HEAD_BYTES   32u
+#define RQ_WAL_FRAME_BYTES  24u
 #define RQ_WAL_INDEX_REGION 32768u /* bytes of one region of -shm */
 
 /* Lock bytes of -shm. */
 enum { RQ_SHM_WRITE = 120, RQ_SHM_CKPT = 121, RQ_SHM_RECOVER = 122, RQ_SHM_READ0 = 123, RQ_SHM_DMS = 128 };
-#define RQ_READ_MARKS 5
+#define RQ_READ_MARKS       5
 #define RQ_READ_MARK_UNUSED 0xffffffffu
 /* Lock bytes of the database file. */
-#define RQ_DB_PENDING 0x40000000ull
-#define RQ_DB_SHARED (RQ_DB_PENDING + 2)
+#define RQ_DB_PENDING      0x40000000ull
+#define RQ_DB_SHARED       (RQ_DB_PENDING + 2)
 #define RQ_DB_SHARED_BYTES 510u
 
 /* wal-index header, as it lies in shared memory twice. */

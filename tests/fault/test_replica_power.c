@@ -22,7 +22,7 @@ static struct life {
     uint64_t synced; /* version */
     uint64_t random; /* for operations and power; transactions have the model's */
     uint32_t looks, bad;
-    bool quiet; /* damage is expected */
+    bool quiet;        /* damage is expected */
     uint32_t found[3]; /* opened with the newest version, with an older one, with no file */
 } life;
 
@@ -76,7 +76,8 @@ static bool survivor_open(struct model *s, uint64_t version_min, const struct mo
     if (version < version_min || (!is_extra && (version > VERSIONS || life.history[version].pages == NULL))) {
         return complain("version", (long long)version, (long long)version_min);
     }
-    const struct version expected = is_extra ? (struct version){ extra->pages, extra->state.page_count } : life.history[version];
+    const struct version expected =
+        is_extra ? (struct version){ extra->pages, extra->state.page_count } : life.history[version];
     if (s->state.page_count != expected.page_count) {
         return complain("pages", s->state.page_count, expected.page_count);
     }
@@ -108,8 +109,8 @@ static bool power_lost_here(struct record_disk *disk)
     record_disk_start(disk);
     bool good = survivor_open(&s, life.synced, NULL);
     if (good && s.replica != NULL) { /* and it can go on from there, to the last page of its file */
-        good = model_random(&s, 0) == RQ_OK && rq_replica_backfill(s.replica) == RQ_OK && rq_replica_reset(s.replica) == RQ_OK &&
-               model_matches(&s);
+        good = model_random(&s, 0) == RQ_OK && rq_replica_backfill(s.replica) == RQ_OK &&
+               rq_replica_reset(s.replica) == RQ_OK && model_matches(&s);
     }
     survivor_fini(&s);
     return good;
@@ -207,22 +208,22 @@ static void life_run(uint64_t seed, bool reset_unsynced)
     life.synced = 1; /* a created file is durable */
     while (life.m.state.version < VERSIONS) {
         switch (random_u32() % 10) {
-        case 0:
-        case 1:
-            check_eq(rq_replica_backfill(life.m.replica), RQ_OK);
-            life.synced = life.m.state.version;
-            reset_maybe_unsynced(reset_unsynced);
-            break;
-        case 2:
-            check_eq(rq_replica_sync(life.m.replica), RQ_OK);
-            life.synced = life.m.state.version;
-            break;
-        case 3:
-            check_eq(rq_replica_reserve(life.m.replica, 40), RQ_OK);
-            break;
-        default:
-            check_eq(model_random(&life.m, 0), RQ_OK);
-            break;
+            case 0:
+            case 1:
+                check_eq(rq_replica_backfill(life.m.replica), RQ_OK);
+                life.synced = life.m.state.version;
+                reset_maybe_unsynced(reset_unsynced);
+                break;
+            case 2:
+                check_eq(rq_replica_sync(life.m.replica), RQ_OK);
+                life.synced = life.m.state.version;
+                break;
+            case 3:
+                check_eq(rq_replica_reserve(life.m.replica, 40), RQ_OK);
+                break;
+            default:
+                check_eq(model_random(&life.m, 0), RQ_OK);
+                break;
         }
     }
     record_disk_watch(life.disk, NULL, NULL);
@@ -238,8 +239,8 @@ static void lives_run(uint64_t seeds, bool reset_unsynced)
     for (uint64_t seed = 1; seed <= seeds; seed++) {
         life_run(seed, reset_unsynced);
     }
-    printf("# %u looks, %u bad; newest version %u, older %u, no file %u\n", life.looks, life.bad, life.found[0], life.found[1],
-           life.found[2]);
+    printf("# %u looks, %u bad; newest version %u, older %u, no file %u\n", life.looks, life.bad, life.found[0],
+           life.found[1], life.found[2]);
 }
 
 static void power_loss_at_any_moment_leaves_a_prefix_with_all_that_was_synced(void)
@@ -255,11 +256,56 @@ static void reset_published_before_its_header_is_durable_is_found_out(void)
     check(life.bad > 0);
 }
 
+/* The n-th sync fails, and the kernel drops what it should have written: that call says IO, raftd ends, and the next one finds
+ * what was synced before. */
+static void failed_sync_is_final_and_loses_nothing_that_was_synced(void)
+{
+    const uint64_t seed = 3;
+    uint32_t failed = 0;
+    life.quiet = false;
+    history_write(seed);
+    for (uint64_t n = 1; n <= 40; n++) {
+        life_begin(seed);
+        check_eq(model_random(&life.m, 12), RQ_OK);
+        life.synced = 1;
+        record_disk_fail_sync(life.disk, n);
+        enum rq_err err = RQ_OK;
+        while (err == RQ_OK && life.m.state.version < VERSIONS) {
+            err = model_random(&life.m, 0);
+            const uint32_t kind = random_u32() % 3;
+            if (err == RQ_OK && kind == 0) {
+                err = rq_replica_sync(life.m.replica);
+                life.synced = err == RQ_OK ? life.m.state.version : life.synced;
+            } else if (err == RQ_OK && kind == 1) {
+                err = rq_replica_backfill(life.m.replica);
+                life.synced = err == RQ_OK ? life.m.state.version : life.synced;
+                err = err == RQ_OK ? rq_replica_reset(life.m.replica) : err;
+            }
+        }
+        check(err == RQ_OK || err == RQ_IO);
+        failed += err == RQ_IO;
+        record_disk_crash(life.disk);
+        record_disk_evict(life.disk);
+        struct record_disk *copy = record_disk_fork(life.disk);
+        struct model s;
+        survivor_init(&s, copy);
+        record_disk_start(copy);
+        const bool good = survivor_open(&s, life.synced, NULL);
+        survivor_fini(&s);
+        record_disk_free(copy);
+        life_end();
+        check(good);
+    }
+    history_free();
+    check(failed > 20);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(power_loss_at_any_moment_leaves_a_prefix_with_all_that_was_synced),
         TAP(reset_published_before_its_header_is_durable_is_found_out),
+        TAP(failed_sync_is_final_and_loses_nothing_that_was_synced),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -48,7 +48,8 @@ void model_fini(struct model *m)
         sqlite3_close(m->twin);
     }
     free(m->pages);
-    static const char *const names[] = { "app.db", "app.db-wal", "app.db-shm", "app.db-rqctl", "app.db-rqnew", "twin.db", "old" };
+    static const char *const names[] = { "app.db",       "app.db-wal", "app.db-shm", "app.db-rqctl",
+                                         "app.db-rqnew", "twin.db",    "old" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", m->dir, names[i]);
@@ -172,7 +173,9 @@ enum rq_err model_random(struct model *m, uint32_t size_new)
     const uint64_t version = m->state.version + 1;
     if (size_new == 0) {
         const uint32_t kind = model_random_u32(m) % 8;
-        size_new = kind == 0 ? 1 + model_random_u32(m) % 60 : kind < 3 ? size_old + 1 + model_random_u32(m) % 5 : size_old;
+        size_new = kind == 0  ? 1 + model_random_u32(m) % 60
+                   : kind < 3 ? size_old + 1 + model_random_u32(m) % 5
+                              : size_old;
         size_new = size_new == 0 ? 3 : size_new;
     }
     uint8_t *pages = calloc(size_new, page_size);
@@ -204,8 +207,8 @@ bool model_matches(struct model *m)
     rq_replica_get_state(m->replica, &state);
     if (memcmp(&state.stamp, &m->state.stamp, sizeof state.stamp) != 0 || state.version != m->state.version ||
         state.page_count != m->state.page_count) {
-        printf("# state: version %llu of %u pages, not %llu of %u\n", (unsigned long long)state.version, state.page_count,
-               (unsigned long long)m->state.version, m->state.page_count);
+        printf("# state: version %llu of %u pages, not %llu of %u\n", (unsigned long long)state.version,
+               state.page_count, (unsigned long long)m->state.version, m->state.page_count);
         return false;
     }
     static uint8_t page[65536];

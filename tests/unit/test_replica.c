@@ -1,6 +1,4 @@
 /* replica: what stock SQLite reads is what was appended, whoever reads, dies, deletes or scribbles meanwhile. */
-#include "vfs/replica.h"
-
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -10,8 +8,11 @@
 #include "raftd/wire/bytes.h"
 #include "tests/support/replica_model.h"
 #include "tests/support/tap.h"
+#include "vfs/replica.h"
 
-#define FILL "with recursive c(x) as (select 1 union all select x+1 from c where x<%u) insert into t select x, hex(randomblob(%u)) from c"
+#define FILL                                                                                            \
+    "with recursive c(x) as (select 1 union all select x+1 from c where x<%u) insert into t select x, " \
+    "hex(randomblob(%u)) from c"
 
 static struct model m; /* of the test that runs */
 
@@ -57,7 +58,8 @@ static void page_size_run(uint32_t page_size)
         if (i % 10 == 7) {
             snprintf(sql, sizeof sql, "delete from t; vacuum"); /* two at once: a group */
         } else if (i % 3 == 0) {
-            snprintf(sql, sizeof sql, "begin; " FILL "; update t set b = hex(randomblob(9)) where a %% 7 = 1; commit", 100u, 30u);
+            snprintf(sql, sizeof sql, "begin; " FILL "; update t set b = hex(randomblob(9)) where a %% 7 = 1; commit",
+                     100u, 30u);
         } else {
             snprintf(sql, sizeof sql, "insert into t values(%d, 'x')", i);
         }
@@ -135,7 +137,8 @@ static void stock_reader_keeps_its_snapshot_and_holds_backfill_there(void)
     check_eq(stock_int(reader, "begin"), 0);
     check_eq(stock_int(reader, "select count(*) from t"), 51);
 
-    check_eq(rq_replica_backfill(m.replica), RQ_OK); /* the reader is at the newest: nothing is in the way, but the reset is */
+    check_eq(rq_replica_backfill(m.replica),
+             RQ_OK); /* the reader is at the newest: nothing is in the way, but the reset is */
     check_eq(wal_of().backfilled, wal_of().frames);
     check_eq(rq_replica_reset(m.replica), RQ_BUSY);
     check(wal_of().blocked);

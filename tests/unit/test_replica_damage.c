@@ -208,25 +208,25 @@ static void random_life_matches_the_model(void)
         check_eq(model_random(&m, 10), RQ_OK);
         for (int i = 0; i < 150; i++) {
             switch (model_random_u32(&m) % 12) {
-            case 0:
-                check_eq(rq_replica_backfill(m.replica), RQ_OK);
-                break;
-            case 1:
-                check_eq(rq_replica_reset(m.replica), wal_of().backfilled == wal_of().frames ? RQ_OK : RQ_BUSY);
-                break;
-            case 2: {
-                const uint64_t version = m.state.version;
-                model_close(&m);
-                check_eq(model_open(&m), RQ_OK);
-                check_eq(m.state.version, version);
-                break;
-            }
-            case 3:
-                check_eq(rq_replica_reserve(m.replica, model_random_u32(&m) % 300), RQ_OK);
-                break;
-            default:
-                check_eq(model_random(&m, 0), RQ_OK);
-                break;
+                case 0:
+                    check_eq(rq_replica_backfill(m.replica), RQ_OK);
+                    break;
+                case 1:
+                    check_eq(rq_replica_reset(m.replica), wal_of().backfilled == wal_of().frames ? RQ_OK : RQ_BUSY);
+                    break;
+                case 2: {
+                    const uint64_t version = m.state.version;
+                    model_close(&m);
+                    check_eq(model_open(&m), RQ_OK);
+                    check_eq(m.state.version, version);
+                    break;
+                }
+                case 3:
+                    check_eq(rq_replica_reserve(m.replica, model_random_u32(&m) % 300), RQ_OK);
+                    break;
+                default:
+                    check_eq(model_random(&m, 0), RQ_OK);
+                    break;
             }
             check(model_matches(&m));
         }
@@ -282,9 +282,15 @@ static void lock_page_is_never_written(void)
     const uint32_t lock_page = 0x40000000 / 65536 + 1;
     const struct rq_page_source source = { .next = no_pages };
     for (uint32_t old_count = lock_page - 3; old_count <= lock_page; old_count++) {
-        const struct rq_replica_state after = { .stamp = { .db_id = 1 }, .page_size = 65536, .page_count = lock_page + 2 };
-        struct rq_page_merge merge = { .source = &source, .after = &after, .page1_old = page1_old, .page1 = page1,
-                                       .zeros = zeros, .next_zero = old_count + 1 };
+        const struct rq_replica_state after = { .stamp = { .db_id = 1 },
+                                                .page_size = 65536,
+                                                .page_count = lock_page + 2 };
+        struct rq_page_merge merge = { .source = &source,
+                                       .after = &after,
+                                       .page1_old = page1_old,
+                                       .page1 = page1,
+                                       .zeros = zeros,
+                                       .next_zero = old_count + 1 };
         uint32_t pgno, expected = old_count + 1;
         const uint8_t *page;
         check_eq(rq_page_merge_next(&merge, &pgno, &page), RQ_OK);
@@ -310,24 +316,24 @@ static void scribbled_shm_harms_no_data_and_is_put_right(void)
         snprintf(sql, sizeof sql, "insert into t values(%d, hex(randomblob(700)))", round);
         check_eq(model_sql(&m, sql), RQ_OK);
         switch (round % 6) {
-        case 0:
-            check_eq(truncate(sibling("-shm"), 0), 0);
-            break;
-        case 1:
-            check_eq(truncate(sibling("-shm"), 5000), 0);
-            break;
-        case 2:
-            check_eq(unlink(sibling("-shm")), 0);
-            check_eq(rq_replica_check(m.replica, text), RQ_OK);
-            break;
-        default: {
-            uint8_t noise[4096];
-            for (size_t i = 0; i < sizeof noise; i += 4) {
-                rq_put_u32(noise + i, model_random_u32(&m));
+            case 0:
+                check_eq(truncate(sibling("-shm"), 0), 0);
+                break;
+            case 1:
+                check_eq(truncate(sibling("-shm"), 5000), 0);
+                break;
+            case 2:
+                check_eq(unlink(sibling("-shm")), 0);
+                check_eq(rq_replica_check(m.replica, text), RQ_OK);
+                break;
+            default: {
+                uint8_t noise[4096];
+                for (size_t i = 0; i < sizeof noise; i += 4) {
+                    rq_put_u32(noise + i, model_random_u32(&m));
+                }
+                write_at("-shm", noise, sizeof noise, round % 6 == 3 ? 0 : model_random_u32(&m) % 7 * 4096);
+                break;
             }
-            write_at("-shm", noise, sizeof noise, round % 6 == 3 ? 0 : model_random_u32(&m) % 7 * 4096);
-            break;
-        }
         }
         check_eq(model_sql(&m, "update t set a = a + 1"), RQ_OK); /* with the damage in place */
         check(model_matches(&m));
@@ -357,8 +363,9 @@ static void swapped_index_entries_do_not_reach_the_file(void)
 {
     model_init(&m, 1024, 32);
     check_eq(model_sql(&m, "create table t(a integer, b text)"), RQ_OK);
-    check_eq(model_sql(&m, "with recursive c(x) as (select 1 union all select x+1 from c where x<200) "
-                           "insert into t select x, hex(randomblob(40)) from c"),
+    check_eq(model_sql(&m,
+                       "with recursive c(x) as (select 1 union all select x+1 from c where x<200) "
+                       "insert into t select x, hex(randomblob(40)) from c"),
              RQ_OK);
     const int fd = open(sibling("-shm"), O_RDWR | O_CLOEXEC);
     uint32_t pgno[2];
@@ -530,7 +537,9 @@ static void appends_beside_backfill_and_reset(void)
     bool good = true;
     for (int i = 0; i < 300 && good; i++) {
         char sql[120];
-        snprintf(sql, sizeof sql, i % 50 == 49 ? "delete from t where a < %d; vacuum" : "insert into t values(%d, hex(randomblob(600)))", i);
+        snprintf(sql, sizeof sql,
+                 i % 50 == 49 ? "delete from t where a < %d; vacuum" : "insert into t values(%d, hex(randomblob(600)))",
+                 i);
         good = model_sql(&m, sql) == RQ_OK && model_matches(&m) && (i % 8 != 0 || stock_agrees(&m, db));
     }
     atomic_store(&writer_done, true);

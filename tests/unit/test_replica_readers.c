@@ -220,14 +220,10 @@ static void control_page_says_what_is_applied(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(active_wal_snapshot_holds_backfill_at_its_frame),
-        TAP(file_snapshot_holds_all_of_backfill_and_no_reset),
-        TAP(idle_snapshots_are_taken_away_when_in_the_way),
-        TAP(committing_snapshot_goes_on_from_the_file_at_a_reset),
-        TAP(gate_is_shut_while_the_wal_is_begun_anew),
-        TAP(dead_readers_slot_is_swept),
-        TAP(drain_is_asked_for_over_the_hard_limit),
-        TAP(control_page_says_what_is_applied),
+        TAP(active_wal_snapshot_holds_backfill_at_its_frame), TAP(file_snapshot_holds_all_of_backfill_and_no_reset),
+        TAP(idle_snapshots_are_taken_away_when_in_the_way),   TAP(committing_snapshot_goes_on_from_the_file_at_a_reset),
+        TAP(gate_is_shut_while_the_wal_is_begun_anew),        TAP(dead_readers_slot_is_swept),
+        TAP(drain_is_asked_for_over_the_hard_limit),          TAP(control_page_says_what_is_applied),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -1,12 +1,11 @@
 /* wal: the same bytes as SQLite's, read and written; and no content of shared memory makes a lookup run on or astray. */
-#include "vfs/wal.h"
-
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "raftd/wire/bytes.h"
 #include "tests/support/tap.h"
+#include "vfs/wal.h"
 
 #define REGIONS 4
 static _Alignas(8) uint8_t region_memory[REGIONS][RQ_WAL_INDEX_REGION];
@@ -43,14 +42,15 @@ static void reads_wal_and_index_that_sqlite_wrote(void)
     snprintf(shm_path, sizeof shm_path, "%s-shm", path);
     sqlite3 *db;
     check_eq(sqlite3_open(path, &db), SQLITE_OK);
-    check_eq(sqlite3_exec(db,
-                          "pragma page_size=512; pragma journal_mode=wal; pragma wal_autocheckpoint=0; create table t(a,b);"
-                          "create index i on t(b);"
-                          "with recursive c(x) as (select 1 union all select x+1 from c where x<20000)"
-                          "insert into t select x, hex(randomblob(20)) from c;"
-                          "update t set b = hex(randomblob(19)) where a % 10 = 1;",
-                          NULL, NULL, NULL),
-             SQLITE_OK);
+    check_eq(
+        sqlite3_exec(db,
+                     "pragma page_size=512; pragma journal_mode=wal; pragma wal_autocheckpoint=0; create table t(a,b);"
+                     "create index i on t(b);"
+                     "with recursive c(x) as (select 1 union all select x+1 from c where x<20000)"
+                     "insert into t select x, hex(randomblob(20)) from c;"
+                     "update t set b = hex(randomblob(19)) where a % 10 = 1;",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
     size_t wal_bytes, shm_bytes;
     uint8_t *wal = file_load(wal_path, &wal_bytes);
     uint8_t *shm = file_load(shm_path, &shm_bytes);
@@ -110,7 +110,9 @@ static void both_byte_orders_verify(void)
     }
     uint32_t sums[2][2];
     for (int big = 0; big < 2; big++) {
-        struct rq_wal_head head = { .page_size = sizeof page, .salt = { 1, 2, 3, 4, 5, 6, 7, 8 }, .big_endian = big != 0 };
+        struct rq_wal_head head = { .page_size = sizeof page,
+                                    .salt = { 1, 2, 3, 4, 5, 6, 7, 8 },
+                                    .big_endian = big != 0 };
         uint8_t bytes[RQ_WAL_HEAD_BYTES], frame[RQ_WAL_FRAME_BYTES];
         rq_wal_head_encode(&head, bytes);
         check_eq(rq_get_u32(bytes), 0x377f0682 + big);
@@ -265,20 +267,17 @@ static void scribbled_memory_ends_every_call(void)
         check(err == RQ_OK || err == RQ_CORRUPT);
     }
     uint32_t frame;
-    check_eq(rq_wal_index_find(regions, REGIONS, 1, UINT32_MAX, 1, &frame), RQ_CORRUPT); /* a region that is not mapped */
+    check_eq(rq_wal_index_find(regions, REGIONS, 1, UINT32_MAX, 1, &frame),
+             RQ_CORRUPT); /* a region that is not mapped */
 }
 
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(reads_wal_and_index_that_sqlite_wrote),
-        TAP(both_byte_orders_verify),
-        TAP(every_changed_bit_of_a_frame_is_seen),
-        TAP(index_head_is_sealed),
-        TAP(regions_begin_where_sqlite_has_them),
-        TAP(lookups_match_a_plain_array),
-        TAP(colliding_pages_are_told_apart),
-        TAP(put_over_a_dead_writers_entries_forgets_them),
+        TAP(reads_wal_and_index_that_sqlite_wrote), TAP(both_byte_orders_verify),
+        TAP(every_changed_bit_of_a_frame_is_seen),  TAP(index_head_is_sealed),
+        TAP(regions_begin_where_sqlite_has_them),   TAP(lookups_match_a_plain_array),
+        TAP(colliding_pages_are_told_apart),        TAP(put_over_a_dead_writers_entries_forgets_them),
         TAP(scribbled_memory_ends_every_call),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
