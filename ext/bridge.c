@@ -9,7 +9,9 @@
  *       v out of time                                            v out of time
  *      AWAY                                                     UNKNOWN
  *
- * NOTFOUND is certain because a HELLO ends the older connection of its session before it is answered. */
+ * NOTFOUND is certain: a connection breaks because raftd ended, or because raftd closed it, and raftd takes up nothing from a
+ * connection that it has closed.  (We close one with a COMMIT in it only out of time, and then ask no more.)  What is sent again has
+ * the same origin and base, so that it can be applied only once in any case. */
 #include "ext/bridge.h"
 
 #include <stdlib.h>
@@ -18,9 +20,10 @@
 
 #include "ext/link.h"
 
-#define READY_MS     500u /* a raftd that is asked for the right to write answers within this, or is away */
-#define PAUSE_MS_MAX 50u
-#define BYTES_PER_MS 16384u /* what a big transaction may take on top of timeout_ms */
+#define READY_MS       500u /* a raftd that is asked for the right to write answers within this, or is away */
+#define PAUSE_MS_MAX   50u
+#define TIMEOUT_MS_MIN 100u /* a commit may take that long anywhere: with less, an ordinary one would end as UNKNOWN */
+#define BYTES_PER_MS   16384u /* what a big transaction may take on top of timeout_ms */
 
 struct bridge {
     struct rq_sink sink; /* first */
@@ -254,7 +257,7 @@ struct rq_sink *rq_bridge_new(void *ctx, const char *path, const char *raftd_soc
         return NULL;
     }
     b->sink.ops = &bridge_ops;
-    b->timeout_ms = timeout_ms;
+    b->timeout_ms = timeout_ms < TIMEOUT_MS_MIN ? TIMEOUT_MS_MIN : timeout_ms;
     if (rq_link_init(&b->link, rq_link_socket_of(path, raftd_socket), ctx) != RQ_OK) {
         bridge_close(&b->sink);
         return NULL;
