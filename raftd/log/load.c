@@ -219,18 +219,6 @@ static enum rq_err write_again(struct loader *l, const struct used *u, uint8_t *
     return err;
 }
 
-/* A name, or a spare's header, that a killed process left in memory alone must not vanish later: under a segment that is in
- * use by then, or out of the order in which segments become spares. */
-static enum rq_err keep_names_and_spares(struct loader *l)
-{
-    enum rq_err err = l->dir->disk->ops->sync_dir(l->dir->disk, l->dir->path);
-    for (struct rq_log_segment *s = l->out->spares; err == RQ_OK && s != NULL; s = s->next) {
-        struct rq_log_segment_head head = { .spare = true, .instance = l->dir->instance, .bytes = s->bytes };
-        err = rq_log_segment_put_head(l->dir, s, &head);
-    }
-    return err;
-}
-
 static enum rq_err load_segment(struct loader *l, const struct used *u, bool last)
 {
     uint8_t *bytes = aligned_alloc(ALIGN_BYTES, (u->head.bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES);
@@ -284,9 +272,6 @@ enum rq_err rq_log_load(struct rq_log_dir *dir, struct rq_log_loaded *ret_loaded
     if (err == RQ_OK) {
         rq_log_table_restart(&ret_loaded->table, l.used[0].head.first_index);
         ret_loaded->chain = l.used[0].head.chain;
-    }
-    if (err == RQ_OK) {
-        err = keep_names_and_spares(&l);
     }
     for (size_t i = 0; err == RQ_OK && i < l.used_count; i++) {
         err = load_segment(&l, &l.used[i], i + 1 == l.used_count);

@@ -325,13 +325,13 @@ static void process_ends(struct record_disk *d)
 /* The lock is held, and is let go while somebody looks.  IO: the process died in this call. */
 static enum rq_err moment(struct record_disk *d)
 {
-    d->moments++;
+    uint64_t number = ++d->moments; /* a watcher may make calls of its own */
     if (d->watch_cb != NULL) {
         pthread_mutex_unlock(&d->lock);
         d->watch_cb(d->watch_ctx, d);
         pthread_mutex_lock(&d->lock);
     }
-    if (d->moments == d->stop_moment) {
+    if (number == d->stop_moment) {
         process_ends(d);
         d->stopped = true;
     }

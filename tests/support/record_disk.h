@@ -25,7 +25,7 @@
  * d->moments.  At one you can
  * - die: record_disk_stop_at(d, n): the n-th moment from now and all later calls give IO; then crash() or power_loss().
  * - look: record_disk_watch(): a callback, which may record_disk_fork() the disk, kill the copy and open it, so that one run of
- *   a workload visits every state.  It leaves the disk itself alone.
+ *   a workload visits every state.  It may also play another thread of the code under test: no lock of the disk is held.
  *
  * FAULTS: record_disk_fail_sync() fails a sync (or a synced write) with IO and drops the dirty data while reads still see it;
  * record_disk_evict() then shows what is really there.  record_disk_lie() turns kinds of syncs into nothing, the planted bug

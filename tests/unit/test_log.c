@@ -387,6 +387,151 @@ static void earlier_lives_of_a_segment_stay_dead(void)
     end();
 }
 
+/* The writer is at the disk: nobody holds the lock, and the owner goes on. */
+static void (*meanwhile)(void);
+
+static void during_the_write(void *ctx, struct record_disk *d)
+{
+    (void)ctx;
+    record_disk_watch(d, NULL, NULL);
+    meanwhile();
+}
+
+static void cut_to_eight(void)
+{
+    append(8, 2, 33);
+    check_eq(rq_log_last(log_), 8);
+}
+
+static void a_cut_during_a_write_lowers_what_it_reports(void)
+{
+    begin();
+    for (uint64_t i = 1; i <= 5; i++) {
+        append(i, 1, 100);
+    }
+    write_expecting(5);
+    for (uint64_t i = 6; i <= 10; i++) {
+        append(i, 1, 100);
+    }
+    meanwhile = cut_to_eight;
+    record_disk_watch(disk, during_the_write, NULL);
+    uint64_t durable = 0;
+    check_eq(rq_log_write(log_, &durable), RQ_OK);
+    check_eq(durable, 8); /* the batch up to 7, and then what came meanwhile */
+    reopen(0);
+    check_eq(found.last_index, 8);
+    check(rig_holds(log_, 7, 1, 100) && rig_holds(log_, 8, 2, 33));
+    end();
+}
+
+static void cut_below_the_batch(void)
+{
+    append(3, 2, 33);
+    check_eq(rq_log_durable(log_), 2);
+}
+
+static void a_cut_below_the_batch_that_is_written_holds(void)
+{
+    begin();
+    for (uint64_t i = 1; i <= 5; i++) {
+        append(i, 1, 100);
+    }
+    write_expecting(5);
+    append(6, 1, 100);
+    meanwhile = cut_below_the_batch;
+    record_disk_watch(disk, during_the_write, NULL);
+    uint64_t durable = 0;
+    check_eq(rq_log_write(log_, &durable), RQ_OK);
+    check_eq(durable, 3);
+    check_eq(rq_log_last(log_), 3);
+    reopen(0);
+    check_eq(found.last_index, 3);
+    check(rig_holds(log_, 3, 2, 33));
+    end();
+}
+
+static uint64_t written_last;
+
+static void release_all_and_die(void)
+{
+    check_eq(rq_log_release(log_, written_last), RQ_OK);
+    check_eq(rq_log_prepare(log_), RQ_OK);
+}
+
+/* The first batch of a new segment is on its way: the segment before it is all the log there is on the disk. */
+static void the_last_segment_with_a_header_is_never_given_back(void)
+{
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        begin();
+        written_last = 0;
+        while (written_last < 3) {
+            append(++written_last, 1, 20000);
+            write_expecting(written_last);
+        }
+        append(written_last + 1, 1, 20000); /* three fill a segment */
+        meanwhile = release_all_and_die;
+        record_disk_watch(disk, during_the_write, NULL);
+        record_disk_stop_at(disk, 1);
+        uint64_t durable;
+        check_eq(rq_log_write(log_, &durable), RQ_IO);
+        record_disk_power_loss(disk, seed);
+        end();
+        record_disk_start(disk);
+        open_log(false, 0);
+        check(found.last_index >= written_last);
+        end();
+    }
+}
+
+static void a_small_first_segment_holds_until_a_whole_one_is_there(void)
+{
+    record_disk_free(disk);
+    disk = record_disk_new();
+    record_disk_mkdir_p(disk, "/raft");
+    check_eq(rig_open(&disk->disk, "/raft", true, 4u << 20, 0, &log_, &found), RQ_OK);
+    struct rq_log_stats stats;
+    rq_log_stats(log_, &stats);
+    check_eq(stats.bytes, (4u << 20) / 16);
+    append(1, 1, 1u << 20);
+    write_expecting(1);
+    for (uint64_t i = 2; i < 40; i++) {
+        append(i, 1, 300000);
+        write_expecting(i);
+    }
+    check_eq(rq_log_release(log_, 30), RQ_OK);
+    check_eq(rq_log_prepare(log_), RQ_OK);
+    end();
+    check_eq(rig_open(&disk->disk, "/raft", false, 4u << 20, 0, &log_, &found), RQ_OK);
+    check_eq(found.last_index, 39);
+    check(found.first_index > 1 && found.first_index <= 31);
+    end();
+}
+
+/* Its name may be in memory alone until somebody syncs the directory. */
+static void a_segment_that_a_killed_process_made_stays(void)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        begin();
+        record_disk_stop_at(disk, 1 + seed % 10);
+        enum rq_err err = rq_log_prepare(log_);
+        check_eq(err, disk->stopped ? RQ_IO : RQ_OK);
+        record_disk_crash(disk);
+        end();
+        record_disk_start(disk);
+        open_log(false, 0);
+        for (uint64_t i = 1; i <= 80; i++) { /* more than one segment, less than two */
+            append(i, 1, 900);
+            write_expecting(i);
+        }
+        record_disk_power_loss(disk, seed);
+        end();
+        record_disk_start(disk);
+        open_log(false, 0);
+        check_eq(found.last_index, 80);
+        end();
+    }
+}
+
 static void a_founding_that_died_can_be_done_again(void)
 {
     for (uint64_t stop = 1; stop < 40; stop++) {
@@ -437,6 +582,11 @@ int main(int argc, char **argv)
         TAP(any_truncated_file_is_told),
         TAP(a_missing_segment_is_corruption),
         TAP(earlier_lives_of_a_segment_stay_dead),
+        TAP(a_cut_during_a_write_lowers_what_it_reports),
+        TAP(a_cut_below_the_batch_that_is_written_holds),
+        TAP(the_last_segment_with_a_header_is_never_given_back),
+        TAP(a_small_first_segment_holds_until_a_whole_one_is_there),
+        TAP(a_segment_that_a_killed_process_made_stays),
         TAP(a_founding_that_died_can_be_done_again),
     };
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
