@@ -12,7 +12,7 @@
 
 #define FILE_BYTES   ((uint64_t)64 << 20)
 #define ALIGN_BYTES  4096u
-#define ROUNDS       8
+#define ROUNDS       40
 #define RECORD_EXTRA 72u
 
 static double now(void)
@@ -42,7 +42,8 @@ struct rate {
     double seconds, cpu_seconds;
 };
 
-static void bare_loop(struct rq_file *f, const uint8_t *sectors, size_t bytes, uint64_t *offset, double seconds, struct rate *rate)
+static void bare_loop(struct rq_file *f, const uint8_t *sectors, size_t bytes, uint64_t *offset, double seconds,
+                      struct rate *rate)
 {
     double begin = now(), cpu_begin = cpu();
     do {
@@ -115,8 +116,9 @@ int main(int argc, char **argv)
 
     struct rq_log *log;
     struct rq_log_found found;
-    struct rq_log_config config = { .disk = disk, .dir = dir, .instance = 1, .segment_bytes = FILE_BYTES, .create = true,
-                                    .first_index = 1 };
+    struct rq_log_config config = {
+        .disk = disk, .dir = dir, .instance = 1, .segment_bytes = FILE_BYTES, .create = true, .first_index = 1
+    };
     double begin = now();
     must(rq_log_open(&config, &log, &found), "open log");
     printf("founding took %.1f ms; then a segment is prepared\n", (now() - begin) * 1e3);
