@@ -32,6 +32,23 @@ static void configuration_is_accepted_as_the_core_encodes_it(void)
     }
 }
 
+/* Bytes on disk: those of tests/golden/entry-change.hex. */
+static void configuration_is_encoded_as_it_always_was(void)
+{
+    static const uint8_t expected[] =
+        "\x01"
+        "\x02\0\0\0\0\0\0\0"
+        "\x07\0\0\0\0\0\0\0"
+        "host0:4002\0\x01"
+        "\x08\0\0\0\0\0\0\0"
+        "host1:4002\0\x01"
+        "\0\0\0\0\0\0";
+    struct raft_buffer buf = encoded(2, RAFT_VOTER);
+    check_eq(buf.len, sizeof expected);
+    check(memcmp(buf.base, expected, sizeof expected) == 0);
+    raft_free(buf.base);
+}
+
 static void configuration_cut_short_is_refused(void)
 {
     struct raft_buffer buf = encoded(3, RAFT_VOTER);
@@ -221,6 +238,7 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(configuration_is_accepted_as_the_core_encodes_it),
+        TAP(configuration_is_encoded_as_it_always_was),
         TAP(configuration_cut_short_is_refused),
         TAP(configuration_with_any_byte_changed_is_refused_or_decodes),
         TAP(configuration_with_a_member_twice_is_refused),
