@@ -10,8 +10,10 @@
  *
  * Threads: append, read, reserve: the database's strand.  backfill, reset, sync, scrub: one background thread at a time,
  * beside the strand; a mutex inside joins them and is never held while the background reads, writes or syncs -wal or the database.
- * Errors: FULL only from reserve (and from append before anything was written: nothing happened).  IO from append, backfill,
- * reset or sync is final: the caller ends the process.
+ * No stock connection to the same database in this process: when the replica closes one of its files, the kernel drops all POSIX
+ * locks that the process has on it, so also that connection's read mark.  Our own readers have OFD locks, or the reader table.
+ * Errors: FULL from create, reserve, append, backfill, reset: nothing has happened, or (backfill) nothing that is not done again.
+ * IO from append, backfill, reset or sync is final: the caller ends the process.
  *
  * Reset: new WAL header written and synced first, then published (docs/file-format.md#wal-reset); readers were drained by the
  * rules of control.h. */
