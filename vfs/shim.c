@@ -77,6 +77,14 @@ void rq_shim_log(const struct rq_shim_db *db, int code, const char *text)
     sqlite3_log(code, "rqvfs: %s: %s", db->path, text);
 }
 
+void rq_shim_log_away(struct rq_shim_db *db, int code)
+{
+    if (!db->away_logged) {
+        db->away_logged = true;
+        rq_shim_log(db, code, db->sink->ops->text(db->sink));
+    }
+}
+
 /* Only behind a name that came as a URI are there parameters. */
 static const char *uri_text(const char *name, int flags, const char *key)
 {
@@ -113,10 +121,10 @@ static size_t without_suffix(const char *name)
     return 0;
 }
 
-/* Under list_lock. */
-static struct rq_shim_db *find_open(const char *path, size_t bytes, bool writer)
+/* From db on in its bucket.  Under list_lock. */
+static struct rq_shim_db *find_open(struct rq_shim_db *db, const char *path, size_t bytes, bool writer)
 {
-    for (struct rq_shim_db *db = list[bucket_of(path, bytes)]; db != NULL; db = db->next) {
+    for (; db != NULL; db = db->next) {
         if (db->path_bytes == bytes && memcmp(db->path, path, bytes) == 0 &&
             (!writer || (!rq_shim_inherited(db) && atomic_load(&db->lock) >= SQLITE_LOCK_RESERVED))) {
             return db;
@@ -125,13 +133,27 @@ static struct rq_shim_db *find_open(const char *path, size_t bytes, bool writer)
     return NULL;
 }
 
-struct rq_shim_db *rq_shim_find_writer(const char *journal_name)
+/* The one that opens its journal now has the turn; in this process nobody else has, unless raftd took it away from one that
+ * was stopped.  Then SQLite says whose journal it is, from 3.32 on. */
+struct rq_shim_db *rq_shim_find_writer(const char *journal_name, bool *ret_several)
 {
     size_t bytes = without_suffix(journal_name);
+    *ret_several = false;
+    if (bytes == 0) {
+        return NULL;
+    }
     pthread_mutex_lock(&list_lock);
-    struct rq_shim_db *db = bytes > 0 ? find_open(journal_name, bytes, true) : NULL;
+    struct rq_shim_db *db = find_open(list[bucket_of(journal_name, bytes)], journal_name, bytes, true);
+    *ret_several = db != NULL && find_open(db->next, journal_name, bytes, true) != NULL;
     pthread_mutex_unlock(&list_lock);
-    return db;
+    if (!*ret_several) {
+        return db;
+    }
+    if (sqlite3_libversion_number() < 3032000) {
+        return NULL;
+    }
+    sqlite3_file *file = sqlite3_database_file_object(journal_name);
+    return file->pMethods == &rq_shim_db_methods ? rq_shim_db_of(file) : NULL;
 }
 
 bool rq_shim_writes_another(const struct rq_shim_db *db, bool written)
@@ -183,7 +205,7 @@ static bool hidden(const char *name)
         return false;
     }
     pthread_mutex_lock(&list_lock);
-    bool found = find_open(name, bytes, false) != NULL;
+    bool found = find_open(list[bucket_of(name, bytes)], name, bytes, false) != NULL;
     pthread_mutex_unlock(&list_lock);
     return found;
 }
@@ -334,7 +356,7 @@ enum rq_err rq_shim_reach(struct rq_shim_db *db, bool create)
         if (err == RQ_OK) {
             err = rq_snapshot_open(&db->view);
         } else {
-            rq_shim_log(db, rq_shim_code(err, SQLITE_CANTOPEN), db->sink->ops->text(db->sink));
+            rq_shim_log_away(db, rq_shim_code(err, SQLITE_CANTOPEN));
         }
     }
     return err;
@@ -413,6 +435,7 @@ static int open_served(const char *name, sqlite3_file *file, int flags, int *ret
     if (db == NULL) {
         return SQLITE_NOMEM;
     }
+    rq_snapshot_init(&db->view, shim.config.disk);
     db->ref_count = 1;
     db->generation = atomic_load(&shim.generation);
     db->read_only = (flags & SQLITE_OPEN_READONLY) != 0;
@@ -428,7 +451,7 @@ static int open_served(const char *name, sqlite3_file *file, int flags, int *ret
     }
     memcpy(db->path, name, db->path_bytes + 1);
     db->name = strrchr(db->path, '/') + 1;
-    rq_snapshot_init(&db->view, shim.config.disk, db->path);
+    db->view.path = db->path;
     const char *socket = uri_text(name, flags, "raftd");
     db->sink = shim.config.sink_new(shim.config.ctx, db->path, socket != NULL ? socket : getenv("RQVFS_RAFTD"),
                                     uri_timeout_ms(name, flags));
@@ -462,8 +485,13 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
 {
     (void)vfs;
     file->pMethods = NULL;
-    if (name != NULL && (flags & SQLITE_OPEN_MAIN_JOURNAL) != 0) {
-        struct rq_shim_db *db = rq_shim_find_writer(name);
+    /* With CREATE: a transaction begins.  Without: SQLite looks into what a super-journal names, which is never one of ours. */
+    if (name != NULL && (flags & SQLITE_OPEN_MAIN_JOURNAL) != 0 && (flags & SQLITE_OPEN_CREATE) != 0) {
+        bool several;
+        struct rq_shim_db *db = rq_shim_find_writer(name, &several);
+        if (db == NULL && several) {
+            return SQLITE_CANTOPEN;
+        }
         if (db != NULL) {
             ((struct rq_shim_file *)file)->db = db;
             file->pMethods = &rq_shim_journal_methods;
@@ -663,7 +691,7 @@ int rq_shim_register(const struct rq_shim_config *config)
         fill_vfs();
     }
     shim.config.make_default = shim.config.make_default || config->make_default;
-    code = sqlite3_vfs_register(&shim.vfs, config->make_default);
+    code = sqlite3_vfs_register(&shim.vfs, shim.config.make_default);
 done:
     pthread_mutex_unlock(&register_lock);
     return code;

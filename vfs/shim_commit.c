@@ -56,10 +56,7 @@ int rq_shim_turn_take(struct rq_shim_db *db)
     enum rq_err err = db->sink->ops->ready(db->sink, &session);
     if (err != RQ_OK) {
         int code = rq_shim_code(err, SQLITE_IOERR_LOCK);
-        if (!db->away_logged) {
-            db->away_logged = true; /* once: the busy handler tries again and again */
-            rq_shim_log(db, code, db->sink->ops->text(db->sink));
-        }
+        rq_shim_log_away(db, code);
         return code;
     }
     db->away_logged = false;
@@ -100,8 +97,9 @@ void rq_shim_discard(struct rq_shim_db *db)
 static int rolled_back(struct rq_shim_db *db)
 {
     rq_shim_discard(db);
-    /* If the playback was skipped, SQLite's cache still holds what was rolled back. */
-    db->reset_cache = true;
+    if (!db->played_back) {
+        db->reset_cache = true; /* SQLite's cache may still hold what was rolled back */
+    }
     /* If a commit of this connection was undone as one of several databases', then other statements of it read what is no
      * version of the database at all. */
     db->view_spoilt = db->committed_any;

@@ -66,8 +66,11 @@ static int view_begin(struct rq_shim_db *db)
     }
     if (err != RQ_OK) {
         int code = rq_shim_code(err, SQLITE_IOERR_LOCK);
-        if (err == RQ_QUARANTINED) {
-            rq_shim_log(db, code, db->view.control.file != NULL ? db->view.control.head->message : "quarantined");
+        if (err == RQ_QUARANTINED && db->view.control.file != NULL) {
+            char why[sizeof db->view.control.head->message]; /* a copy: anybody may write there meanwhile */
+            memcpy(why, db->view.control.head->message, sizeof why);
+            why[sizeof why - 1] = '\0';
+            rq_shim_log(db, code, why);
         }
         return code;
     }
@@ -131,7 +134,7 @@ static int db_unlock(sqlite3_file *file, int level)
     }
     if (held >= SQLITE_LOCK_RESERVED && level < SQLITE_LOCK_RESERVED) {
         rq_shim_discard(db);
-        db->journal_written = db->rolling_back = false;
+        db->journal_written = db->rolling_back = db->played_back = false;
         atomic_store_explicit(&db->lock, SQLITE_LOCK_SHARED, memory_order_release);
         rq_shim_turn_release(db);
     }
@@ -257,6 +260,7 @@ static int db_write(sqlite3_file *file, const void *data, int bytes, sqlite3_int
         return rq_shim_code(err, SQLITE_IOERR_WRITE);
     }
     db->page_size = page_size;
+    db->played_back = db->rolling_back;
     if (pgno > db->file_count) {
         db->file_count = (uint32_t)pgno;
     }

@@ -53,6 +53,7 @@ struct rq_shim_db {
     struct rq_spill journal;
     bool journal_written; /* in this transaction: some page of it will change */
     bool rolling_back;    /* the journal is being played back: see shim_commit.c */
+    bool played_back;     /* and has put something back */
 
     bool away_logged;
     bool persist_wal, powersafe; /* remembered for who asks back */
@@ -78,8 +79,8 @@ extern const sqlite3_io_methods rq_shim_journal_methods;
 /* A connection that was inherited through fork: everything on it is SQLITE_MISUSE. */
 bool rq_shim_inherited(const struct rq_shim_db *db);
 
-/* The connection whose rollback journal has this name: the one in this process that has the turn.  NULL: none. */
-struct rq_shim_db *rq_shim_find_writer(const char *journal_name);
+/* The connection whose rollback journal SQLite opens under this name; NULL: none, or (several) it cannot be told which. */
+struct rq_shim_db *rq_shim_find_writer(const char *journal_name, bool *ret_several);
 
 /* Another served database that the same SQLite connection writes; NULL: none.  written: one that has its journal in use. */
 bool rq_shim_writes_another(const struct rq_shim_db *db, bool written);
@@ -99,6 +100,8 @@ enum rq_err rq_shim_reach(struct rq_shim_db *db, bool create);
 /* An SQLite code for what no method has a better one for. */
 int rq_shim_code(enum rq_err err, int otherwise);
 void rq_shim_log(const struct rq_shim_db *db, int code, const char *text);
+/* What the sink says, once until it is ready again: busy handlers try again and again. */
+void rq_shim_log_away(struct rq_shim_db *db, int code);
 
 /* --- shim_file.c -------------------------------------------------------------------------------------------------------- */
 

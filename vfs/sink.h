@@ -39,7 +39,7 @@ struct rq_sink_ops {
     enum rq_err (*commit)(struct rq_sink *s, const struct rq_sink_commit *commit, uint64_t *ret_version);
     const char *(*text)(struct rq_sink *s); /* of the last failure, for logs */
     void (*close)(struct rq_sink *s);
-    /* In a forked child: lets go of what was inherited without telling raftd. */
+    /* In a forked child, in an atfork handler: lets go of what was inherited without telling raftd.  Nothing but close follows. */
     void (*orphan)(struct rq_sink *s);
 };
 

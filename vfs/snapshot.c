@@ -32,9 +32,21 @@
 #define HEAD_VERSION_HIGH 88
 #define HEAD_VALID_FOR    92
 
-void rq_snapshot_init(struct rq_snapshot *s, struct rq_disk *disk, const char *path)
+/* Asked of the kernel once: it does not change while a process lives. */
+static uint64_t boot_id(void)
 {
-    *s = (struct rq_snapshot){ .disk = disk, .path = path, .boot = rq_boot_id(), .mark = -1 };
+    static _Atomic uint64_t known;
+    uint64_t boot = atomic_load_explicit(&known, memory_order_relaxed);
+    if (boot == 0) {
+        boot = rq_boot_id();
+        atomic_store_explicit(&known, boot, memory_order_relaxed);
+    }
+    return boot;
+}
+
+void rq_snapshot_init(struct rq_snapshot *s, struct rq_disk *disk)
+{
+    *s = (struct rq_snapshot){ .disk = disk, .boot = boot_id(), .mark = -1 };
 }
 
 /* --- shared memory ------------------------------------------------------------------------------------------------------ */

@@ -52,7 +52,7 @@ struct rq_snapshot {
     int mark;   /* read mark held; -1 none */
 };
 
-void rq_snapshot_init(struct rq_snapshot *s, struct rq_disk *disk, const char *path);
+void rq_snapshot_init(struct rq_snapshot *s, struct rq_disk *disk); /* path: set by the owner before open */
 void rq_snapshot_fini(struct rq_snapshot *s);
 
 /* Maps the control page if it is not mapped.  NOTFOUND, UNREADY: raftd has to be asked. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "raftd/wire/bytes.h"
 
@@ -97,22 +98,26 @@ void local_stop(void)
     pthread_mutex_unlock(&local.lock);
 }
 
+/* Under the lock. */
+static enum rq_err db_make(const char *name)
+{
+    if (local.db_count == LOCAL_DB_MAX) {
+        return RQ_FULL;
+    }
+    struct local_db *db = &local.dbs[local.db_count++];
+    *db = (struct local_db){ .id = ++local.id_next };
+    snprintf(db->name, sizeof db->name, "%s", name);
+    snprintf(db->path, sizeof db->path, "%s/%s", local.dir, name);
+    return db_publish(db);
+}
+
 static enum rq_err sink_open(struct rq_sink *sink, const char *name, bool create)
 {
     (void)sink;
     pthread_mutex_lock(&local.lock);
     enum rq_err err = local.running ? local.ready : RQ_AWAY;
-    struct local_db *db = find(name);
-    if (err == RQ_OK && db == NULL && !create) {
-        err = RQ_NOTFOUND;
-    } else if (err == RQ_OK && db == NULL && local.db_count == LOCAL_DB_MAX) {
-        err = RQ_FULL;
-    } else if (err == RQ_OK && db == NULL) {
-        db = &local.dbs[local.db_count++];
-        *db = (struct local_db){ .id = ++local.id_next };
-        snprintf(db->name, sizeof db->name, "%s", name);
-        snprintf(db->path, sizeof db->path, "%s/%s", local.dir, name);
-        err = db_publish(db);
+    if (err == RQ_OK && find(name) == NULL) {
+        err = create ? db_make(name) : RQ_NOTFOUND;
     }
     pthread_mutex_unlock(&local.lock);
     return err;
@@ -280,6 +285,23 @@ static enum rq_err one_page_next(void *ctx, uint32_t *ret_pgno, const uint8_t **
     *ret_pgno = 1;
     *ret_page = one->page;
     return RQ_OK;
+}
+
+void local_drop(const char *name)
+{
+    pthread_mutex_lock(&local.lock);
+    struct local_db *db = find(name);
+    const char *const suffixes[] = { "", "-wal", "-shm", "-rqctl" };
+    atomic_store(&db->control.head->gone, 1);
+    rq_replica_close(db->replica);
+    rq_control_close(&db->control);
+    for (int i = 0; i < 4; i++) {
+        char path[300];
+        snprintf(path, sizeof path, "%s%s", db->path, suffixes[i]);
+        unlink(path);
+    }
+    *db = local.dbs[--local.db_count];
+    pthread_mutex_unlock(&local.lock);
 }
 
 void local_foreign_commit(const char *name)

@@ -39,6 +39,9 @@ void local_before_commit(void (*call)(void));
 uint64_t local_commit_count(void);
 uint64_t local_page_count(void); /* pages of the last commit */
 
+/* Removes a database and its files; running applications have it still open. */
+void local_drop(const char *name);
+
 /* A transaction of another host: the newest version again, with the next change counter. */
 void local_foreign_commit(const char *name);
 enum rq_err local_backfill(const char *name);

@@ -2,10 +2,12 @@
  * once, or not at all; each outcome reaches the application as the code that vfs/shim.h names. */
 #include <ftw.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -376,6 +378,8 @@ static void the_backup_api_works_both_ways(void)
     check_eq(number(stock, "SELECT sum(x) FROM t"), 5);
     /* From a database in WAL mode, whose header SQLite copies with the rest. */
     ok(stock, "PRAGMA journal_mode=wal; INSERT INTO t VALUES(6)");
+    sqlite3_close(stock);
+    stock = open_plain(plain, stock_name);
     for (int i = 0; i < 2; i++) {
         check_eq(copy_all(db, stock), SQLITE_OK);
         all_see(db, name, "SELECT sum(x) FROM t", 11);
@@ -451,6 +455,8 @@ struct writer {
     int errors;
 };
 
+static atomic_int writers_done;
+
 static void *writer_main(void *arg)
 {
     struct writer *w = arg;
@@ -463,6 +469,7 @@ static void *writer_main(void *arg)
         w->errors += number(db, "SELECT sum(x) % 2 FROM t") != 0;
     }
     sqlite3_close(db);
+    atomic_fetch_add(&writers_done, 1);
     return NULL;
 }
 
@@ -476,10 +483,9 @@ static void threads_wait_for_the_turn_and_lose_nothing(void)
         writers[i].name = name;
         check_eq(pthread_create(&writers[i].thread, NULL, writer_main, &writers[i]), 0);
     }
-    for (int i = 0; i < 30; i++) {
+    while (atomic_load(&writers_done) < 4) {
         (void)local_backfill(name);
         (void)local_reset(name);
-        usleep(1000);
     }
     for (int i = 0; i < 4; i++) {
         pthread_join(writers[i].thread, NULL);
@@ -629,6 +635,16 @@ static void each_outcome_has_its_code_and_leaves_the_connection_good(void)
             sqlite3_close(db);
         }
     }
+}
+
+/* Files of this process cannot grow. */
+static void limit_files(bool limited)
+{
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = limited ? 0 : limit.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &limit);
 }
 
 static const char *commit_between_name;
@@ -800,6 +816,39 @@ static void an_attached_file_elsewhere_is_a_file(void)
     check_eq(number(db, "SELECT sum(x) FROM side.s"), 2);
     check_eq(local_commit_count(), before + 1);
     all_see(db, name, "SELECT sum(x) FROM t", 1);
+    sqlite3_close(db);
+}
+
+/* Another database under the same name, with the same counter, size and schema cookie: no cached page may survive. */
+static void a_dropped_and_recreated_name_is_another_database(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_rq(name);
+    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    check_eq(number(db, "SELECT x FROM t"), 1);
+    local_drop(name);
+    check_eq(run(db, "SELECT x FROM t"), SQLITE_CANTOPEN); /* not made anew in silence */
+    sqlite3 *other = open_rq(name);
+    ok(other, "CREATE TABLE t(x); INSERT INTO t VALUES(2)");
+    check_eq(number(db, "SELECT x FROM t"), 2);
+    ok(db, "UPDATE t SET x = x + 1");
+    all_see(other, name, "SELECT x FROM t", 3);
+    sqlite3_close(other);
+    sqlite3_close(db);
+}
+
+static void a_full_temporary_directory_is_full(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_rq(name);
+    ok(db, "PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    limit_files(true);
+    int code = run(db, "WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<3000) INSERT INTO t SELECT zeroblob(1000) FROM c");
+    limit_files(false);
+    check_eq(code, SQLITE_FULL);
+    all_see(db, name, "SELECT count(*) FROM t", 1);
+    ok(db, "INSERT INTO t VALUES(2)");
+    all_see(db, name, "SELECT count(*) FROM t", 2);
     sqlite3_close(db);
 }
 
@@ -976,6 +1025,8 @@ int main(int argc, char **argv)
         TAP(a_quarantined_database_is_neither_read_nor_written),
         TAP(what_cannot_be_right_is_refused_at_open),
         TAP(an_attached_file_elsewhere_is_a_file),
+        TAP(a_dropped_and_recreated_name_is_another_database),
+        TAP(a_full_temporary_directory_is_full),
         TAP(a_second_replicated_database_is_read_only_in_a_transaction),
         TAP(exclusive_mode_through_a_foreign_main_never_loses_a_commit),
         TAP(pragmas_answer_as_on_a_wal_database),

@@ -1,0 +1,434 @@
+/* snapshot: always one commit as a whole, the newest at begin, whatever is written, back-filled and reset meanwhile; without a
+ * call to the disk while nothing changes; and whatever lies in shared memory, no access outside of it. */
+#include "vfs/snapshot.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "raftd/wire/bytes.h"
+#include "tests/support/local_sink.h"
+#include "tests/support/tap.h"
+
+#define PAGE  512u
+#define PAGES 40u
+#define SUM   1000000u
+
+static char dir[64];
+static char path[128];
+
+/* --- a disk that counts ------------------------------------------------------------------------------------------------- */
+
+static atomic_uint disk_calls;
+static struct rq_disk_ops counting_ops;
+static struct rq_disk counting_disk = { &counting_ops };
+
+static enum rq_err counting_read(struct rq_file *f, void *data, size_t bytes, uint64_t offset, size_t *ret_bytes)
+{
+    atomic_fetch_add(&disk_calls, 1);
+    return rq_disk_real()->ops->read(f, data, bytes, offset, ret_bytes);
+}
+
+static enum rq_err counting_info(struct rq_file *f, struct rq_file_info *ret_info)
+{
+    atomic_fetch_add(&disk_calls, 1);
+    return rq_disk_real()->ops->info(f, ret_info);
+}
+
+static enum rq_err counting_lock(struct rq_file *f, uint64_t offset, uint64_t bytes, enum rq_lock kind)
+{
+    atomic_fetch_add(&disk_calls, 1);
+    return rq_disk_real()->ops->lock(f, offset, bytes, kind);
+}
+
+static enum rq_err counting_stat(struct rq_disk *d, const char *name, struct rq_file_info *ret_info)
+{
+    (void)d;
+    atomic_fetch_add(&disk_calls, 1);
+    return rq_disk_real()->ops->stat(rq_disk_real(), name, ret_info);
+}
+
+static enum rq_err counting_open(struct rq_disk *d, const char *name, int flags, unsigned mode, struct rq_file **ret_file)
+{
+    (void)d;
+    atomic_fetch_add(&disk_calls, 1);
+    return rq_disk_real()->ops->open(rq_disk_real(), name, flags, mode, ret_file);
+}
+
+/* --- commits: values move between pages, their sum stays ---------------------------------------------------------------- */
+
+static uint8_t content[PAGES + 1][PAGE];
+
+struct commit_pages {
+    uint32_t pgnos[4];
+    uint32_t count, index;
+};
+
+static void commit_rewind(void *ctx)
+{
+    ((struct commit_pages *)ctx)->index = 0;
+}
+
+static enum rq_err commit_next(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
+{
+    struct commit_pages *c = ctx;
+    if (c->index == c->count) {
+        return RQ_NOTFOUND;
+    }
+    *ret_pgno = c->pgnos[c->index++];
+    *ret_page = content[*ret_pgno];
+    return RQ_OK;
+}
+
+static enum rq_err commit_pages(struct commit_pages *c)
+{
+    struct local_db *db = local_db("app.db");
+    struct rq_sink *sink = local_sink_new(NULL, path, NULL, 0);
+    rq_put_u32(content[1] + 24, (uint32_t)db->state.version + 1);
+    rq_put_u32(content[1] + 92, (uint32_t)db->state.version + 1);
+    const struct rq_sink_pages pages = { .ctx = c, .rewind = commit_rewind, .next = commit_next };
+    const struct rq_sink_commit commit = {
+        .db_id = db->id, .base = db->state.version, .page_size = PAGE, .db_page_count = PAGES, .page_count = c->count, .pages = &pages,
+    };
+    uint64_t version;
+    enum rq_err err = sink->ops->commit(sink, &commit, &version);
+    sink->ops->close(sink);
+    return err;
+}
+
+static enum rq_err commit_one(unsigned random)
+{
+    uint32_t a = 2 + random % (PAGES - 2), b = a + 1;
+    rq_put_u32(content[a], rq_get_u32(content[a]) + 1);
+    rq_put_u32(content[b], rq_get_u32(content[b]) - 1);
+    struct commit_pages c = { .pgnos = { 1, a, b }, .count = 3 };
+    return commit_pages(&c);
+}
+
+static void start(void)
+{
+    struct rq_sink *sink = local_sink_new(NULL, path, NULL, 0);
+    if (local_db("app.db") != NULL) {
+        local_drop("app.db");
+    }
+    check_eq(sink->ops->open(sink, "app.db", true), RQ_OK);
+    sink->ops->close(sink);
+    memset(content, 0, sizeof content);
+    memcpy(content[1], "SQLite format 3", 16);
+    rq_put_u16(content[1] + 16, PAGE);
+    content[1][18] = content[1][19] = 1;
+    rq_put_u32(content[1] + 28, PAGES);
+    rq_put_u32(content[PAGES], SUM);
+    struct commit_pages c = { .pgnos = { 1, PAGES }, .count = 2 };
+    check_eq(commit_pages(&c), RQ_OK);
+}
+
+/* --- readers ------------------------------------------------------------------------------------------------------------ */
+
+static void reader_init(struct rq_snapshot *s, struct rq_disk *disk)
+{
+    rq_snapshot_init(s, disk);
+    s->path = path;
+}
+
+/* Takes part without a slot, as if all were taken. */
+static void forbid_slot(struct rq_snapshot *s)
+{
+    s->claims_refused = 1;
+}
+
+static enum rq_err sum_of(struct rq_snapshot *s, uint32_t *ret_sum)
+{
+    uint32_t sum = 0;
+    for (uint32_t pgno = 2; pgno <= s->page_count; pgno++) {
+        uint8_t word[4];
+        enum rq_err err = rq_snapshot_read(s, pgno, 0, word, sizeof word);
+        if (err != RQ_OK) {
+            return err;
+        }
+        sum += rq_get_u32(word);
+    }
+    *ret_sum = sum;
+    return RQ_OK;
+}
+
+static void an_unchanged_snapshot_costs_no_call(void)
+{
+    struct rq_snapshot s;
+    uint32_t sum = 0;
+    start();
+    counting_ops = *rq_disk_real()->ops;
+    counting_ops.read = counting_read;
+    counting_ops.info = counting_info;
+    counting_ops.lock = counting_lock;
+    counting_ops.stat = counting_stat;
+    counting_ops.open = counting_open;
+    reader_init(&s, &counting_disk);
+    check_eq(rq_snapshot_open(&s), RQ_OK);
+    check_eq(commit_one(1), RQ_OK);
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    rq_snapshot_end(&s, true);
+    unsigned before = atomic_load(&disk_calls);
+    for (int i = 0; i < 100; i++) {
+        check_eq(rq_snapshot_begin(&s), RQ_OK);
+        check(rq_snapshot_current(&s));
+        rq_snapshot_end(&s, true);
+    }
+    check_eq(atomic_load(&disk_calls), before);
+    check_eq(commit_one(5), RQ_OK);
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.version, 3);
+    check(atomic_load(&disk_calls) > before); /* so it does count */
+    check_eq(commit_one(6), RQ_OK);
+    check(!rq_snapshot_current(&s));
+    check_eq(sum_of(&s, &sum), RQ_OK);
+    check_eq(sum, SUM);
+    rq_snapshot_end(&s, true);
+    rq_snapshot_fini(&s);
+}
+
+struct reader {
+    pthread_t thread;
+    bool by_marks;
+    bool keep;
+    uint64_t begun, bad_sum, bad_version, failed;
+};
+
+static atomic_bool stop;
+
+static void *reader_main(void *arg)
+{
+    struct reader *r = arg;
+    struct rq_snapshot s;
+    uint64_t last = 0;
+    reader_init(&s, rq_disk_real());
+    if (r->by_marks) {
+        forbid_slot(&s);
+    }
+    if (rq_snapshot_open(&s) != RQ_OK) {
+        r->failed++;
+        return NULL;
+    }
+    while (!atomic_load(&stop)) {
+        if (r->by_marks) {
+            forbid_slot(&s);
+        }
+        enum rq_err err = rq_snapshot_begin(&s);
+        if (err != RQ_OK) {
+            r->failed += err != RQ_BUSY && err != RQ_PROTOCOL; /* lock contention, as natively */
+            continue;
+        }
+        uint32_t first = 0, second = 0;
+        r->failed += sum_of(&s, &first) != RQ_OK;
+        r->failed += sum_of(&s, &second) != RQ_OK;
+        r->bad_sum += first != SUM || second != SUM;
+        r->bad_version += s.version < last;
+        last = s.version;
+        r->begun++;
+        rq_snapshot_end(&s, r->keep);
+    }
+    rq_snapshot_fini(&s);
+    return NULL;
+}
+
+static void *background_main(void *arg)
+{
+    atomic_uint *resets = arg;
+    while (!atomic_load(&stop)) {
+        if (local_backfill("app.db") != RQ_OK) {
+            abort();
+        }
+        struct rq_replica_wal wal;
+        rq_replica_get_wal(local_db("app.db")->replica, &wal);
+        atomic_fetch_add(resets, wal.frames > 0 && local_reset("app.db") == RQ_OK);
+    }
+    return NULL;
+}
+
+static void every_snapshot_is_one_commit_under_writes_backfills_and_resets(void)
+{
+    start();
+    struct reader readers[3] = { { .keep = true }, { .keep = false }, { .by_marks = true } };
+    pthread_t background;
+    atomic_uint resets = 0;
+    atomic_store(&stop, false);
+    for (int i = 0; i < 3; i++) {
+        check_eq(pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]), 0);
+    }
+    check_eq(pthread_create(&background, NULL, background_main, &resets), 0);
+    time_t deadline = time(NULL) + 60;
+    for (unsigned i = 0; i < 500; i++) {
+        check_eq(commit_one(i * 7919u), RQ_OK);
+        /* A steady writer never lets the WAL end; raftd drains then.  Here it stops now and then. */
+        for (unsigned seen = atomic_load(&resets); i % 50 == 49 && atomic_load(&resets) == seen && time(NULL) < deadline;) {
+            sched_yield();
+        }
+    }
+    atomic_store(&stop, true);
+    pthread_join(background, NULL);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(readers[i].thread, NULL);
+        check_eq(readers[i].failed, 0);
+        check_eq(readers[i].bad_sum, 0);
+        check_eq(readers[i].bad_version, 0);
+        check(readers[i].begun > 0);
+    }
+    check(atomic_load(&resets) >= 8);
+}
+
+/* --- shared memory ------------------------------------------------------------------------------------------------------ */
+
+static uint8_t *map_shm(size_t *ret_bytes)
+{
+    char name[160];
+    snprintf(name, sizeof name, "%s-shm", path);
+    int fd = open(name, O_RDWR);
+    *ret_bytes = (size_t)lseek(fd, 0, SEEK_END);
+    uint8_t *memory = mmap(NULL, *ret_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    return memory;
+}
+
+static void a_writer_killed_between_the_header_copies_stops_nobody(void)
+{
+    struct rq_snapshot s;
+    size_t bytes;
+    start();
+    check_eq(commit_one(1), RQ_OK);
+    uint8_t *shm = map_shm(&bytes);
+    uint8_t old[48], new[48];
+    memcpy(old, shm, sizeof old);
+    check_eq(commit_one(2), RQ_OK);
+    memcpy(new, shm, sizeof new);
+    reader_init(&s, rq_disk_real());
+    check_eq(rq_snapshot_open(&s), RQ_OK);
+
+    memcpy(shm, old, sizeof old); /* copy 1 is written, copy 0 not yet */
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.version, 2);
+    rq_snapshot_end(&s, true);
+    memcpy(shm, new, 20); /* half of it */
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.version, 3);
+    rq_snapshot_end(&s, true);
+    memcpy(shm, new, sizeof new);
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.version, 3);
+    rq_snapshot_end(&s, true);
+    memset(shm, 0x55, 96);
+    check_eq(rq_snapshot_begin(&s), RQ_PROTOCOL);
+    memcpy(shm, new, sizeof new);
+    memcpy(shm + 48, new, sizeof new);
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    rq_snapshot_fini(&s);
+    munmap(shm, bytes);
+}
+
+static void a_reset_in_progress_holds_up_only_who_needs_the_wal(void)
+{
+    struct rq_snapshot s;
+    start();
+    check_eq(commit_one(1), RQ_OK);
+    reader_init(&s, rq_disk_real());
+    check_eq(rq_snapshot_open(&s), RQ_OK);
+    atomic_store(&s.control.head->reset_gate, 1);
+    check_eq(rq_snapshot_begin(&s), RQ_BUSY);
+    check_eq(local_backfill("app.db"), RQ_OK);
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.kind, RQ_SNAP_FILE);
+    rq_snapshot_end(&s, true);
+    atomic_store(&s.control.head->reset_gate, 2);
+    rq_snapshot_fini(&s);
+}
+
+static void scribbled_shared_memory_is_an_error_at_worst(void)
+{
+    struct rq_snapshot s;
+    size_t bytes;
+    uint32_t sum;
+    start();
+    for (unsigned i = 0; i < 100; i++) {
+        check_eq(commit_one(i), RQ_OK);
+    }
+    reader_init(&s, rq_disk_real());
+    check_eq(rq_snapshot_open(&s), RQ_OK);
+    uint8_t *shm = map_shm(&bytes);
+    uint8_t *good = malloc(bytes);
+    memcpy(good, shm, bytes);
+    unsigned random = 1;
+    for (int round = 0; round < 300; round++) {
+        for (int i = 0; i < 200; i++) {
+            random = random * 1103515245u + 12345u;
+            /* Mostly the tables: a changed header is not even looked at, unless its checksum is right. */
+            shm[96 + (random >> 8) % (bytes - 96)] = (uint8_t)(random >> 3);
+        }
+        if (round % 3 == 0) {
+            struct rq_wal_index_head h;
+            memcpy(&h, shm, sizeof h);
+            h.mxFrame = random >> (round % 20);
+            h.nPage = random;
+            h.szPage = (uint16_t)(round % 2 == 0 ? h.szPage : random);
+            rq_wal_index_seal(&h);
+            memcpy(shm, &h, sizeof h);
+            memcpy(shm + sizeof h, &h, sizeof h);
+        }
+        if (rq_snapshot_begin(&s) == RQ_OK) {
+            s.page_count = s.page_count < 2 * PAGES ? s.page_count : 2 * PAGES; /* of a billion, some are enough */
+            (void)sum_of(&s, &sum);
+            rq_snapshot_end(&s, true);
+        }
+        memcpy(shm, good, bytes);
+    }
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(sum_of(&s, &sum), RQ_OK);
+    check_eq(sum, SUM);
+    rq_snapshot_fini(&s);
+    free(good);
+    munmap(shm, bytes);
+}
+
+static void an_old_database_beside_wal_frames_without_an_index_is_not_read(void)
+{
+    struct rq_snapshot s;
+    char name[160];
+    start();
+    check_eq(commit_one(1), RQ_OK);
+    local_stop();
+    snprintf(name, sizeof name, "%s-shm", path);
+    check_eq(unlink(name), 0);
+    reader_init(&s, rq_disk_real());
+    check_eq(rq_snapshot_open(&s), RQ_OK);
+    check_eq(rq_snapshot_begin(&s), RQ_BUSY);
+    local_start(dir);
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.version, 2);
+    rq_snapshot_fini(&s);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(an_unchanged_snapshot_costs_no_call),
+        TAP(every_snapshot_is_one_commit_under_writes_backfills_and_resets),
+        TAP(a_writer_killed_between_the_header_copies_stops_nobody),
+        TAP(a_reset_in_progress_holds_up_only_who_needs_the_wal),
+        TAP(scribbled_shared_memory_is_an_error_at_worst),
+        TAP(an_old_database_beside_wal_frames_without_an_index_is_not_read),
+    };
+    strcpy(dir, "/tmp/rqsnap-XXXXXX");
+    if (mkdtemp(dir) == NULL) {
+        return 1;
+    }
+    snprintf(path, sizeof path, "%s/app.db", dir);
+    local_start(dir);
+    int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+    char command[200];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command) != 0 || failed;
+}
