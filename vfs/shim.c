@@ -677,7 +677,6 @@ int rq_shim_register(const struct rq_shim_config *config)
         fork_watched = true;
     }
     if (sqlite3_vfs_find("rqvfs") != &shim.vfs) {
-        /* First, or after sqlite3_shutdown(): no connection is open. */
         shim.parent = sqlite3_vfs_find(NULL);
         if (shim.parent == NULL) {
             code = SQLITE_ERROR;

@@ -224,7 +224,7 @@ int rq_shim_sync(struct rq_shim_db *db, const char *super_journal)
         return SQLITE_OK;
     }
     if (super_journal != NULL) {
-        db->rolling_back = false;
+        db->rolling_back = db->played_back = false; /* its name was written before the pages were */
     }
     if (db->rolling_back) {
         return rolled_back(db);

@@ -16,7 +16,7 @@ static struct {
     struct local_db dbs[LOCAL_DB_MAX];
     int db_count;
     uint32_t id_next;
-    uint64_t index, commits, pages;
+    uint64_t index, commits, pages, refusals;
     enum rq_err ordered, ready;
     bool has_order, order_applied;
     void (*before_commit)(void);
@@ -183,6 +183,7 @@ static enum rq_err sink_commit(struct rq_sink *sink, const struct rq_sink_commit
         err = RQ_AWAY;
     } else if (applied && (commit->db_id != db->id || commit->base != db->state.version)) {
         err = RQ_REFUSED;
+        local.refusals++;
     } else if (applied) {
         /* Twice from the start: a sink may send again. */
         struct counting_source counting = { .pages = commit->pages };
@@ -263,6 +264,11 @@ void local_before_commit(void (*call)(void))
 uint64_t local_commit_count(void)
 {
     return local.commits;
+}
+
+uint64_t local_refusal_count(void)
+{
+    return local.refusals;
 }
 
 uint64_t local_page_count(void)

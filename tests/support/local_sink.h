@@ -37,7 +37,8 @@ void local_set_ready(enum rq_err err);
 void local_before_commit(void (*call)(void));
 
 uint64_t local_commit_count(void);
-uint64_t local_page_count(void); /* pages of the last commit */
+uint64_t local_refusal_count(void); /* commits on an old base */
+uint64_t local_page_count(void);    /* pages of the last commit */
 
 /* Removes a database and its files; running applications have it still open. */
 void local_drop(const char *name);

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/local_sink.h"
@@ -266,7 +267,9 @@ static void writes_inside_an_open_select_commit_each(void)
     check_eq(sqlite3_step(st), SQLITE_ROW);
     ok(db, "INSERT INTO log VALUES(7)");
     local_foreign_commit(name);
+    uint64_t refusals = local_refusal_count();
     check_eq(run(db, "INSERT INTO log VALUES(8)"), SQLITE_BUSY_SNAPSHOT); /* as natively */
+    check_eq(local_refusal_count(), refusals);                            /* and at once */
     check_eq(sqlite3_step(st), SQLITE_ROW);
     sqlite3_finalize(st);
     ok(db, "INSERT INTO log VALUES(8)");
@@ -422,7 +425,9 @@ static void busy_and_stale_as_natively(void)
     check_eq(run(b, "INSERT INTO t VALUES(2)"), SQLITE_BUSY);
     ok(a, "COMMIT");
     check_eq(number(b, "SELECT count(*) FROM t"), 0); /* its snapshot */
+    uint64_t refusals = local_refusal_count();
     check_eq(run(b, "INSERT INTO t VALUES(2)"), SQLITE_BUSY_SNAPSHOT);
+    check_eq(local_refusal_count(), refusals);
     check_eq(sqlite3_get_autocommit(b), 0);
     check_eq(number(b, "SELECT count(*) FROM t"), 0);
     ok(b, "ROLLBACK");
@@ -493,6 +498,37 @@ static void threads_wait_for_the_turn_and_lose_nothing(void)
     }
     all_see(db, name, "SELECT sum(x) FROM t", 480);
     sqlite3_close(db);
+}
+
+static void *waiter_main(void *arg)
+{
+    sqlite3 *db = arg;
+    return run(db, "INSERT INTO t VALUES(2)") == SQLITE_OK ? NULL : db;
+}
+
+static void a_busy_handler_sleeps_in_the_queue_for_the_turn(void)
+{
+    const char *name = fresh();
+    sqlite3 *a = open_rq(name), *b = open_rq(name);
+    ok(a, "CREATE TABLE t(x); BEGIN IMMEDIATE; INSERT INTO t VALUES(1)");
+    sqlite3_busy_timeout(b, 20000);
+    pthread_t thread;
+    check_eq(pthread_create(&thread, NULL, waiter_main, b), 0);
+    struct rq_slot *slots = local_db(name)->control.slots;
+    bool asleep = false;
+    for (time_t deadline = time(NULL) + 20; !asleep && time(NULL) < deadline;) {
+        for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+            asleep = asleep || atomic_load(&slots[i].asleep) != 0;
+        }
+    }
+    ok(a, "COMMIT");
+    void *failed;
+    pthread_join(thread, &failed);
+    check(failed == NULL);
+    check(asleep);
+    all_see(a, name, "SELECT sum(x) FROM t", 3);
+    sqlite3_close(a);
+    sqlite3_close(b);
 }
 
 /* A VFS call is a system call here only if the snapshot moved: seen by the slot, which stays idle in between. */
@@ -680,21 +716,23 @@ static void the_wal_can_be_reset_while_a_commit_waits(void)
 {
     const char *name = commit_between_name = fresh();
     sqlite3 *db = open_rq(name);
+    ok(db, "PRAGMA cache_size=1; CREATE TABLE t(k INTEGER PRIMARY KEY, x)");
     ok(db,
-       "CREATE TABLE t(k INTEGER PRIMARY KEY, x); INSERT INTO t SELECT value, zeroblob(2000) FROM "
-       "json_each('[1,2,3,4,5,6]')");
-    ok(db, "PRAGMA cache_size=1");
+       "WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<50) INSERT INTO t SELECT i, zeroblob(3000) FROM c");
     sqlite3_stmt *st;
     check_eq(sqlite3_prepare_v2(db, "SELECT length(x) FROM t ORDER BY k", -1, &st, NULL), SQLITE_OK);
     check_eq(sqlite3_step(st), SQLITE_ROW);
     local_before_commit(reset_between);
-    ok(db, "INSERT INTO t VALUES(7, zeroblob(2000))");
-    for (int i = 0; i < 6; i++) {
+    ok(db, "INSERT INTO t VALUES(51, zeroblob(3000))");
+    sqlite3 *other = open_rq(name); /* its frames lie where those of the first snapshot lay */
+    ok(other, "UPDATE t SET x = zeroblob(2900)");
+    sqlite3_close(other);
+    for (int i = 0; i < 49; i++) {
         check_eq(sqlite3_step(st), SQLITE_ROW);
-        check_eq(sqlite3_column_int(st, 0), 2000);
+        check_eq(sqlite3_column_int(st, 0), 3000);
     }
     sqlite3_finalize(st);
-    all_see(db, name, "SELECT count(*) FROM t", 7);
+    all_see(db, name, "SELECT sum(length(x)) FROM t", 51 * 2900);
     sqlite3_close(db);
 }
 
@@ -740,6 +778,31 @@ static void after_a_stock_last_close_the_file_alone_is_read(void)
     stock = open_plain(served, name);
     check_eq(number(stock, "SELECT x FROM t"), 1);
     sqlite3_close(stock);
+    check_eq(number(db, "SELECT x FROM t"), 1);
+    local_start(served);
+    ok(db, "INSERT INTO t VALUES(2)");
+    all_see(db, name, "SELECT sum(x) FROM t", 3);
+    sqlite3_close(db);
+}
+
+/* Our locks speak for raftd while it is away. */
+static void with_raftd_dead_stock_tools_leave_the_wal_alone(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_rq(name);
+    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    check_eq(number(db, "SELECT x FROM t"), 1);
+    local_stop();
+    char path[300];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s-shm", served, name);
+    sqlite3 *stock = open_plain(served, name);
+    check_eq(number(stock, "SELECT x FROM t"), 1);
+    check(stat(path, &st) == 0 && st.st_size >= 32768); /* not emptied by the first opener */
+    check_eq(number(stock, "PRAGMA wal_checkpoint(truncate)"), 1);
+    check_eq(number(db, "SELECT x FROM t"), 1);
+    sqlite3_close(stock);
+    check(stat(path, &st) == 0); /* nor deleted by the last closer */
     check_eq(number(db, "SELECT x FROM t"), 1);
     local_start(served);
     ok(db, "INSERT INTO t VALUES(2)");
@@ -819,6 +882,90 @@ static void an_attached_file_elsewhere_is_a_file(void)
     sqlite3_close(db);
 }
 
+static void remove_super_journals(void)
+{
+    char command[200];
+    snprintf(command, sizeof command, "rm -f '%s'/*-mj*", served);
+    if (system(command) != 0) {
+        abort();
+    }
+}
+
+/* TRAP B: the journal names a super-journal that is not there any more, so SQLite plays nothing back. */
+static void a_rollback_without_playback_commits_nothing(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_rq(name);
+    char sql[300];
+    snprintf(sql, sizeof sql,
+             "ATTACH '%s/side-%d.db' AS side; CREATE TABLE t(x); INSERT INTO t VALUES(1); CREATE TABLE side.s(x)",
+             plain, name_count);
+    ok(db, sql);
+    uint64_t before = local_commit_count();
+    for (int i = 0; i < 2; i++) {
+        ok(db, "BEGIN; UPDATE t SET x = 2; INSERT INTO side.s VALUES(2)");
+        local_before_commit(remove_super_journals);
+        local_order(RQ_IO, false);
+        check_eq(run(db, "COMMIT"), SQLITE_IOERR_FSYNC);
+        check_eq(local_commit_count(), before);
+        check_eq(number(db, "SELECT x FROM t"), 1);
+    }
+    /* The next commit of somebody else has the counter that the failed one would have had. */
+    ok(db, "BEGIN; UPDATE t SET x = 2; INSERT INTO side.s VALUES(2)");
+    local_before_commit(remove_super_journals);
+    local_order(RQ_IO, false);
+    check_eq(run(db, "COMMIT"), SQLITE_IOERR_FSYNC);
+    sqlite3 *other = open_rq(name);
+    ok(other, "UPDATE t SET x = 7");
+    sqlite3_close(other);
+    all_see(db, name, "SELECT x FROM t", 7);
+    ok(db, "UPDATE t SET x = 3");
+    all_see(db, name, "SELECT x FROM t", 3);
+    sqlite3_close(db);
+}
+
+static void limit_now(void)
+{
+    /* The replica is on the same disk: what it needs for this commit is reserved by then, or it grows past this. */
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = 1 << 20;
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* Ours is committed, the other fails, SQLite rolls both back: as with two files in WAL mode.  Nothing is written on that view. */
+static void a_commit_that_sqlite_takes_back_is_not_built_upon(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_rq(name);
+    char sql[300];
+    snprintf(sql, sizeof sql,
+             "ATTACH '%s/side-%d.db' AS side; CREATE TABLE t(k INTEGER PRIMARY KEY, x); CREATE TABLE side.s(x)", plain,
+             name_count);
+    ok(db, sql);
+    ok(db, "INSERT INTO t VALUES(1,1),(2,2),(3,3)");
+    sqlite3_stmt *st;
+    check_eq(sqlite3_prepare_v2(db, "SELECT x FROM t ORDER BY k", -1, &st, NULL), SQLITE_OK);
+    check_eq(sqlite3_step(st), SQLITE_ROW);
+    ok(db, "BEGIN; INSERT INTO t VALUES(4,4); INSERT INTO side.s VALUES(zeroblob(3000000))");
+    uint64_t before = local_commit_count();
+    local_before_commit(limit_now);
+    int code = run(db, "COMMIT");
+    limit_files(false);
+    check(code != SQLITE_OK);
+    check_eq(local_commit_count(), before + 1);
+    uint64_t refusals = local_refusal_count();
+    if (sqlite3_step(st) == SQLITE_ROW) {
+        check_eq(run(db, "INSERT INTO t VALUES(5,5)"), SQLITE_BUSY_SNAPSHOT);
+    }
+    check_eq(local_refusal_count(), refusals);
+    sqlite3_finalize(st);
+    ok(db, "INSERT INTO t VALUES(5,5)");
+    all_see(db, name, "SELECT sum(x) FROM t", 15);
+    sqlite3_close(db);
+}
+
 /* Another database under the same name, with the same counter, size and schema cookie: no cached page may survive. */
 static void a_dropped_and_recreated_name_is_another_database(void)
 {
@@ -843,7 +990,9 @@ static void a_full_temporary_directory_is_full(void)
     sqlite3 *db = open_rq(name);
     ok(db, "PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     limit_files(true);
-    int code = run(db, "WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<3000) INSERT INTO t SELECT zeroblob(1000) FROM c");
+    int code = run(
+        db,
+        "WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<3000) INSERT INTO t SELECT zeroblob(1000) FROM c");
     limit_files(false);
     check_eq(code, SQLITE_FULL);
     all_see(db, name, "SELECT count(*) FROM t", 1);
@@ -992,6 +1141,47 @@ static void a_forked_child_cannot_use_or_harm_what_it_inherited(void)
     sqlite3_close(db);
 }
 
+/* --- as the default VFS; registered so from here on --------------------------------------------------------------------- */
+
+static void as_default_it_serves_what_is_served_and_leaves_the_rest_alone(void)
+{
+    const char *name = fresh();
+    char file[300];
+    sqlite3 *db, *other;
+    const struct rq_shim_config config = { .disk = rq_disk_real(), .sink_new = local_sink_new, .make_default = true };
+    check_eq(rq_shim_register(&config), SQLITE_OK);
+    check(strcmp(sqlite3_vfs_find(NULL)->zName, "rqvfs") == 0);
+    snprintf(file, sizeof file, "%s/%s", served, name);
+    check_eq(sqlite3_open(file, &db), SQLITE_OK);
+    uint64_t before = local_commit_count();
+    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    check_eq(local_commit_count(), before + 2);
+    all_see(db, name, "SELECT x FROM t", 1);
+
+    snprintf(file, sizeof file, "%s/native-%d.db", plain, name_count);
+    check_eq(sqlite3_open(file, &other), SQLITE_OK);
+    check(strcmp(text(other, "PRAGMA journal_mode=wal"), "wal") == 0);
+    ok(other, "CREATE TABLE t(x); INSERT INTO t VALUES(5)");
+    char *vfs_name = NULL;
+    check_eq(sqlite3_file_control(other, "main", SQLITE_FCNTL_VFSNAME, &vfs_name), SQLITE_OK);
+    check(strcmp(vfs_name, "unix") == 0);
+    sqlite3_free(vfs_name);
+    check_eq(number(other, "SELECT x FROM t"), 5);
+    sqlite3_close(other);
+    check_eq(open_code(plain, "x.db", "?vfs=rqvfs", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE), SQLITE_CANTOPEN);
+    sqlite3_close(db);
+
+    /* SQLite started anew makes its own VFS the default again. */
+    check_eq(sqlite3_shutdown(), SQLITE_OK);
+    check_eq(sqlite3_initialize(), SQLITE_OK);
+    check(strcmp(sqlite3_vfs_find(NULL)->zName, "unix") == 0);
+    check_eq(rq_shim_register(&config), SQLITE_OK);
+    check(strcmp(sqlite3_vfs_find(NULL)->zName, "rqvfs") == 0);
+    db = open_rq(name);
+    check_eq(number(db, "SELECT x FROM t"), 1);
+    sqlite3_close(db);
+}
+
 static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
 {
     (void)info, (void)kind, (void)where;
@@ -1014,6 +1204,7 @@ int main(int argc, char **argv)
         TAP(busy_and_stale_as_natively),
         TAP(data_version_tells_of_others_commits_only),
         TAP(threads_wait_for_the_turn_and_lose_nothing),
+        TAP(a_busy_handler_sleeps_in_the_queue_for_the_turn),
         TAP(a_snapshot_stays_between_statements_until_it_is_taken_away),
         TAP(without_a_free_slot_sqlites_read_marks_serve),
         TAP(a_stock_tool_beside_reads_and_never_writes),
@@ -1022,9 +1213,12 @@ int main(int argc, char **argv)
         TAP(the_wal_can_be_reset_while_a_commit_waits),
         TAP(without_raftd_reads_go_on_and_writes_are_busy),
         TAP(after_a_stock_last_close_the_file_alone_is_read),
+        TAP(with_raftd_dead_stock_tools_leave_the_wal_alone),
         TAP(a_quarantined_database_is_neither_read_nor_written),
         TAP(what_cannot_be_right_is_refused_at_open),
         TAP(an_attached_file_elsewhere_is_a_file),
+        TAP(a_rollback_without_playback_commits_nothing),
+        TAP(a_commit_that_sqlite_takes_back_is_not_built_upon),
         TAP(a_dropped_and_recreated_name_is_another_database),
         TAP(a_full_temporary_directory_is_full),
         TAP(a_second_replicated_database_is_read_only_in_a_transaction),
@@ -1032,6 +1226,7 @@ int main(int argc, char **argv)
         TAP(pragmas_answer_as_on_a_wal_database),
         TAP(applications_see_an_ordinary_header),
         TAP(a_forked_child_cannot_use_or_harm_what_it_inherited),
+        TAP(as_default_it_serves_what_is_served_and_leaves_the_rest_alone),
     };
     (void)snprintf(plain, sizeof plain, "/tmp/rqshim-XXXXXX");
     if (mkdtemp(plain) == NULL) {

@@ -1,7 +1,5 @@
 /* snapshot: always one commit as a whole, the newest at begin, whatever is written, back-filled and reset meanwhile; without a
  * call to the disk while nothing changes; and whatever lies in shared memory, no access outside of it. */
-#include "vfs/snapshot.h"
-
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +13,7 @@
 #include "raftd/wire/bytes.h"
 #include "tests/support/local_sink.h"
 #include "tests/support/tap.h"
+#include "vfs/snapshot.h"
 
 #define PAGE  512u
 #define PAGES 40u
@@ -54,7 +53,8 @@ static enum rq_err counting_stat(struct rq_disk *d, const char *name, struct rq_
     return rq_disk_real()->ops->stat(rq_disk_real(), name, ret_info);
 }
 
-static enum rq_err counting_open(struct rq_disk *d, const char *name, int flags, unsigned mode, struct rq_file **ret_file)
+static enum rq_err counting_open(struct rq_disk *d, const char *name, int flags, unsigned mode,
+                                 struct rq_file **ret_file)
 {
     (void)d;
     atomic_fetch_add(&disk_calls, 1);
@@ -94,7 +94,12 @@ static enum rq_err commit_pages(struct commit_pages *c)
     rq_put_u32(content[1] + 92, (uint32_t)db->state.version + 1);
     const struct rq_sink_pages pages = { .ctx = c, .rewind = commit_rewind, .next = commit_next };
     const struct rq_sink_commit commit = {
-        .db_id = db->id, .base = db->state.version, .page_size = PAGE, .db_page_count = PAGES, .page_count = c->count, .pages = &pages,
+        .db_id = db->id,
+        .base = db->state.version,
+        .page_size = PAGE,
+        .db_page_count = PAGES,
+        .page_count = c->count,
+        .pages = &pages,
     };
     uint64_t version;
     enum rq_err err = sink->ops->commit(sink, &commit, &version);
@@ -266,7 +271,8 @@ static void every_snapshot_is_one_commit_under_writes_backfills_and_resets(void)
     for (unsigned i = 0; i < 500; i++) {
         check_eq(commit_one(i * 7919u), RQ_OK);
         /* A steady writer never lets the WAL end; raftd drains then.  Here it stops now and then. */
-        for (unsigned seen = atomic_load(&resets); i % 50 == 49 && atomic_load(&resets) == seen && time(NULL) < deadline;) {
+        for (unsigned seen = atomic_load(&resets);
+             i % 50 == 49 && atomic_load(&resets) == seen && time(NULL) < deadline;) {
             sched_yield();
         }
     }
