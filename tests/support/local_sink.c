@@ -45,8 +45,8 @@ struct local_db *local_db(const char *name)
 
 static enum rq_err db_publish(struct local_db *db)
 {
-    char control_path[300];
-    snprintf(control_path, sizeof control_path, "%s-rqctl", db->path);
+    char control_path[400];
+    snprintf(control_path, sizeof control_path, "%s/%s-rqctl", local.dir, db->name);
     enum rq_err err = rq_control_publish(rq_disk_real(), control_path, rq_boot_id(), 0600, &db->control);
     if (err != RQ_OK) {
         return err;
