@@ -689,7 +689,8 @@ int rq_shim_register(const struct rq_shim_config *config)
         choose_spill_dir();
         fill_vfs();
     }
-    shim.config.make_default = shim.config.make_default || config->make_default;
+    /* Who asks again without the wish does not take away what is; SQLite started anew has. */
+    shim.config.make_default = config->make_default || sqlite3_vfs_find(NULL) == &shim.vfs;
     code = sqlite3_vfs_register(&shim.vfs, shim.config.make_default);
 done:
     pthread_mutex_unlock(&register_lock);

@@ -1,5 +1,6 @@
 /* shim: what SQLite does on a replicated database is what it does on its own; every transaction is handed to the sink exactly
  * once, or not at all; each outcome reaches the application as the code that vfs/shim.h names. */
+#include <dirent.h>
 #include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
@@ -884,9 +885,15 @@ static void an_attached_file_elsewhere_is_a_file(void)
 
 static void remove_super_journals(void)
 {
-    char command[200];
-    snprintf(command, sizeof command, "rm -f '%s'/*-mj*", served);
-    if (system(command) != 0) {
+    DIR *dir = opendir(served);
+    int removed = 0;
+    for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
+        if (strstr(e->d_name, "-mj") != NULL) {
+            removed += unlinkat(dirfd(dir), e->d_name, 0) == 0;
+        }
+    }
+    closedir(dir);
+    if (removed != 1) {
         abort();
     }
 }

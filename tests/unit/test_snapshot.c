@@ -1,6 +1,7 @@
 /* snapshot: always one commit as a whole, the newest at begin, whatever is written, back-filled and reset meanwhile; without a
  * call to the disk while nothing changes; and whatever lies in shared memory, no access outside of it. */
 #include <fcntl.h>
+#include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -417,6 +418,12 @@ static void an_old_database_beside_wal_frames_without_an_index_is_not_read(void)
     rq_snapshot_fini(&s);
 }
 
+static int remove_one(const char *name, const struct stat *info, int kind, struct FTW *where)
+{
+    (void)info, (void)kind, (void)where;
+    return remove(name);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -427,14 +434,12 @@ int main(int argc, char **argv)
         TAP(scribbled_shared_memory_is_an_error_at_worst),
         TAP(an_old_database_beside_wal_frames_without_an_index_is_not_read),
     };
-    strcpy(dir, "/tmp/rqsnap-XXXXXX");
+    (void)snprintf(dir, sizeof dir, "/tmp/rqsnap-XXXXXX");
     if (mkdtemp(dir) == NULL) {
         return 1;
     }
     snprintf(path, sizeof path, "%s/app.db", dir);
     local_start(dir);
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command) != 0 || failed;
+    return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0 || failed;
 }
