@@ -76,6 +76,9 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, uint64_t *due
         rq_note(RQ_LEVEL_WARN, "back-fill has to wait", "id=%u err=%s", rq_database_id(db), rq_err_name(err));
     }
     if (wal.frames > 0) {
+        if (wal.blocked) {
+            rq_database_sweep(db); /* a reader that was killed blocks nobody */
+        }
         sooner(due, now + (wal.frames >= HARD_FRAMES ? OVER_LIMIT_MS : BLOCKED_MS));
     }
 }

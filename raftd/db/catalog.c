@@ -232,6 +232,20 @@ enum rq_err rq_catalog_list(struct rq_catalog *c, struct rq_database ***ret_list
     return RQ_OK;
 }
 
+void rq_catalog_session_ended(struct rq_catalog *c, uint64_t session)
+{
+    struct rq_database **list;
+    size_t count;
+    if (rq_catalog_list(c, &list, &count) != RQ_OK) {
+        return; /* the background thread's sweep comes to it */
+    }
+    for (size_t i = 0; i < count; i++) {
+        rq_database_session_ended(list[i], session);
+        rq_database_unref(list[i]);
+    }
+    free(list);
+}
+
 /* --- committed entries; loop context ---------------------------------------------------------------------------------------------- */
 
 static struct rq_database *add_database(struct rq_catalog *c, const char *name, uint32_t id,

@@ -48,6 +48,9 @@ struct rq_database *rq_catalog_find_id(struct rq_catalog *c, uint32_t id);
 /* All, ordered by name; the caller unrefs each and frees the array. */
 enum rq_err rq_catalog_list(struct rq_catalog *c, struct rq_database ***ret_list, size_t *ret_count);
 
+/* A connection has ended: the turns that it held are free. */
+void rq_catalog_session_ended(struct rq_catalog *c, uint64_t session);
+
 /* --- changes ------------------------------------------------------------------------------------------------------------ */
 
 /* done comes once, in loop context or on a strand, also before these return; the request is the callee's then. */

@@ -525,6 +525,17 @@ static void consider_waiting(struct rq_database *db)
     }
 }
 
+/* Does this session hold the turn, and in which slot? */
+static bool turn_holder(const struct rq_database *db, uint64_t session, uint32_t *ret_slot)
+{
+    uint32_t holder = (uint32_t)atomic_load(&db->control.head->turn) & 0xfffu; /* slot + 1 */
+    if (holder < 1 || holder > RQ_SLOT_COUNT || atomic_load(&db->control.slots[holder - 1].session) != session) {
+        return false;
+    }
+    *ret_slot = holder - 1;
+    return true;
+}
+
 /* The head has moved, or never will by what was in flight. */
 static void settle(struct rq_database *db)
 {
@@ -534,10 +545,9 @@ static void settle(struct rq_database *db)
         db->in_flight = NULL;
         if (err == RQ_OK && db->control.head != NULL) {
             /* The next writer starts while this one is still being told. */
-            uint32_t holder = (uint32_t)atomic_load(&db->control.head->turn) & 0xfffu;
-            if (holder >= 1 && holder <= RQ_SLOT_COUNT &&
-                atomic_load(&db->control.slots[holder - 1].session) == c->origin.session) {
-                rq_turn_pass(&db->control, holder - 1);
+            uint32_t slot;
+            if (turn_holder(db, c->origin.session, &slot)) {
+                rq_turn_pass(&db->control, slot);
             }
         }
         answer(db, c, err, "");
@@ -1048,13 +1058,10 @@ static void run_session_ended(struct rq_task *task)
     struct errand *e = (struct errand *)task;
     struct rq_database *db = e->db;
     if (db->control.head != NULL && !db->dropped) {
-        for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
-            if (atomic_load_explicit(&db->control.slots[i].session, memory_order_relaxed) == e->session) {
-                rq_control_sweep(&db->control); /* it closed without giving up its slot: its process is dead */
-                break;
-            }
+        uint32_t slot;
+        if (turn_holder(db, e->session, &slot)) {
+            rq_control_sweep(&db->control); /* it did not give it back: its process is dead */
         }
-        touch(db);
     }
     rq_database_unref(db);
     free(e);

@@ -1,6 +1,5 @@
 #include "raftd/db/session.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +21,7 @@ struct session {
     enum rq_err pending_err;
     const char *pending_text;
 
-    pthread_mutex_t lock;
-    struct rq_database **opened; /* counted; guarded by lock, as closed */
-    size_t opened_count;
-    bool closed;
+    struct rq_database *db; /* the last one used; counted */
 };
 
 static void session_unref(struct session *s)
@@ -33,12 +29,10 @@ static void session_unref(struct session *s)
     if (atomic_fetch_sub(&s->refs, 1) != 1) {
         return;
     }
-    for (size_t i = 0; i < s->opened_count; i++) {
-        rq_database_unref(s->opened[i]);
+    if (s->db != NULL) {
+        rq_database_unref(s->db);
     }
-    free(s->opened);
     rq_line_unref(s->line);
-    pthread_mutex_destroy(&s->lock);
     free(s);
 }
 
@@ -76,38 +70,20 @@ static void send_outcome(struct session *s, uint64_t id, const struct rq_msg_out
 
 /* --- OPEN ----------------------------------------------------------------------------------------------------------------- */
 
-/* True: db is among those that are told when this session ends. */
-static bool remember(struct session *s, struct rq_database *db)
-{
-    bool known = false, kept = false;
-    pthread_mutex_lock(&s->lock);
-    for (size_t i = 0; i < s->opened_count && !known; i++) {
-        known = s->opened[i] == db;
-    }
-    if (!known && !s->closed && s->opened_count < RQ_SESSION_OPEN_MAX) {
-        struct rq_database **more = realloc(s->opened, (s->opened_count + 1) * sizeof(struct rq_database *));
-        if (more != NULL) {
-            s->opened = more;
-            s->opened[s->opened_count++] = rq_database_ref(db);
-            kept = true;
-        }
-    }
-    pthread_mutex_unlock(&s->lock);
-    return known || kept;
-}
-
-/* Counted; NULL: this session has not opened it. */
+/* Counted; NULL: no such database.  An application that knows a database from its control page sends no OPEN. */
 static struct rq_database *recall(struct session *s, uint32_t db_id)
 {
-    struct rq_database *db = NULL;
-    pthread_mutex_lock(&s->lock);
-    for (size_t i = 0; i < s->opened_count && db == NULL; i++) {
-        if (rq_database_id(s->opened[i]) == db_id) {
-            db = rq_database_ref(s->opened[i]);
+    if (s->db == NULL || rq_database_id(s->db) != db_id) {
+        struct rq_database *db = rq_catalog_find_id(s->host->catalog, db_id);
+        if (db == NULL) {
+            return NULL;
         }
+        if (s->db != NULL) {
+            rq_database_unref(s->db);
+        }
+        s->db = db;
     }
-    pthread_mutex_unlock(&s->lock);
-    return db;
+    return rq_database_ref(s->db);
 }
 
 /* Answers OPEN or STATUS on the database's strand, behind the opening of its files. */
@@ -160,8 +136,6 @@ static void run_inquiry(struct rq_task *task)
     rq_database_info(q->db, &info);
     if (q->status) {
         send_state(q, &info);
-    } else if (!remember(q->session, q->db)) {
-        fail(q->session, q->id, RQ_TOOBIG, "too many databases on one connection");
     } else {
         send_opened(q, &info);
     }
@@ -319,7 +293,7 @@ static bool on_commit(struct session *s, uint64_t id, const struct rq_msg_commit
         c->db = recall(s, m->db_id);
         if (c->db == NULL) {
             s->pending_err = RQ_NOTFOUND;
-            s->pending_text = "the database was not opened on this connection";
+            s->pending_text = "no such database; it may have been dropped";
         }
     }
     c->answer = answered;
@@ -340,7 +314,7 @@ static bool on_commit(struct session *s, uint64_t id, const struct rq_msg_commit
 static bool on_ask(struct session *s, uint64_t id, const struct rq_msg_ask *m)
 {
     struct rq_commit *c;
-    struct rq_database *db = rq_catalog_find_id(s->host->catalog, m->db_id);
+    struct rq_database *db = recall(s, m->db_id);
     if (db == NULL) {
         const char *text = "no such database; it may have been dropped";
         send_outcome(s, id, &(struct rq_msg_outcome){ .err = RQ_UNKNOWN, .text = { text, (uint32_t)strlen(text) } });
@@ -431,7 +405,6 @@ static void *on_opened(void *ctx, struct rq_line *line)
         atomic_init(&s->refs, 1);
         s->host = ctx;
         s->line = line;
-        pthread_mutex_init(&s->lock, NULL);
     }
     return s;
 }
@@ -440,11 +413,8 @@ static void on_closed(void *user)
 {
     struct session *s = user;
     drop_pending(s);
-    pthread_mutex_lock(&s->lock);
-    s->closed = true;
-    pthread_mutex_unlock(&s->lock);
-    for (size_t i = 0; i < s->opened_count; i++) { /* grows no more */
-        rq_database_session_ended(s->opened[i], s->id);
+    if (s->id != 0) {
+        rq_catalog_session_ended(s->host->catalog, s->id);
     }
     session_unref(s);
 }

@@ -11,8 +11,6 @@
 #include "raftd/db/driver.h"
 #include "raftd/net/link.h"
 
-#define RQ_SESSION_OPEN_MAX 1024u /* databases that one connection may open */
-
 /* What all sessions share; immutable. */
 struct rq_session_host {
     struct rq_catalog *catalog;
