@@ -1,4 +1,8 @@
 /* log: what was appended and written is there again, cut and recycled as told, and damage is named, never believed. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
 #include "raftd/log/format.h"
 #include "raftd/log/log.h"
 #include "tests/support/log_rig.h"
@@ -532,6 +536,79 @@ static void a_segment_that_a_killed_process_made_stays(void)
     }
 }
 
+static atomic_bool owner_done;
+static atomic_uint thread_errors;
+
+static void *write_loop(void *ctx)
+{
+    (void)ctx;
+    while (!atomic_load(&owner_done) || rq_log_write_pending(log_)) {
+        uint64_t durable;
+        enum rq_err err = rq_log_write(log_, &durable);
+        if (err == RQ_NOTFOUND) {
+            sched_yield();
+        } else if (err != RQ_OK) {
+            atomic_fetch_add(&thread_errors, 1);
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+static void *prepare_loop(void *ctx)
+{
+    (void)ctx;
+    while (!atomic_load(&owner_done)) {
+        if (!rq_log_prepare_wanted(log_)) {
+            sched_yield();
+        } else if (rq_log_prepare(log_) != RQ_OK) {
+            atomic_fetch_add(&thread_errors, 1);
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+static void owner_writer_and_preparer_work_at_once(void)
+{
+    enum { LAST = 6000 };
+    static uint64_t terms[LAST + 1];
+    begin();
+    atomic_store(&owner_done, false);
+    pthread_t writer, preparer;
+    check_eq(pthread_create(&writer, NULL, write_loop, NULL), 0);
+    check_eq(pthread_create(&preparer, NULL, prepare_loop, NULL), 0);
+    uint64_t seed = 5, term = 1, last = 0, released = 0, failed = 0;
+    while (last < LAST && atomic_load(&thread_errors) == 0) {
+        if (last > released + 20 &&
+            seeded_below(&seed, 50) == 0) { /* above what is released, as raft's commit index is */
+            last -= seeded_below(&seed, 10);
+            term++;
+        }
+        terms[++last] = term;
+        failed += rig_append(log_, last, term, 300, 0) != RQ_OK;
+        uint64_t durable = rq_log_durable(log_);
+        if (seeded_below(&seed, 100) == 0 && durable > released + 40) {
+            released = durable - 40;
+            failed += rq_log_release(log_, released) != RQ_OK;
+        }
+        uint64_t some = released + 1 + seeded_below(&seed, (uint32_t)(last - released));
+        failed += !rig_holds(log_, some, terms[some], 300);
+    }
+    atomic_store(&owner_done, true);
+    pthread_join(writer, NULL);
+    pthread_join(preparer, NULL);
+    check_eq(failed, 0);
+    check_eq(atomic_load(&thread_errors), 0);
+    check_eq(rq_log_durable(log_), last);
+    reopen(0);
+    check_eq(found.last_index, last);
+    for (uint64_t i = released + 1; i <= last; i++) {
+        check(rig_holds(log_, i, terms[i], 300));
+    }
+    end();
+}
+
 static void a_founding_that_died_can_be_done_again(void)
 {
     for (uint64_t stop = 1; stop < 40; stop++) {
@@ -587,6 +664,7 @@ int main(int argc, char **argv)
         TAP(the_last_segment_with_a_header_is_never_given_back),
         TAP(a_small_first_segment_holds_until_a_whole_one_is_there),
         TAP(a_segment_that_a_killed_process_made_stays),
+        TAP(owner_writer_and_preparer_work_at_once),
         TAP(a_founding_that_died_can_be_done_again),
     };
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
