@@ -224,7 +224,7 @@ static enum rq_err reserve_by_writing(struct rq_file *f, uint64_t offset, uint64
     _Alignas(RESERVE_BLOCK_BYTES) uint8_t block[RESERVE_BLOCK_BYTES];
     uint64_t end = offset + bytes;
     for (uint64_t at = offset - offset % sizeof block; at < end; at += sizeof block) {
-        size_t have;
+        size_t have = 0;
         enum rq_err err = kernel_read(f, block, sizeof block, at, &have);
         if (err != RQ_OK) {
             return err;

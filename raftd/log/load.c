@@ -276,7 +276,7 @@ enum rq_err rq_log_load(struct rq_log_dir *dir, struct rq_log_loaded *ret_loaded
     for (size_t i = 0; err == RQ_OK && i < l.used_count; i++) {
         err = load_segment(&l, &l.used[i], i + 1 == l.used_count);
     }
-    ret_loaded->used = calloc(l.used_count + 1, sizeof(struct rq_log_segment *));
+    ret_loaded->used = (struct rq_log_segment **)calloc(l.used_count + 1, sizeof(struct rq_log_segment *));
     if (err == RQ_OK && ret_loaded->used == NULL) {
         err = RQ_NOMEM;
     }
@@ -300,7 +300,7 @@ void rq_log_loaded_fini(struct rq_log_loaded *l)
     for (size_t i = 0; i < l->used_count; i++) {
         rq_log_segment_free(l->used[i]);
     }
-    free(l->used);
+    free((void *)l->used);
     while (l->spares != NULL) {
         struct rq_log_segment *s = l->spares;
         l->spares = s->next;

@@ -18,7 +18,7 @@
 #define DEFAULT_CACHE_BYTES   ((uint64_t)32 << 20)
 #define FIRST_SEGMENT_DIVISOR 16u /* founding waits for this part of a segment alone */
 
-#define ALIGN_BYTES                          4096u
+#define ALIGN_BYTES                          ((size_t)4096)
 #define BATCH_BYTES_MAX                      ((size_t)1 << 20) /* but one record may be larger */
 #define BATCH_ENTRIES_MAX                    1024u
 #define SEGMENT_PAYLOAD_BYTES(segment_bytes) ((segment_bytes) - RQ_LOG_SECTOR_BYTES - RQ_LOG_RECORD_BYTES)
@@ -247,7 +247,7 @@ void rq_log_close(struct rq_log *log)
     for (size_t i = 0; i < log->used_count; i++) {
         rq_log_segment_free(log->used[i]);
     }
-    free(log->used);
+    free((void *)log->used);
     free_list(log->spares);
     free_list(log->released);
     rq_log_table_fini(&log->table);
@@ -449,7 +449,7 @@ static void release_segments(struct rq_log *log, uint64_t below)
         last = &log->used[gone]->next;
     }
     log->used_count -= gone;
-    memmove(log->used, log->used + gone, log->used_count * sizeof(struct rq_log_segment *));
+    memmove((void *)log->used, (const void *)(log->used + gone), log->used_count * sizeof(struct rq_log_segment *));
 }
 
 enum rq_err rq_log_release(struct rq_log *log, uint64_t index)
@@ -587,7 +587,7 @@ static enum rq_err begin_segment(struct rq_log *log)
 {
     if (log->used_count == log->used_capacity) {
         size_t capacity = log->used_capacity < 16 ? 16 : log->used_capacity * 2;
-        struct rq_log_segment **grown = realloc(log->used, capacity * sizeof *grown);
+        struct rq_log_segment **grown = (struct rq_log_segment **)realloc((void *)log->used, capacity * sizeof *grown);
         if (grown == NULL) {
             return RQ_NOMEM;
         }

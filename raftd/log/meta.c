@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOT_STRIDE_BYTES 4096u /* no medium keeps both in one sector */
+#define SLOT_STRIDE_BYTES ((size_t)4096) /* no medium keeps both in one sector */
 
 #define PATH_BYTES_MAX 4096u
 
