@@ -42,11 +42,11 @@ static void sooner(uint64_t *due, uint64_t ms)
 }
 
 /* With the replica held.  Back-fills when the WAL is long, or nobody writes; resets it when that is complete. */
-static void tend_wal(struct rq_database *db, struct rq_replica *r, uint64_t *due)
+static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving, uint64_t *due)
 {
     struct rq_replica_wal wal;
     uint64_t now = now_ms(), quiet_since = rq_database_last_use(db);
-    bool quiet = now >= quiet_since + IDLE_MS;
+    bool quiet = leaving || now >= quiet_since + IDLE_MS;
     enum rq_err err = RQ_OK;
 
     rq_replica_get_wal(r, &wal);
@@ -83,29 +83,31 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, uint64_t *due
     }
 }
 
-static void check(struct rq_database *db, struct rq_replica *r)
+/* With the replica held.  whole: reads the WAL, too; else only asks whether the file is still there. */
+static void check(struct rq_database *db, struct rq_replica *r, bool whole)
 {
-    char text[160] = "";
-    enum rq_err err = rq_replica_check(r, text);
+    char text[160] = "", why[RQ_DB_TEXT_BYTES];
+    enum rq_err err = rq_database_check_name(db);
+    if (err == RQ_OK && whole) {
+        err = rq_replica_check(r, text);
+    }
     if (err == RQ_IO) {
         rq_fatal("a replica could not be read", err);
     }
-    if (err == RQ_CORRUPT || err == RQ_FOREIGN || err == RQ_NOTFOUND) {
-        char why[RQ_DB_TEXT_BYTES];
-        if (err == RQ_NOTFOUND) {
-            (void)snprintf(
-                why, sizeof why,
-                "%.70s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.70s'",
-                rq_database_name(db), rq_database_name(db));
-        } else {
-            (void)snprintf(why, sizeof why, "changed behind raftd's back: %s",
-                           text[0] != '\0' ? text : rq_err_text(err));
-        }
+    if (err == RQ_NOTFOUND) {
+        (void)snprintf(why, sizeof why,
+                       "%.70s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.70s'",
+                       rq_database_name(db), rq_database_name(db));
+        rq_database_quarantine(db, why);
+    } else if (err == RQ_CORRUPT || err == RQ_FOREIGN) {
+        (void)snprintf(why, sizeof why, "changed behind raftd's back: %s",
+                       text[0] != '\0' ? text : "another file has its name");
         rq_database_quarantine(db, why);
     }
 }
 
-static void tend_all(struct rq_background *b, uint64_t *due)
+/* leaving: raftd is about to end; what can be made complete without waiting for readers is. */
+static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
 {
     struct rq_database **list;
     size_t count;
@@ -125,10 +127,8 @@ static void tend_all(struct rq_background *b, uint64_t *due)
         rq_database_info(list[i], &info);
         struct rq_replica *r = rq_database_hold(list[i]);
         if (r != NULL && info.state == RQ_DB_LIVE) {
-            if (checks) {
-                check(list[i], r);
-            }
-            tend_wal(list[i], r, due);
+            check(list[i], r, checks);
+            tend_wal(list[i], r, leaving, due);
         }
         rq_database_release(list[i]);
         if (checks) {
@@ -182,11 +182,11 @@ static void *background_thread(void *arg)
         bool stops = b->stops;
         b->stirred = false;
         pthread_mutex_unlock(&b->lock);
+        due = UINT64_MAX;
+        tend_all(b, stops, &due);
         if (stops) {
             return NULL;
         }
-        due = UINT64_MAX;
-        tend_all(b, &due);
         compact(b, &due);
     }
 }

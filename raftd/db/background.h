@@ -19,7 +19,7 @@ struct rq_background_config {
 enum rq_err rq_background_new(const struct rq_background_config *config, struct rq_background **ret_background);
 /* Starts the thread; until then stirring is only noted. */
 enum rq_err rq_background_start(struct rq_background *b, struct rq_catalog *catalog, struct rq_driver *driver);
-/* Ends the thread, which finishes what it is at. */
+/* Ends the thread, which makes the database files complete before, where no reader is in the way. */
 void rq_background_stop(struct rq_background *b);
 /* There is work, for a database that was quiet. */
 void rq_background_stir(void *background);

@@ -33,7 +33,8 @@ struct rq_database {
     /* The strand's. */
     struct rq_database_known known; /* until the files are open */
     struct rq_control control;
-    struct rq_replica *replica;   /* owns; NULL: no commit yet. Written under hold */
+    struct rq_replica *replica;   /* owns; NULL: no commit yet.  Written under hold, as inode and device */
+    uint64_t inode, device;       /* of its file */
     struct rq_replica_state file; /* what the replica holds */
     uint64_t version;             /* of the state machine */
     uint64_t applied_index;
@@ -305,15 +306,16 @@ static struct rq_replica_config replica_config(struct rq_database *db)
 
 static void set_replica(struct rq_database *db, struct rq_replica *r)
 {
+    struct rq_file_info info = { 0 };
+    bool there = db->env.disk->ops->stat(db->env.disk, db->path, &info) == RQ_OK;
     pthread_mutex_lock(&db->hold);
     db->replica = r;
+    db->inode = info.inode;
+    db->device = info.device;
     pthread_mutex_unlock(&db->hold);
-    if (r != NULL) {
-        struct rq_file_info info;
-        rq_replica_get_state(r, &db->file);
-        if (db->env.disk->ops->stat(db->env.disk, db->path, &info) == RQ_OK) {
-            db->env.file_made(db->env.ctx, db->id, info.inode, info.device);
-        }
+    rq_replica_get_state(r, &db->file);
+    if (there) {
+        db->env.file_made(db->env.ctx, db->id, info.inode, info.device);
     }
 }
 
@@ -424,9 +426,8 @@ static void open_files(struct rq_database *db)
         quarantine(db, text);
         return;
     }
-    if (!same) {
+    if (!same) { /* its stamp is kept: catching up finds out whether it is the log that was replaced */
         rq_replica_close(r);
-        db->file = (struct rq_replica_state){ 0 };
         quarantine(db, "the file is not the one that raftd left: it was replaced while raftd was down");
         return;
     }
@@ -902,15 +903,12 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
         }
     }
     db->version = head.version;
-    if (db->state == RQ_DB_QUARANTINED) {
-        return;
+    if (e->index == db->file.stamp.index &&
+        (db->version != db->file.version || (uint32_t)e->term != db->file.stamp.term)) {
+        db->diverged = true;
     }
-    if (e->index <= db->file.stamp.index) { /* in the file already */
-        if (e->index == db->file.stamp.index &&
-            (db->version != db->file.version || (uint32_t)e->term != db->file.stamp.term)) {
-            db->diverged = true;
-        }
-        return;
+    if (db->state == RQ_DB_QUARANTINED || e->index <= db->file.stamp.index) {
+        return; /* fenced, or in the file already */
     }
     if (db->file.version != head.base) {
         quarantine(db, "the log does not go on where the file ends");
@@ -971,13 +969,14 @@ static void run_caught_up(struct rq_task *task)
     struct errand *e = (struct errand *)task;
     struct rq_database *db = e->db;
     char text[RQ_DB_TEXT_BYTES];
-    if (!db->dropped && db->state != RQ_DB_QUARANTINED && (db->diverged || db->version != db->file.version)) {
+    if (!db->dropped && (db->diverged || db->file.version > db->version)) {
         (void)snprintf(text, sizeof text,
-                       "the file is at version %llu, made by log entry %llu of term %u; the log ends at %llu",
+                       "the file is at version %llu, made by log entry %llu of term %u; the log ends at version %llu",
                        (unsigned long long)db->file.version, (unsigned long long)db->file.stamp.index,
                        db->file.stamp.term, (unsigned long long)db->version);
         db->diverged = true;
         quarantine(db, text);
+        (void)snprintf(db->message, sizeof db->message, "%s", text);
     }
     db->caught_up = true;
     if (db->state == RQ_DB_QUARANTINED) {
@@ -1108,6 +1107,13 @@ struct rq_replica *rq_database_hold(struct rq_database *db)
 {
     pthread_mutex_lock(&db->hold);
     return db->replica;
+}
+
+enum rq_err rq_database_check_name(struct rq_database *db)
+{
+    struct rq_file_info info;
+    enum rq_err err = db->env.disk->ops->stat(db->env.disk, db->path, &info);
+    return err == RQ_OK && (info.inode != db->inode || info.device != db->device) ? RQ_FOREIGN : err;
 }
 
 void rq_database_release(struct rq_database *db)

@@ -155,6 +155,8 @@ enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_know
 /* The replica, which stays open until it is given back; NULL when there is none. */
 struct rq_replica *rq_database_hold(struct rq_database *db);
 void rq_database_release(struct rq_database *db);
+/* While the replica is held: is its name still its file's?  NOTFOUND: unlinked; FOREIGN: another file has it. */
+enum rq_err rq_database_check_name(struct rq_database *db);
 /* Frees slots of processes that have died. */
 void rq_database_sweep(struct rq_database *db);
 /* CLOCK_MONOTONIC ms of the last transaction or end of a connection. */

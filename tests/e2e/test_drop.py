@@ -27,7 +27,7 @@ def a_dropped_database_is_gone_and_its_name_is_free():
         check('"app.db"' not in listed(raftd), "GET /db still lists app.db")
         check(not raftd.path().exists(), "the file is still there")
     trash = raftd.path("raft") / "trash"
-    equal(len([path for path in trash.rglob("*") if path.is_file() and path.name.split("-")[0].startswith("app.db")]) >= 3, True,
+    equal(len([path for path in trash.rglob("*") if path.is_file() and path.name.endswith("-app.db")]) >= 3, True,
           f"three databases in {trash}: {sorted(trash.rglob('*'))}")
 
 
