@@ -60,17 +60,14 @@ int rq_shim_turn_take(struct rq_shim_db *db)
         return code;
     }
     db->away_logged = false;
-    if (!view_newest(db)) {
-        rq_shim_wait_arm(db); /* a busy handler's next try is then with the turn, so on the newest commit */
-        return SQLITE_BUSY_SNAPSHOT;
-    }
+    /* The turn first, then the look at the snapshot: who is stale while another writes gets BUSY, as from native SQLite. */
     if (rq_snapshot_claim(&db->view, session) != RQ_OK || rq_turn_take(&db->view.control, db->view.slot) != RQ_OK) {
         rq_shim_wait_arm(db);
         return SQLITE_BUSY;
     }
-    if (!view_newest(db)) { /* its last holder committed between our look and our turn */
+    if (!view_newest(db)) {
         rq_turn_release(&db->view.control, db->view.slot);
-        rq_shim_wait_arm(db);
+        rq_shim_wait_arm(db); /* a busy handler's next try is then with the turn, so on the newest commit */
         return SQLITE_BUSY_SNAPSHOT;
     }
     return SQLITE_OK;

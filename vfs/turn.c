@@ -147,14 +147,19 @@ static void leave_queue(struct rq_control *c, uint32_t slot)
     }
 }
 
-/* The longest waiting slot.  False: nobody waits. */
+/* The longest waiting slot.  False: nobody waits.
+ *
+ * Tickets count only while somebody sleeps for the turn.  Without sleepers there is no queue to keep in order: who has a ticket
+ * was told BUSY and may never come back (an application without a busy handler), and to keep the turn from others for him would
+ * show them a BUSY where native SQLite has a free lock. */
 static bool first_waiting(const struct rq_control *c, uint32_t *ret_slot, uint32_t *ret_ticket)
 {
-    bool found = false;
+    bool found = false, asleep = false;
     for (uint32_t i = 0; i < RQ_SLOT_COUNT / 64; i++) {
         for (uint64_t bits = atomic_load(&c->head->waiting[i]); bits != 0; bits &= bits - 1) {
             uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
             uint32_t ticket = atomic_load(&c->slots[slot].ticket);
+            asleep = asleep || (ticket != 0 && atomic_load(&c->slots[slot].asleep) != 0);
             if (ticket != 0 && (!found || older(ticket, *ret_ticket))) {
                 *ret_slot = slot;
                 *ret_ticket = ticket;
@@ -162,7 +167,7 @@ static bool first_waiting(const struct rq_control *c, uint32_t *ret_slot, uint32
             }
         }
     }
-    return found;
+    return found && asleep;
 }
 
 /* Turns `word`, if that is still the turn, into an offer to the longest waiting, or into free. */

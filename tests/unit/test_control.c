@@ -160,7 +160,9 @@ static void free_turn_is_taken_and_excludes(void)
     check(rq_turn_held(&a, slot_a));
     rq_turn_release(&a, slot_a);
     check(!rq_turn_held(&a, slot_a));
-    check_eq(rq_turn_take(&a, slot_a), RQ_BUSY); /* b is first */
+    check_eq(rq_turn_take(&a, slot_a), RQ_OK); /* b was told BUSY, but does not wait */
+    check_eq(rq_turn_take(&b, slot_b), RQ_BUSY);
+    rq_turn_release(&a, slot_a);
     check_eq(rq_turn_take(&b, slot_b), RQ_OK);
     rq_turn_release(&b, slot_b);
     check(rq_turn_wait(&a, slot_a, 0));
@@ -238,7 +240,7 @@ static void poller_beside_sleepers_gets_its_share(void)
     rq_control_close(&daemon);
 }
 
-/* A poller that does not come back costs the others one offer. */
+/* A poller that does not come back costs those who sleep one offer. */
 static void offer_that_is_not_taken_up_goes_on(void)
 {
     struct rq_control daemon, holder, lost, next;
@@ -250,6 +252,7 @@ static void offer_that_is_not_taken_up_goes_on(void)
     check_eq(rq_turn_take(&holder, slot_holder), RQ_OK);
     check_eq(rq_turn_take(&lost, slot_lost), RQ_BUSY);
     check_eq(rq_turn_take(&next, slot_next), RQ_BUSY);
+    atomic_store(&next.slots[slot_next].asleep, 1); /* as rq_turn_wait() does: without a sleeper there is no queue */
     rq_turn_release(&holder, slot_holder);
     check_eq(rq_turn_take(&next, slot_next), RQ_BUSY); /* reserved for lost */
     check(rq_turn_wait(&next, slot_next, 5000000));
