@@ -51,6 +51,11 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
 
     rq_replica_get_wal(r, &wal);
     if (wal.frames == 0) {
+        rq_database_settled(db);
+        rq_replica_get_wal(r, &wal); /* one that came meanwhile did not stir */
+        if (wal.frames > 0) {
+            sooner(due, now + IDLE_MS);
+        }
         return;
     }
     if (!quiet) {
@@ -80,6 +85,8 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
             rq_database_sweep(db); /* a reader that was killed blocks nobody */
         }
         sooner(due, now + (wal.frames >= HARD_FRAMES ? OVER_LIMIT_MS : BLOCKED_MS));
+    } else {
+        sooner(due, now); /* to see that nothing came meanwhile */
     }
 }
 
@@ -126,9 +133,11 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
         struct rq_database_info info;
         rq_database_info(list[i], &info);
         struct rq_replica *r = rq_database_hold(list[i]);
-        if (r != NULL && info.state == RQ_DB_LIVE) {
+        if (r != NULL && info.state != RQ_DB_QUARANTINED) {
             check(list[i], r, checks);
             tend_wal(list[i], r, leaving, due);
+        } else {
+            rq_database_settled(list[i]);
         }
         rq_database_release(list[i]);
         if (checks) {

@@ -266,8 +266,12 @@ static void touch(struct rq_database *db)
 
 uint64_t rq_database_last_use(struct rq_database *db)
 {
-    atomic_store(&db->stirred, false);
     return atomic_load(&db->last_use_ms);
+}
+
+void rq_database_settled(struct rq_database *db)
+{
+    atomic_store(&db->stirred, false);
 }
 
 static void note_quarantine(struct rq_database *db)
@@ -800,6 +804,18 @@ static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *read
     return err == RQ_NOTFOUND ? RQ_OK : err;
 }
 
+/* Is it the transaction that this host made the record of, a moment ago and on this very base?  Then its pages are what the
+ * deltas give, and they are still here. */
+static bool own_pages(const struct rq_database *db, const struct rq_txn_head *head, const struct rq_txn_reader *reader)
+{
+    const struct rq_commit *c = db->in_flight;
+    if (c == NULL || c->body != NULL || c->base != head->base || head->origin_count != 1) {
+        return false;
+    }
+    struct rq_origin origin = rq_txn_origin(reader, 0);
+    return origin.session == c->origin.session && origin.seq == c->origin.seq;
+}
+
 /* Into the replica.  Space was reserved; where that was not possible (the first commit; replay on a disk that has filled up
  * meanwhile) a committed transaction waits for space, as it may neither fail nor be skipped. */
 static enum rq_err write_pages(struct rq_database *db, struct source *s, const struct rq_replica_state *after)
@@ -850,7 +866,12 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
         err = rq_staged_open(db->env.disk, db->env.staged_dir, staged, &s.body);
     } else {
         s.source.next = next_from_memory;
-        err = make_pages(db, reader);
+        if (own_pages(db, head, reader)) {
+            s.pages = &db->in_flight->pages;
+            err = RQ_OK;
+        } else {
+            err = make_pages(db, reader);
+        }
     }
     if (err == RQ_OK) {
         const struct rq_replica_state after = {
@@ -866,8 +887,8 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
     }
     if (err == RQ_OK) {
         rq_replica_get_state(db->replica, &db->file);
-        if (staged == NULL && db->work.size > 4 && rq_get_u32(db->work.data) == 1) {
-            db->checksum = rq_page_hash(db->work.data + 4, head->page_size);
+        if (staged == NULL && s.pages->size > 4 && rq_get_u32(s.pages->data) == 1) {
+            db->checksum = rq_page_hash(s.pages->data + 4, head->page_size);
         }
     }
     rq_staged_close(s.body);

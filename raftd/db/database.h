@@ -161,6 +161,8 @@ enum rq_err rq_database_check_name(struct rq_database *db);
 void rq_database_sweep(struct rq_database *db);
 /* CLOCK_MONOTONIC ms of the last transaction or end of a connection. */
 uint64_t rq_database_last_use(struct rq_database *db);
+/* Nothing is planned for it: its next use stirs again.  Whoever says so looks once more afterwards. */
+void rq_database_settled(struct rq_database *db);
 void rq_database_quarantine(struct rq_database *db, const char *text);
 
 #endif
