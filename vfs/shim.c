@@ -304,14 +304,16 @@ static bool exists_in(const char *path, size_t dir_bytes, const char *name)
     full[dir_bytes] = '/';
     memcpy(full + dir_bytes + 1, name, name_bytes + 1);
     struct rq_file_info info;
-    return shim.config.disk->ops->stat(shim.config.disk, full, &info) == RQ_OK;
+    enum rq_err err = shim.config.disk->ops->stat(shim.config.disk, full, &info);
+    return err == RQ_OK || err == RQ_PERM; /* raft/ may be closed to us */
 }
 
 static bool served_directory(const char *path)
 {
     const char *slash = strrchr(path, '/');
     size_t dir_bytes = slash == NULL ? 0 : (size_t)(slash - path);
-    return slash != NULL && (exists_in(path, dir_bytes, "raftd.sock") || exists_in(path, dir_bytes, "raft"));
+    /* raft/node: while raftd is down.  Any folder may be called raft. */
+    return slash != NULL && (exists_in(path, dir_bytes, "raftd.sock") || exists_in(path, dir_bytes, "raft/node"));
 }
 
 static bool servable_name(const char *name)

@@ -1,5 +1,6 @@
 #include "tests/support/local_sink.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,8 @@ void local_start(const char *dir)
         mkdir(dir, 0700);
         snprintf(raft, sizeof raft, "%s/raft", dir);
         mkdir(raft, 0700);
+        snprintf(raft, sizeof raft, "%s/raft/node", dir);
+        close(open(raft, O_WRONLY | O_CREAT, 0600));
         local.db_count = 0;
     }
     for (int i = 0; i < local.db_count; i++) {

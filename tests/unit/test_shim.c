@@ -532,6 +532,42 @@ static void a_busy_handler_sleeps_in_the_queue_for_the_turn(void)
     sqlite3_close(b);
 }
 
+static int tries_left;
+
+static int poll_without_sleeping(void *ctx, int count)
+{
+    (void)count;
+    if (tries_left-- == 5) { /* meanwhile the turn comes free */
+        ok((sqlite3 *)ctx, "COMMIT");
+    }
+    return tries_left > 0;
+}
+
+static void who_was_busy_and_went_away_keeps_nobody_waiting(void)
+{
+    const char *name = fresh();
+    sqlite3 *a = open_rq(name), *b = open_rq(name), *c = open_rq(name);
+    ok(a, "CREATE TABLE t(x); BEGIN IMMEDIATE; INSERT INTO t VALUES(1)");
+    for (int i = 0; i < 3; i++) {
+        check_eq(run(b, "INSERT INTO t VALUES(2)"), SQLITE_BUSY);
+    }
+    ok(b, "BEGIN; SELECT * FROM t");
+    for (int i = 0; i < 20; i++) {
+        check_eq(run(b, "INSERT INTO t VALUES(2)"), SQLITE_BUSY);
+    }
+    ok(a, "COMMIT");
+    ok(c, "INSERT INTO t VALUES(3)"); /* nobody writes, so nobody is told BUSY */
+    ok(b, "COMMIT");
+    ok(a, "BEGIN IMMEDIATE");
+    tries_left = 30;
+    sqlite3_busy_handler(b, poll_without_sleeping, a);
+    ok(b, "INSERT INTO t VALUES(4)");
+    all_see(a, name, "SELECT sum(x) FROM t", 8);
+    sqlite3_close(a);
+    sqlite3_close(b);
+    sqlite3_close(c);
+}
+
 /* A VFS call is a system call here only if the snapshot moved: seen by the slot, which stays idle in between. */
 static void a_snapshot_stays_between_statements_until_it_is_taken_away(void)
 {
@@ -1212,6 +1248,7 @@ int main(int argc, char **argv)
         TAP(data_version_tells_of_others_commits_only),
         TAP(threads_wait_for_the_turn_and_lose_nothing),
         TAP(a_busy_handler_sleeps_in_the_queue_for_the_turn),
+        TAP(who_was_busy_and_went_away_keeps_nobody_waiting),
         TAP(a_snapshot_stays_between_statements_until_it_is_taken_away),
         TAP(without_a_free_slot_sqlites_read_marks_serve),
         TAP(a_stock_tool_beside_reads_and_never_writes),
