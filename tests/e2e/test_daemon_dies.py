@@ -129,15 +129,15 @@ def an_idle_snapshot_outlives_raftd():
 
 
 @test
-def opening_waits_for_a_raftd_that_starts():
+def a_new_name_cannot_be_opened_while_raftd_is_down():
     raftd = Raftd()
     table(raftd).close()
     raftd.kill()
-    restart = threading.Timer(0.3, raftd.start)
-    restart.start()
-    late = connect(raftd.path("other.db"), busy_ms=10000)
+    with fails(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN):
+        connect(raftd.path("other.db")).execute("CREATE TABLE t(x)")
+    raftd.start()
+    late = connect(raftd.path("other.db"))
     late.execute("CREATE TABLE t(x)")
-    restart.join()
     equal(value(late, "SELECT count(*) FROM t"), 0)
 
 
