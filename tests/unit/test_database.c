@@ -1,0 +1,518 @@
+/* database: the outcome of a transaction is what the log says of it, whoever asks, however often, also after a restart. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "raftd/db/database.h"
+#include "tests/support/tap.h"
+
+enum { PAGE = 512, ENTRIES_MAX = 64 };
+
+/* raftd around one database: a node that appends when told to, and a log in memory. */
+static struct {
+    char dir[64], staged[80], trash[80];
+    struct rq_pool *pool;
+    struct rq_place *place;
+    struct rq_database *db;
+    struct rq_submit *submitted; /* waits for what the node says */
+    struct rq_log_entry log[ENTRIES_MAX];
+    unsigned log_count, given;
+    bool ready;
+    unsigned dropped;
+} world;
+
+static struct rq_msg_outcome answers[ENTRIES_MAX];
+static unsigned answer_count;
+
+static void on_submit(void *ctx, struct rq_submit *s)
+{
+    (void)ctx;
+    check(world.submitted == NULL);
+    world.submitted = s;
+}
+
+static bool on_ready(void *ctx)
+{
+    (void)ctx;
+    return world.ready;
+}
+
+static void on_stir(void *ctx)
+{
+    (void)ctx;
+}
+
+static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
+{
+    (void)ctx;
+    (void)id;
+    (void)inode;
+    (void)device;
+}
+
+static void on_fatal(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
+static void on_fatal(void *ctx, const char *why, enum rq_err err)
+{
+    (void)ctx;
+    printf("# fatal: %s: %s\n", why, rq_err_text(err));
+    abort();
+}
+
+static void settle(void)
+{
+    while (rq_pool_run_one(world.pool)) {
+    }
+}
+
+static void open_database(uint64_t version)
+{
+    const struct rq_database_env env = {
+        .disk = rq_disk_real(),
+        .pool = world.pool,
+        .dir = world.dir,
+        .staged_dir = world.staged,
+        .trash_dir = world.trash,
+        .boot = 1,
+        .wal_soft_frames = 1000,
+        .wal_hard_frames = 4000,
+        .submit = on_submit,
+        .ready = on_ready,
+        .stir = on_stir,
+        .file_made = on_file_made,
+        .fatal = on_fatal,
+    };
+    struct rq_database_known known = { .version = version };
+    rq_origins_init(&known.origins, version);
+    check_eq(rq_database_new(&env, world.place, 7, &known, &world.db), RQ_OK);
+    settle();
+}
+
+static void begin(void)
+{
+    memset(&world, 0, sizeof world);
+    answer_count = 0;
+    (void)snprintf(world.dir, sizeof world.dir, "/tmp/rq-database-XXXXXX");
+    check(mkdtemp(world.dir) != NULL);
+    (void)snprintf(world.staged, sizeof world.staged, "%s/staged", world.dir);
+    (void)snprintf(world.trash, sizeof world.trash, "%s/trash", world.dir);
+    check_eq(mkdir(world.staged, 0700), 0);
+    check_eq(mkdir(world.trash, 0700), 0);
+    check_eq(rq_pool_new(0, "test", &world.pool), RQ_OK);
+    check_eq(rq_place_new(world.pool, "app.db", &world.place), RQ_OK);
+    world.ready = true;
+    open_database(0);
+    rq_database_caught_up(world.db);
+    settle();
+}
+
+static void close_database(void)
+{
+    rq_database_unref(world.db);
+    world.db = NULL;
+}
+
+static void end(void)
+{
+    char command[128];
+    close_database();
+    for (unsigned i = 0; i < world.log_count; i++) {
+        rq_blob_unref(world.log[i].blob);
+    }
+    rq_place_free(world.place);
+    rq_pool_free(world.pool);
+    (void)snprintf(command, sizeof command, "rm -r %s", world.dir);
+    check_eq(system(command), 0);
+}
+
+static void on_answer(struct rq_commit *c, const struct rq_msg_outcome *outcome)
+{
+    answers[answer_count++] = *outcome;
+    rq_commit_free(c);
+}
+
+/* Two pages; the second is full of fill. */
+static struct rq_commit *transaction(uint64_t session, uint64_t seq, uint64_t base, uint8_t fill)
+{
+    struct rq_commit *c;
+    uint8_t records[2 * (4 + PAGE)] = { 0 };
+    uint8_t *page1 = records + 4;
+    check_eq(rq_commit_new(&c), RQ_OK);
+    rq_put_u32(records, 1);
+    memcpy(page1, "SQLite format 3", 16);
+    rq_put_u16(page1 + 16, PAGE);
+    page1[18] = page1[19] = 1;
+    rq_put_u32(page1 + 24, (uint32_t)base + 1);
+    rq_put_u32(page1 + 28, 2);
+    rq_put_u32(page1 + 92, (uint32_t)base + 1);
+    rq_put_u32(records + 4 + PAGE, 2);
+    memset(records + 8 + PAGE, fill, PAGE);
+    check_eq(rq_bytes_put(&c->pages, records, sizeof records), RQ_OK);
+    c->db = rq_database_ref(world.db);
+    c->origin = (struct rq_origin){ session, seq };
+    c->base = base;
+    c->page_size = PAGE;
+    c->db_page_count = 2;
+    c->answer = on_answer;
+    return c;
+}
+
+static void ask(uint64_t session, uint64_t seq, uint64_t base)
+{
+    struct rq_commit *c;
+    check_eq(rq_commit_new(&c), RQ_OK);
+    c->ask = true;
+    c->db = rq_database_ref(world.db);
+    c->origin = (struct rq_origin){ session, seq };
+    c->base = base;
+    c->answer = on_answer;
+    rq_database_commit(c);
+    settle();
+}
+
+static void commit(struct rq_commit *c)
+{
+    rq_database_commit(c);
+    settle();
+}
+
+/* The node says OK, and the entry is in the log; or it says why not. */
+static void append(enum rq_err err)
+{
+    struct rq_submit *s = world.submitted;
+    check(s != NULL);
+    world.submitted = NULL;
+    if (err == RQ_OK) {
+        world.log[world.log_count] =
+            (struct rq_log_entry){ .index = 10 + world.log_count, .term = 1, .type = s->type, .blob = s->blob };
+        world.log_count++;
+    } else {
+        rq_blob_unref(s->blob);
+    }
+    s->done(s, err);
+    settle();
+}
+
+static void give_committed(void)
+{
+    while (world.given < world.log_count) {
+        rq_database_committed(world.db, &world.log[world.given++]);
+    }
+    settle();
+}
+
+static struct rq_database_info info(void)
+{
+    struct rq_database_info i;
+    rq_database_info(world.db, &i);
+    return i;
+}
+
+static uint8_t byte_of_page_2(void)
+{
+    uint8_t page[PAGE];
+    struct rq_replica *r = rq_database_hold(world.db);
+    check(r != NULL);
+    check_eq(rq_replica_read(r, 2, page), RQ_OK);
+    rq_database_release(world.db);
+    return page[100];
+}
+
+/* --- claims ------------------------------------------------------------------------------------------------------------- */
+
+static void answer_comes_with_the_committed_entry_not_before(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    check_eq(answer_count, 0);
+    append(RQ_OK);
+    check_eq(answer_count, 0);
+    check_eq(info().version, 0);
+    give_committed();
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(answers[0].version, 1);
+    check_eq(info().version, 1);
+    check_eq(info().state, RQ_DB_LIVE);
+    check_eq(byte_of_page_2(), 'a');
+    end();
+}
+
+static void second_on_the_same_base_waits_and_is_refused_by_what_was_applied(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    commit(transaction(2, 1, 0, 'b'));
+    commit(transaction(1, 1, 0, 'a')); /* the first, sent again after a lost connection */
+    append(RQ_OK);
+    check_eq(answer_count, 0);
+    check(world.submitted == NULL);
+    give_committed();
+    check_eq(answer_count, 3);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(answers[1].err, RQ_REFUSED);
+    check_eq(answers[2].err, RQ_OK);
+    check_eq(answers[2].version, 1);
+    check_eq(byte_of_page_2(), 'a');
+    end();
+}
+
+static void what_was_not_appended_is_told_and_the_next_one_goes(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    commit(transaction(2, 1, 0, 'b'));
+    append(RQ_FULL);
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_FULL);
+    append(RQ_OK);
+    give_committed();
+    check_eq(answer_count, 2);
+    check_eq(answers[1].err, RQ_OK);
+    check_eq(byte_of_page_2(), 'b');
+    end();
+}
+
+static void entry_that_was_not_made_on_the_head_has_no_effect(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    append(RQ_OK);
+    give_committed();
+    world.log[world.log_count] = world.log[0]; /* the log holds it twice */
+    world.log[world.log_count].index++;
+    rq_blob_ref(world.log[world.log_count++].blob);
+    give_committed();
+    check_eq(info().version, 1);
+    check_eq(info().state, RQ_DB_LIVE);
+    end();
+}
+
+static void questions_are_answered_from_what_was_applied(void)
+{
+    begin();
+    ask(1, 1, 0);
+    check_eq(answers[0].err, RQ_NOTFOUND);
+    commit(transaction(1, 1, 0, 'a'));
+    ask(1, 1, 0); /* in flight: waits */
+    check_eq(answer_count, 1);
+    append(RQ_OK);
+    give_committed();
+    check_eq(answer_count, 3);
+    check_eq(answers[1].err, RQ_OK);
+    check_eq(answers[2].err, RQ_OK);
+    ask(2, 1, 0);
+    check_eq(answers[3].err, RQ_REFUSED);
+    ask(1, 1, 5);
+    check_eq(answers[4].err, RQ_PROTOCOL);
+    world.ready = false;
+    ask(1, 2, 1);
+    check_eq(answers[5].err, RQ_UNREADY);
+    end();
+}
+
+static void replay_over_the_file_applies_nothing_twice(void)
+{
+    begin();
+    for (unsigned i = 0; i < 3; i++) {
+        commit(transaction(1, i + 1, i, (uint8_t)('a' + i)));
+        append(RQ_OK);
+        give_committed();
+    }
+    close_database();
+    open_database(0);
+    world.given = 0;
+    give_committed();
+    rq_database_caught_up(world.db);
+    settle();
+    check_eq(info().version, 3);
+    check_eq(info().state, RQ_DB_LIVE);
+    check(!info().diverged);
+    check_eq(byte_of_page_2(), 'c');
+    ask(1, 2, 1);
+    check_eq(answers[answer_count - 1].err, RQ_OK);
+    check_eq(answers[answer_count - 1].version, 2);
+    end();
+}
+
+static void file_that_holds_more_than_the_log_is_found_out(void)
+{
+    begin();
+    for (unsigned i = 0; i < 2; i++) {
+        commit(transaction(1, i + 1, i, 'a'));
+        append(RQ_OK);
+        give_committed();
+    }
+    close_database();
+    open_database(0);
+    world.given = 1; /* the log has lost its last entry */
+    rq_database_committed(world.db, &world.log[0]);
+    rq_database_caught_up(world.db);
+    settle();
+    check(info().diverged);
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    end();
+}
+
+static void log_of_another_term_is_found_out(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    append(RQ_OK);
+    give_committed();
+    close_database();
+    open_database(0);
+    world.log[0].term = 9;
+    world.given = 0;
+    give_committed();
+    rq_database_caught_up(world.db);
+    settle();
+    check(info().diverged);
+    end();
+}
+
+static void removed_file_is_quarantined_and_never_made_anew(void)
+{
+    char path[100];
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    append(RQ_OK);
+    give_committed();
+    close_database();
+    (void)snprintf(path, sizeof path, "%s/app.db", world.dir);
+    check_eq(unlink(path), 0);
+    open_database(1); /* a descriptor says that there was a commit */
+    rq_database_caught_up(world.db);
+    settle();
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    commit(transaction(1, 2, 1, 'b'));
+    check_eq(answers[answer_count - 1].err, RQ_QUARANTINED);
+    check(access(path, F_OK) != 0);
+    end();
+}
+
+static void on_dropped(void *ctx)
+{
+    (void)ctx;
+    world.dropped++;
+}
+
+static void drop_answers_who_waits_and_moves_the_files(void)
+{
+    char path[100];
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    append(RQ_OK);
+    give_committed();
+    commit(transaction(1, 2, 1, 'b'));
+    commit(transaction(2, 1, 1, 'c'));
+    append(RQ_OK);
+    rq_database_drop(world.db, on_dropped, NULL);
+    settle();
+    check_eq(world.dropped, 1);
+    check_eq(answer_count, 3);
+    check_eq(answers[1].err, RQ_REFUSED);
+    check_eq(answers[2].err, RQ_NOTFOUND);
+    give_committed(); /* its entry comes behind the drop */
+    (void)snprintf(path, sizeof path, "%s/app.db", world.dir);
+    check(access(path, F_OK) != 0);
+    (void)snprintf(path, sizeof path, "%s/7-app.db", world.trash);
+    check(access(path, F_OK) == 0);
+    end();
+}
+
+static void turn_is_passed_on_before_the_answer(void)
+{
+    struct rq_control app;
+    uint32_t slot;
+    char path[100];
+    begin();
+    (void)snprintf(path, sizeof path, "%s/app.db-rqctl", world.dir);
+    check_eq(rq_control_open(rq_disk_real(), path, 1, &app), RQ_OK);
+    check_eq(rq_slot_claim(&app, 1, &slot), RQ_OK);
+    check_eq(rq_turn_take(&app, slot), RQ_OK);
+    commit(transaction(1, 1, 0, 'a'));
+    append(RQ_OK);
+    check(rq_turn_held(&app, slot));
+    give_committed();
+    check(!rq_turn_held(&app, slot));
+    rq_slot_release(&app, slot);
+    rq_control_close(&app);
+    end();
+}
+
+static void pages_of_the_wrong_shape_are_not_let_in(void)
+{
+    const char *text;
+    uint32_t last = 0;
+    begin();
+    struct rq_commit *c = transaction(1, 1, 0, 'a');
+    uint8_t *page1 = c->pages.data + 4;
+#define PUT_IN(expected)                                                                                   \
+    do {                                                                                                   \
+        last = 0;                                                                                          \
+        check_eq(rq_commit_check_pages(c->pages.data, c->pages.size, PAGE, 2, 0, &last, &text), expected); \
+    } while (0)
+    PUT_IN(RQ_OK);
+    check_eq(page1[18], 1);
+    page1[0] ^= 1;
+    PUT_IN(RQ_CORRUPT);
+    page1[0] ^= 1;
+    rq_put_u32(page1 + 24, 2);
+    PUT_IN(RQ_PROTOCOL);
+    rq_put_u32(page1 + 24, 1);
+    rq_put_u32(page1 + 28, 3);
+    PUT_IN(RQ_CORRUPT);
+    rq_put_u32(page1 + 28, 2);
+    rq_put_u32(c->pages.data + 4 + PAGE, 3); /* beyond the end */
+    PUT_IN(RQ_PROTOCOL);
+    rq_put_u32(c->pages.data + 4 + PAGE, 1); /* twice */
+    PUT_IN(RQ_PROTOCOL);
+    rq_put_u32(c->pages.data + 4 + PAGE, 2);
+    memset(page1 + 72, 0xff, 20); /* a stamp is not the application's to say */
+    PUT_IN(RQ_OK);
+    check_eq(page1[72], 0);
+#undef PUT_IN
+    last = 0;
+    check_eq(rq_commit_check_pages(c->pages.data, c->pages.size, 1000, 2, 0, &last, &text), RQ_PROTOCOL);
+    rq_commit_free(c);
+    end();
+}
+
+static void origins_keep_the_newest_and_guess_nothing(void)
+{
+    struct rq_origins o;
+    struct rq_origin origin;
+    rq_origins_init(&o, 5);
+    for (uint64_t base = 5; base < 5 + RQ_ORIGINS_MAX + 100; base++) {
+        check_eq(rq_origins_put(&o, (struct rq_origin){ base, base * 2 }), RQ_OK);
+    }
+    check(!rq_origins_find(&o, 104, &origin));
+    check(!rq_origins_find(&o, 5 + RQ_ORIGINS_MAX + 100, &origin));
+    for (uint64_t base = 105; base < 5 + RQ_ORIGINS_MAX + 100; base++) {
+        check(rq_origins_find(&o, base, &origin));
+        check_eq(origin.session, base);
+        check_eq(origin.seq, base * 2);
+    }
+    rq_origins_fini(&o);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(answer_comes_with_the_committed_entry_not_before),
+        TAP(second_on_the_same_base_waits_and_is_refused_by_what_was_applied),
+        TAP(what_was_not_appended_is_told_and_the_next_one_goes),
+        TAP(entry_that_was_not_made_on_the_head_has_no_effect),
+        TAP(questions_are_answered_from_what_was_applied),
+        TAP(replay_over_the_file_applies_nothing_twice),
+        TAP(file_that_holds_more_than_the_log_is_found_out),
+        TAP(log_of_another_term_is_found_out),
+        TAP(removed_file_is_quarantined_and_never_made_anew),
+        TAP(drop_answers_who_waits_and_moves_the_files),
+        TAP(turn_is_passed_on_before_the_answer),
+        TAP(pages_of_the_wrong_shape_are_not_let_in),
+        TAP(origins_keep_the_newest_and_guess_nothing),
+    };
+    return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
