@@ -1,0 +1,235 @@
+/* Apply: what the log says is committed goes into the replica, in order, once. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "raftd/db/database_impl.h"
+#include "raftd/ops/journal.h"
+#include "raftd/wire/entry.h"
+#include "raftd/wire/txn.h"
+
+/* The pages of a record, or of a body, as the replica wants them. */
+struct source {
+    struct rq_page_source source;
+    const struct rq_bytes *pages; /* records {page number, page} */
+    uint32_t page_size;
+    size_t at;
+    struct rq_staged_reader *body;
+};
+
+static enum rq_err next_from_memory(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
+{
+    struct source *s = ctx;
+    if (s->at == s->pages->size) {
+        return RQ_NOTFOUND;
+    }
+    *ret_pgno = rq_get_u32(s->pages->data + s->at);
+    *ret_page = s->pages->data + s->at + 4;
+    s->at += 4 + s->page_size;
+    return RQ_OK;
+}
+
+static enum rq_err next_from_body(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
+{
+    return rq_staged_next(((struct source *)ctx)->body, ret_pgno, ret_page);
+}
+
+/* All pages of the record, made from our own base and proved by their hashes, before a byte is written. */
+static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *reader)
+{
+    struct rq_delta delta;
+    uint32_t page_size = reader->head.page_size;
+    enum rq_err err;
+
+    db->work.size = 0;
+    while ((err = rq_txn_next(reader, &delta)) == RQ_OK) {
+        err = rq_bytes_reserve(&db->work, 4 + page_size);
+        if (err != RQ_OK) {
+            return err;
+        }
+        uint8_t *record = db->work.data + db->work.size;
+        rq_put_u32(record, delta.pgno);
+        if (delta.pgno > db->file.page_count) {
+            memset(record + 4, 0, page_size);
+        } else {
+            err = rq_replica_read(db->replica, delta.pgno, record + 4);
+        }
+        if (err == RQ_OK) {
+            err = rq_delta_apply(&delta, record + 4, page_size);
+        }
+        if (err != RQ_OK) {
+            return err;
+        }
+        db->work.size += 4 + page_size;
+    }
+    return err == RQ_NOTFOUND ? RQ_OK : err;
+}
+
+/* Is it the transaction that this host made the record of, a moment ago and on this very base?  Then its pages are what the
+ * deltas give, and they are still here. */
+static bool own_pages(const struct rq_database *db, const struct rq_txn_head *head, const struct rq_txn_reader *reader)
+{
+    const struct rq_commit *c = db->in_flight;
+    if (c == NULL || c->body != NULL || c->base != head->base || head->origin_count != 1) {
+        return false;
+    }
+    struct rq_origin origin = rq_txn_origin(reader, 0);
+    return origin.session == c->origin.session && origin.seq == c->origin.seq;
+}
+
+/* Into the replica.  Space was reserved; where that was not possible (the first commit; replay on a disk that has filled up
+ * meanwhile) a committed transaction waits for space, as it may neither fail nor be skipped. */
+static enum rq_err write_pages(struct rq_database *db, struct source *s, const struct rq_replica_state *after)
+{
+    bool told = false;
+    for (;;) {
+        enum rq_err err;
+        if (db->replica != NULL) {
+            err = rq_replica_append(db->replica, &s->source, after);
+        } else {
+            struct rq_replica *r;
+            struct rq_replica_config config = rq_db_replica_config(db);
+            err = rq_replica_create(&config, &s->source, after, &r);
+            if (err == RQ_OK) {
+                rq_db_set_replica(db, r);
+            }
+        }
+        if (err == RQ_IO) {
+            db->env.fatal(db->env.ctx, "a replica could not be written", err);
+        }
+        if (err != RQ_FULL) {
+            return err;
+        }
+        if (!told) {
+            rq_note(RQ_LEVEL_ERROR, "no space to apply a committed transaction, waiting for it", "id=%u", db->id);
+            told = true;
+        }
+        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+        s->at = 0;
+        if (s->body != NULL) {
+            rq_staged_rewind(s->body);
+        }
+    }
+}
+
+static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, const struct rq_txn_head *head,
+                         struct rq_txn_reader *reader, const struct rq_entry_staged *staged)
+{
+    struct source s = { .pages = &db->work, .page_size = head->page_size };
+    enum rq_err err;
+
+    s.source.ctx = &s;
+    if (db->file.page_size != 0 && db->file.page_size != head->page_size) {
+        return RQ_PAGESIZE;
+    }
+    if (staged != NULL) {
+        s.source.next = next_from_body;
+        err = rq_staged_open(db->env.disk, db->env.staged_dir, staged, &s.body);
+    } else {
+        s.source.next = next_from_memory;
+        if (own_pages(db, head, reader)) {
+            s.pages = &db->in_flight->pages;
+            err = RQ_OK;
+        } else {
+            err = make_pages(db, reader);
+        }
+    }
+    if (err == RQ_OK) {
+        const struct rq_replica_state after = {
+            .stamp = { .db_id = db->id,
+                       .term = (uint32_t)e->term,
+                       .index = e->index,
+                       .version_high = (uint32_t)(head->version >> 32) },
+            .version = head->version,
+            .page_size = head->page_size,
+            .page_count = head->page_count,
+        };
+        err = write_pages(db, &s, &after);
+    }
+    if (err == RQ_OK) {
+        rq_replica_get_state(db->replica, &db->file);
+        if (staged == NULL && s.pages->size > 4 && rq_get_u32(s.pages->data) == 1) {
+            db->checksum = rq_page_hash(s.pages->data + 4, head->page_size);
+        }
+    }
+    rq_staged_close(s.body);
+    if (db->work.capacity > KEEP_BYTES) {
+        rq_bytes_fini(&db->work);
+        rq_bytes_init(&db->work, WORK_BYTES_MAX);
+    }
+    return err;
+}
+
+static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
+{
+    struct rq_txn_reader reader;
+    struct rq_entry_staged staged;
+    struct rq_txn_head head;
+    char text[RQ_DB_TEXT_BYTES];
+    bool is_staged = e->type == RQ_ENTRY_STAGED;
+    enum rq_err err = is_staged ? rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged)
+                                : rq_txn_read(&reader, e->blob->data, e->blob->bytes);
+    if (err != RQ_OK) {
+        (void)snprintf(text, sizeof text, "log entry %llu is not understood: %s", (unsigned long long)e->index,
+                       rq_err_text(err));
+        rq_db_quarantine(db, text);
+        return;
+    }
+    head = is_staged ? staged.head : reader.head;
+    if (head.base != db->version) {
+        return; /* not made on the head: it has no effect, on any host */
+    }
+    for (uint32_t i = 0; i < head.origin_count; i++) {
+        if (rq_origins_put(&db->origins, is_staged ? staged.origin : rq_txn_origin(&reader, i)) != RQ_OK) {
+            db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", RQ_NOMEM);
+        }
+    }
+    db->version = head.version;
+    if (e->index == db->file.stamp.index &&
+        (db->version != db->file.version || (uint32_t)e->term != db->file.stamp.term)) {
+        db->diverged = true;
+    }
+    if (db->state == RQ_DB_QUARANTINED || e->index <= db->file.stamp.index) {
+        return; /* fenced, or in the file already */
+    }
+    if (db->file.version != head.base) {
+        rq_db_quarantine(db, "the log does not go on where the file ends");
+        return;
+    }
+    err = apply(db, e, &head, &reader, is_staged ? &staged : NULL);
+    if (err == RQ_NOMEM) {
+        db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", err);
+    }
+    if (err != RQ_OK) {
+        (void)snprintf(text, sizeof text, "transaction %llu (log entry %llu) does not fit the file: %s",
+                       (unsigned long long)head.version, (unsigned long long)e->index, rq_err_text(err));
+        rq_db_quarantine(db, text);
+        return;
+    }
+    db->state = RQ_DB_LIVE;
+}
+
+static void run_committed(struct rq_task *task)
+{
+    struct rq_db_errand *e = (struct rq_db_errand *)task;
+    struct rq_database *db = e->db;
+    if (!db->dropped) {
+        apply_entry(db, &e->entry);
+        db->applied_index = e->entry.index;
+        rq_db_publish(db);
+        rq_db_settle(db);
+        rq_db_touch(db);
+    }
+    rq_blob_unref(e->entry.blob);
+    rq_database_unref(db);
+    free(e);
+}
+
+void rq_database_committed(struct rq_database *db, const struct rq_log_entry *entry)
+{
+    struct rq_db_errand *e = rq_db_errand_new(db, run_committed);
+    e->entry = *entry;
+    rq_blob_ref(e->entry.blob);
+    rq_strand_post(&db->place->strand, &e->task, RQ_CARRY);
+}

@@ -1,0 +1,318 @@
+/* Commit: what comes from applications is judged, checked, diffed against our own base, and handed to the node. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/db/database_impl.h"
+#include "raftd/wire/entry.h"
+#include "raftd/wire/txn.h"
+
+enum rq_err rq_commit_new(struct rq_commit **ret_commit)
+{
+    struct rq_commit *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        return RQ_NOMEM;
+    }
+    rq_bytes_init(&c->pages, RQ_TXN_MEMORY_MAX + 2u * 1024u * 1024u);
+    *ret_commit = c;
+    return RQ_OK;
+}
+
+void rq_commit_free(struct rq_commit *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    rq_bytes_fini(&c->pages);
+    rq_staged_free(c->body);
+    if (c->db != NULL) {
+        rq_database_unref(c->db);
+    }
+    free(c);
+}
+
+enum rq_err rq_commit_check_pages(uint8_t *records, size_t bytes, uint32_t page_size, uint32_t db_page_count,
+                                  uint64_t base, uint32_t *last_pgno, const char **ret_text)
+{
+    *ret_text = "";
+    if (page_size < 512 || page_size > 65536 || (page_size & (page_size - 1)) != 0 || bytes % (page_size + 4) != 0) {
+        *ret_text = "page size is none of SQLite's";
+        return RQ_PROTOCOL;
+    }
+    for (size_t at = 0; at < bytes; at += page_size + 4) {
+        uint32_t pgno = rq_get_u32(records + at);
+        uint8_t *page = records + at + 4;
+        if (pgno <= *last_pgno || pgno > db_page_count) {
+            *ret_text = "pages are not ascending, or beyond the end of the database";
+            return RQ_PROTOCOL;
+        }
+        if (pgno == 1) {
+            uint32_t header_size = (uint32_t)page[16] << 8 | page[17];
+            if (memcmp(page, "SQLite format 3", 16) != 0 || (header_size == 1 ? 65536 : header_size) != page_size ||
+                rq_get_u32(page + 28) != db_page_count) {
+                *ret_text = "page 1 is not the first page of a SQLite database of that size";
+                return RQ_CORRUPT;
+            }
+            if (rq_get_u32(page + 24) != (uint32_t)(base + 1)) {
+                *ret_text = "the change counter of page 1 is not the base's plus one";
+                return RQ_PROTOCOL;
+            }
+            rq_page1_normalise(page);
+        } else if (*last_pgno == 0) {
+            *ret_text = "page 1 is missing";
+            return RQ_PROTOCOL;
+        }
+        *last_pgno = pgno;
+    }
+    return RQ_OK;
+}
+
+/* --- judging and answering ---------------------------------------------------------------------------------------------------- */
+
+static void consider(struct rq_database *db, struct rq_commit *c);
+
+void rq_db_answer(struct rq_database *db, struct rq_commit *c, enum rq_err err, const char *text)
+{
+    struct rq_msg_outcome outcome = {
+        .err = err,
+        .version = err == RQ_OK ? c->base + 1 : db->version,
+        .text = { text, (uint32_t)strlen(text) },
+    };
+    c->answer(c, &outcome);
+}
+
+/* What the state machine says about a transaction that was made on a base which is not the head any more. */
+static enum rq_err outcome_of(const struct rq_database *db, struct rq_origin origin, uint64_t base)
+{
+    struct rq_origin applied;
+    if (!rq_origins_find(&db->origins, base, &applied)) {
+        return RQ_UNKNOWN;
+    }
+    return applied.session == origin.session && applied.seq == origin.seq ? RQ_OK : RQ_REFUSED;
+}
+
+/* Whoever waits for the head to move.  A waiter that is judged again may become the one in flight. */
+void rq_db_consider_waiting(struct rq_database *db)
+{
+    struct rq_commit *list = db->waiting_first;
+    db->waiting_first = db->waiting_last = NULL;
+    while (list != NULL) {
+        struct rq_commit *c = list;
+        list = c->next;
+        consider(db, c);
+    }
+}
+
+/* Does this session hold the turn, and in which slot? */
+bool rq_db_turn_holder(const struct rq_database *db, uint64_t session, uint32_t *ret_slot)
+{
+    uint32_t holder = (uint32_t)atomic_load(&db->control.head->turn) & 0xfffu; /* slot + 1 */
+    if (holder < 1 || holder > RQ_SLOT_COUNT || atomic_load(&db->control.slots[holder - 1].session) != session) {
+        return false;
+    }
+    *ret_slot = holder - 1;
+    return true;
+}
+
+/* The head has moved, or never will by what was in flight. */
+void rq_db_settle(struct rq_database *db)
+{
+    struct rq_commit *c = db->in_flight;
+    if (c != NULL && c->base < db->version) {
+        enum rq_err err = outcome_of(db, c->origin, c->base);
+        db->in_flight = NULL;
+        if (err == RQ_OK && db->control.head != NULL) {
+            /* The next writer starts while this one is still being told. */
+            uint32_t slot;
+            if (rq_db_turn_holder(db, c->origin.session, &slot)) {
+                rq_turn_pass(&db->control, slot);
+            }
+        }
+        rq_db_answer(db, c, err, "");
+    }
+    if (db->in_flight == NULL && db->waiting_first != NULL) {
+        rq_db_consider_waiting(db);
+    }
+}
+
+/* --- preparing ------------------------------------------------------------------------------------------------------------------- */
+
+/* Space for the transaction once it is committed: applying it may not fail. */
+static enum rq_err reserve(struct rq_database *db, uint32_t page_size, uint32_t db_page_count, uint32_t page_count)
+{
+    uint32_t frames = page_count + 1; /* page 1 may be re-written */
+    if (db_page_count > db->file.page_count) {
+        frames += db_page_count - db->file.page_count; /* rule Z: the pages in between, as zeros */
+    }
+    if (db->replica != NULL) {
+        return rq_replica_reserve(db->replica, frames);
+    }
+    uint64_t free_bytes;
+    enum rq_err err = db->env.disk->ops->space(db->env.disk, db->env.dir, &free_bytes);
+    if (err == RQ_OK && free_bytes < (uint64_t)frames * page_size + SPACE_MARGIN) {
+        err = RQ_FULL;
+    }
+    return err;
+}
+
+/* The record: which bytes changed against our own base. */
+static enum rq_err make_record(struct rq_database *db, struct rq_commit *c)
+{
+    struct rq_txn_head head = {
+        .db_id = db->id,
+        .page_size = c->page_size,
+        .page_count = c->db_page_count,
+        .base = c->base,
+        .version = c->base + 1,
+        .origin_count = 1,
+    };
+    uint8_t *base = NULL;
+    size_t record_bytes = 4 + c->page_size;
+    enum rq_err err;
+
+    db->record.size = 0;
+    if (db->replica != NULL) {
+        db->work.size = 0;
+        err = rq_bytes_reserve(&db->work, c->page_size);
+        if (err != RQ_OK) {
+            return err;
+        }
+        base = db->work.data;
+    }
+    err = rq_txn_begin(&db->record, &head, &c->origin);
+    for (size_t at = 0; err == RQ_OK && at < c->pages.size; at += record_bytes) {
+        uint32_t pgno = rq_get_u32(c->pages.data + at);
+        bool old = pgno <= db->file.page_count;
+        if (old) {
+            err = rq_replica_read(db->replica, pgno, base);
+        }
+        if (err == RQ_OK) {
+            err = rq_txn_add(&db->record, pgno, old ? base : NULL, c->pages.data + at + 4, c->page_size);
+        }
+    }
+    return err == RQ_OK ? rq_txn_end(&db->record, 0) : err;
+}
+
+/* A durable body, and the small entry that names it. */
+static enum rq_err make_staged(struct rq_database *db, struct rq_commit *c)
+{
+    struct rq_entry_staged entry = {
+        .head = { .db_id = db->id,
+                  .page_size = c->page_size,
+                  .page_count = c->db_page_count,
+                  .base = c->base,
+                  .version = c->base + 1,
+                  .origin_count = 1 },
+        .origin = c->origin,
+    };
+    enum rq_err err = rq_staged_seal(c->body, entry.hash, &entry.body_bytes);
+    if (err == RQ_IO) {
+        db->env.fatal(db->env.ctx, "a staged body could not be synced", err);
+    }
+    if (err != RQ_OK) {
+        return err;
+    }
+    db->record.size = 0;
+    return rq_entry_put_staged(&db->record, &entry);
+}
+
+static void run_not_appended(struct rq_task *task)
+{
+    struct rq_database *db = (struct rq_database *)((char *)task - offsetof(struct rq_database, not_appended));
+    struct rq_commit *c = db->in_flight;
+    db->in_flight = NULL;
+    rq_db_answer(db, c, db->submit_err, "");
+    rq_db_settle(db);
+    rq_database_unref(db);
+}
+
+static void on_submitted(struct rq_submit *s, enum rq_err err)
+{
+    struct rq_database *db = (struct rq_database *)((char *)s - offsetof(struct rq_database, submit));
+    if (err == RQ_OK) {
+        rq_database_unref(db);
+        return;
+    }
+    db->submit_err = err;
+    db->not_appended.run = run_not_appended;
+    rq_strand_post(&db->place->strand, &db->not_appended, RQ_CARRY);
+}
+
+static enum rq_err prepare(struct rq_database *db, struct rq_commit *c, const char **ret_text)
+{
+    *ret_text = "";
+    if (db->file.page_size != 0 && c->page_size != db->file.page_size) {
+        return RQ_PAGESIZE;
+    }
+    size_t pages = c->body != NULL ? rq_staged_page_count(c->body) : c->pages.size / (4 + c->page_size);
+    enum rq_err err = reserve(db, c->page_size, c->db_page_count, (uint32_t)pages);
+    if (err == RQ_OK) {
+        err = c->body != NULL ? make_staged(db, c) : make_record(db, c);
+    }
+    if (err == RQ_CORRUPT || err == RQ_IO) {
+        *ret_text = "the base of the transaction could not be read from the replica";
+    }
+    return err;
+}
+
+static void consider(struct rq_database *db, struct rq_commit *c)
+{
+    const char *text = "";
+    enum rq_err err;
+
+    if (db->dropped) {
+        err = RQ_NOTFOUND;
+        text = "the database was dropped";
+    } else if (c->base < db->version) {
+        err = outcome_of(db, c->origin, c->base);
+    } else if (db->state == RQ_DB_QUARANTINED) {
+        err = RQ_QUARANTINED;
+        text = db->message;
+    } else if (!db->env.ready(db->env.ctx)) {
+        err = RQ_UNREADY;
+    } else if (c->base > db->version) {
+        err = RQ_PROTOCOL;
+        text = "the base is newer than the database";
+    } else if (db->in_flight != NULL) {
+        c->next = NULL;
+        if (db->waiting_last != NULL) {
+            db->waiting_last->next = c;
+        } else {
+            db->waiting_first = c;
+        }
+        db->waiting_last = c;
+        return;
+    } else if (c->ask) {
+        err = RQ_NOTFOUND;
+    } else {
+        err = prepare(db, c, &text);
+        struct rq_blob *blob = err == RQ_OK ? rq_blob_new(db->record.size) : NULL;
+        if (err == RQ_OK && blob == NULL) {
+            err = RQ_NOMEM;
+        }
+        if (err == RQ_OK) {
+            memcpy(blob->data, db->record.data, db->record.size);
+            db->in_flight = c;
+            db->submit = (struct rq_submit){
+                .type = c->body != NULL ? RQ_ENTRY_STAGED : RQ_ENTRY_TXN,
+                .blob = blob,
+                .done = on_submitted,
+            };
+            rq_database_ref(db);
+            db->env.submit(db->env.ctx, &db->submit);
+            return;
+        }
+    }
+    rq_db_answer(db, c, err, text);
+}
+
+static void run_commit(struct rq_task *task)
+{
+    struct rq_commit *c = (struct rq_commit *)task;
+    consider(c->db, c);
+}
+
+void rq_database_commit(struct rq_commit *c)
+{
+    c->task.run = run_commit;
+    rq_strand_post(&c->db->place->strand, &c->task, RQ_CARRY);
+}

@@ -1,0 +1,93 @@
+/* Inside of the database: shared by database.c (life, files, what others see), database_commit.c (judging and preparing) and
+ * database_apply.c (applying).  Everything here runs on the database's strand. */
+#ifndef RAFTD_DB_DATABASE_IMPL_H
+#define RAFTD_DB_DATABASE_IMPL_H
+
+#include <stdatomic.h>
+
+#include "raftd/db/database.h"
+
+#define RECORD_BYTES_MAX (RQ_TXN_MEMORY_MAX + RQ_TXN_MEMORY_MAX / 8 + 65536u)
+#define WORK_BYTES_MAX \
+    (64u * 1024u * 1024u)                  /* page images of one record; a record of RQ_TXN_MEMORY_MAX never needs it */
+#define KEEP_BYTES   (1024u * 1024u)       /* larger work buffers are given back */
+#define SPACE_MARGIN (16u * 1024u * 1024u) /* left free on the disk for what belongs to no transaction */
+
+struct rq_place {
+    struct rq_strand strand;
+    char name[];
+};
+
+struct rq_database {
+    atomic_uint refs;
+    struct rq_database_env env;
+    struct rq_place *place; /* borrows */
+    uint32_t id;
+    char *path, *control_path;
+    struct rq_task open_task;
+
+    /* The strand's. */
+    struct rq_database_known known; /* until the files are open */
+    struct rq_control control;
+    struct rq_replica *replica;   /* owns; NULL: no commit yet.  Written under hold, as inode and device */
+    uint64_t inode, device;       /* of its file */
+    struct rq_replica_state file; /* what the replica holds */
+    uint64_t version;             /* of the state machine */
+    uint64_t applied_index;
+    uint64_t checksum;
+    struct rq_origins origins;
+    enum rq_control_state state;
+    char message[RQ_DB_TEXT_BYTES];
+    bool dropped;
+    bool caught_up;  /* the log was replayed up to what was known to be committed when raftd started */
+    bool diverged;   /* the file holds what the log does not */
+    bool superseded; /* seen in replay only: the file is already that of a later database of this name */
+    struct rq_commit *in_flight;
+    struct rq_commit *waiting_first, *waiting_last;
+    struct rq_submit submit;
+    struct rq_task not_appended;
+    enum rq_err submit_err;
+    struct rq_bytes record, work;
+
+    pthread_mutex_t hold; /* the replica stays open while it is held */
+    pthread_mutex_t info_lock;
+    struct rq_database_info info; /* guarded by info_lock */
+    _Atomic uint64_t last_use_ms;
+    atomic_bool stirred;
+};
+
+/* One posting to the strand that carries more than the embedded task can. */
+struct rq_db_errand {
+    struct rq_task task;
+    struct rq_database *db; /* counted */
+    struct rq_log_entry entry;
+    uint64_t session;
+    void (*done)(void *ctx);
+    void *ctx;
+    char text[RQ_DB_TEXT_BYTES];
+};
+
+/* --- database.c --- */
+
+/* The control page and the info, from what the strand knows. */
+void rq_db_publish(struct rq_database *db);
+/* The database was used: there may be work for the background thread. */
+void rq_db_touch(struct rq_database *db);
+/* The database is fenced on this host.  Its place in the log goes on being followed. */
+void rq_db_quarantine(struct rq_database *db, const char *text);
+struct rq_replica_config rq_db_replica_config(struct rq_database *db);
+/* It was opened, or made. */
+void rq_db_set_replica(struct rq_database *db, struct rq_replica *r);
+struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));
+
+/* --- database_commit.c --- */
+
+void rq_db_answer(struct rq_database *db, struct rq_commit *c, enum rq_err err, const char *text);
+/* Whoever waits is judged again. */
+void rq_db_consider_waiting(struct rq_database *db);
+/* The head has moved, or never will by what was in flight. */
+void rq_db_settle(struct rq_database *db);
+/* Does this session hold the turn, and in which slot? */
+bool rq_db_turn_holder(const struct rq_database *db, uint64_t session, uint32_t *ret_slot);
+
+#endif
