@@ -160,9 +160,10 @@ static void compact(struct rq_background *b, uint64_t *due)
         b->next_compact_ms = now + b->config.compact_every_ms;
     }
     sooner(due, b->next_compact_ms);
-    if (!view.leads || view.delivered == b->compacted_index ||
-        !(stats.bytes >= b->config.compact_bytes ||
-          (looks && view.delivered - b->compacted_index >= b->config.compact_entries))) {
+    bool wanted = stats.bytes >= b->config.compact_bytes ||
+                  (looks && (rq_catalog_has_bodies(b->catalog) ||
+                             view.delivered - b->compacted_index >= b->config.compact_entries));
+    if (!view.leads || view.delivered == b->compacted_index || !wanted) {
         return;
     }
     enum rq_err err = rq_catalog_compact(b->catalog);

@@ -42,6 +42,7 @@ struct rq_catalog {
     struct rq_request *requests; /* submitted, fate not known */
     struct named_body *bodies;
     size_t body_count;
+    atomic_bool has_bodies; /* any thread: compaction would free space */
 };
 
 /* Grows an array by one; without memory a committed entry cannot be followed, and the process ends. */
@@ -449,6 +450,7 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
                 c->bodies = one_more(c->bodies, c->body_count, sizeof *c->bodies);
                 memcpy(c->bodies[c->body_count].hash, staged.hash, sizeof staged.hash);
                 c->bodies[c->body_count++].index = e->index;
+                atomic_store(&c->has_bodies, true);
             }
             break;
     }
@@ -726,6 +728,11 @@ static void run_picture(struct rq_task *task)
     countdown_one(&p->n, p->err);
 }
 
+bool rq_catalog_has_bodies(const struct rq_catalog *c)
+{
+    return atomic_load(&c->has_bodies);
+}
+
 struct compacted {
     struct rq_task task;
     struct rq_catalog *catalog;
@@ -750,6 +757,7 @@ static void run_compacted(struct rq_task *task)
         }
         c->bodies[i] = c->bodies[--c->body_count];
     }
+    atomic_store(&c->has_bodies, c->body_count > 0);
     countdown_one(&t->n, err);
 }
 

@@ -76,5 +76,7 @@ enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *
 /* Makes everything that is applied durable, writes the descriptor and releases the log.  BUSY, AWAY: try again later.  IO is
  * final. */
 enum rq_err rq_catalog_compact(struct rq_catalog *c);
+/* Staged bodies wait for the log to be compacted past them. */
+bool rq_catalog_has_bodies(const struct rq_catalog *c);
 
 #endif

@@ -58,6 +58,7 @@ struct rq_line {
     size_t sent;
     bool tx_busy, closed;
     atomic_uint answers;
+    atomic_bool rests;
 };
 
 struct rq_link {
@@ -171,6 +172,11 @@ void rq_line_send(struct rq_line *line, const void *data, size_t bytes)
         }
     }
     pthread_mutex_unlock(&line->lock);
+}
+
+void rq_line_rest(struct rq_line *line)
+{
+    atomic_store(&line->rests, true);
 }
 
 /* --- receiving -------------------------------------------------------------------------------------------------------- */
@@ -287,6 +293,7 @@ static void on_received(void *arg)
     line->in.size += nng_aio_count(line->rx);
     for (;;) {
         unsigned answers = atomic_load(&line->answers);
+        atomic_store(&line->rests, false);
         if (!take_frames(line)) {
             line_end(line);
             return;
@@ -295,6 +302,9 @@ static void on_received(void *arg)
             break; /* half a frame; or the answer is another thread's affair, and no request comes before it */
         }
         line->requests++;
+        if (atomic_load(&line->rests)) {
+            break;
+        }
         ssize_t n = watch(line);
         if (n < 0) {
             line_end(line);

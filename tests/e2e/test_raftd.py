@@ -203,6 +203,10 @@ def big_transaction_goes_through_a_staged_body(raftd, scratch):
          "INSERT INTO t SELECT randomblob(4000) FROM c")
     assert rows(raftd.dir, "first.db") == 2000
     assert log_bytes < 64 << 20
+    raftd.stop()
+    Node(raftd.dir, "-raft-snap-int", "100ms").start()
+    wait_for(lambda: not os.listdir(raftd.dir + "/raft/staged"), "bodies are deleted when the log does not need them")
+    assert rows(raftd.dir) == 4000 and rows(raftd.dir, "first.db") == 2000
 
 
 @claim
