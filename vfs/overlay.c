@@ -132,30 +132,46 @@ void rq_overlay_clear(struct rq_overlay *o)
     o->pgno_max = 0;
 }
 
+/* The page at a place; in buffer if it does not lie in memory. */
+static enum rq_err page_at(struct rq_overlay *o, uint32_t place, uint8_t *buffer, const uint8_t **ret_page)
+{
+    const uint64_t at = (uint64_t)place * o->page_size;
+    size_t got = o->page_size;
+    enum rq_err err = RQ_OK;
+    *ret_page = rq_spill_at(&o->spill, at, o->page_size);
+    if (*ret_page == NULL) {
+        *ret_page = buffer;
+        err = rq_spill_read(&o->spill, buffer, o->page_size, at, &got);
+    }
+    return err == RQ_OK && got != o->page_size ? RQ_IO : err;
+}
+
 enum rq_err rq_overlay_merge(struct rq_overlay *into, struct rq_overlay *from)
 {
-    if (into->count == 0) {
+    /* Which of the two has the larger buffers, into keeps them. */
+    if (into->count == 0 && (from->spill.file != NULL || from->spill.memory_capacity >= into->spill.memory_capacity)) {
         struct rq_overlay empty = *into;
+        const size_t kept = from->spill.memory_kept;
         *into = *from;
+        into->spill.memory_kept = empty.spill.memory_kept;
         *from = empty;
+        from->spill.memory_kept = kept;
         return RQ_OK;
     }
-    struct rq_overlay_walk walk;
-    enum rq_err err = rq_overlay_walk_init(&walk, from, UINT32_MAX);
-    while (err == RQ_OK) {
-        uint32_t pgno;
-        uint8_t *page;
-        err = rq_overlay_walk_next(&walk, &pgno, &page);
+    uint8_t *buffer = from->spill.file != NULL ? malloc(from->page_size) : NULL;
+    enum rq_err err = from->spill.file != NULL && buffer == NULL ? RQ_NOMEM : RQ_OK;
+    for (uint32_t place = 0; err == RQ_OK && place < from->count; place++) {
+        const uint8_t *page;
+        err = page_at(from, place, buffer, &page);
         if (err == RQ_OK) {
-            err = rq_overlay_put(into, pgno, page, from->page_size);
+            err = rq_overlay_put(into, from->pgnos[place], page, from->page_size);
         }
     }
-    rq_overlay_walk_fini(&walk);
-    if (err != RQ_NOTFOUND) {
-        return err;
+    free(buffer);
+    if (err == RQ_OK) {
+        rq_overlay_clear(from);
     }
-    rq_overlay_clear(from);
-    return RQ_OK;
+    return err;
 }
 
 static int order_compare(const void *a, const void *b)

@@ -370,6 +370,7 @@ static void db_free(struct rq_shim_db *db)
     rq_spill_fini(&db->journal);
     rq_overlay_fini(&db->dirty);
     rq_overlay_fini(&db->committed);
+    rq_hold_free(db->hold);
     rq_snapshot_fini(&db->view);
     if (db->sink != NULL) {
         db->sink->ops->close(db->sink);
@@ -459,6 +460,12 @@ static int open_served(const char *name, sqlite3_file *file, int flags, int *ret
                                     uri_timeout_ms(name, flags));
     if (db->sink == NULL) {
         goto undo;
+    }
+    if (db->sink->ops->commit == NULL) {
+        db->hold = rq_hold_new(db, shim.config.disk, shim.spill_dir, shim.config.memory_max);
+        if (db->hold == NULL) {
+            goto undo;
+        }
     }
     enum rq_err err = rq_shim_reach(db, (flags & SQLITE_OPEN_CREATE) != 0);
     if (err != RQ_OK) {

@@ -49,8 +49,8 @@ static bool view_newest(const struct rq_shim_db *db)
 
 int rq_shim_turn_take(struct rq_shim_db *db)
 {
-    if (db->read_only) {
-        return SQLITE_READONLY;
+    if (db->read_only || (db->hold != NULL && db->lock != SQLITE_LOCK_NONE)) {
+        return SQLITE_READONLY; /* who can hold writes only while it does */
     }
     uint64_t session = 0;
     enum rq_err err = db->sink->ops->ready(db->sink, &session);
@@ -175,6 +175,10 @@ static int code_of_commit(enum rq_err err)
 
 static int commit(struct rq_shim_db *db, uint32_t page_count, bool foreign_mode)
 {
+    if (rq_hold_taken(db->hold)) {
+        db->reset_cache = db->reset_cache || foreign_mode;
+        return rq_shim_code(rq_hold_commit(db->hold, page_count), SQLITE_IOERR_FSYNC);
+    }
     struct rq_overlay_walk walk;
     enum rq_err err = rq_overlay_walk_init(&walk, &db->dirty, page_count);
     if (err != RQ_OK) {

@@ -52,6 +52,9 @@ int rq_shim_file_control(sqlite3_file *file, int op, void *arg)
             return rq_shim_sync(db, arg);
         case SQLITE_FCNTL_PRAGMA:
             return pragma(db, arg);
+        case RQ_FCNTL_HOLD:
+            *(struct rq_hold **)arg = db->hold;
+            return db->hold != NULL ? SQLITE_OK : SQLITE_NOTFOUND;
         case SQLITE_FCNTL_PDB:
             db->owner = arg;
             return SQLITE_OK;

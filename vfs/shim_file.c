@@ -46,6 +46,12 @@ enum rq_err rq_shim_page(struct rq_shim_db *db, uint32_t pgno, uint32_t offset, 
             return err;
         }
     }
+    if (rq_hold_taken(db->hold)) {
+        enum rq_err err = rq_hold_read(db->hold, pgno, offset, data, bytes);
+        if (err != RQ_NOTFOUND) {
+            return err;
+        }
+    }
     if (pgno == 1 && !db->view.empty && offset < RQ_SNAPSHOT_HEAD_BYTES && bytes <= RQ_SNAPSHOT_HEAD_BYTES - offset) {
         memcpy(data, db->view.head + offset, bytes);
         return RQ_OK;
@@ -55,7 +61,7 @@ enum rq_err rq_shim_page(struct rq_shim_db *db, uint32_t pgno, uint32_t offset, 
 
 /* --- locks -------------------------------------------------------------------------------------------------------------- */
 
-static int view_begin(struct rq_shim_db *db)
+int rq_shim_view_begin(struct rq_shim_db *db)
 {
     enum rq_err err = rq_snapshot_begin(&db->view);
     if (err == RQ_UNREADY) {
@@ -84,7 +90,7 @@ static int view_begin(struct rq_shim_db *db)
     return SQLITE_OK;
 }
 
-static void view_end(struct rq_shim_db *db)
+void rq_shim_view_end(struct rq_shim_db *db)
 {
     /* After a commit of our own the snapshot is old, and nothing speaks for keeping it. */
     rq_snapshot_end(&db->view, !db->committed_any);
@@ -104,7 +110,7 @@ static int db_lock(sqlite3_file *file, int level)
     }
     rq_shim_wait_disarm();
     if (held == SQLITE_LOCK_NONE) {
-        int code = view_begin(db);
+        int code = rq_hold_taken(db->hold) ? SQLITE_OK : rq_shim_view_begin(db);
         if (code != SQLITE_OK) {
             return code;
         }
@@ -112,7 +118,7 @@ static int db_lock(sqlite3_file *file, int level)
         atomic_store_explicit(&db->lock, held = SQLITE_LOCK_SHARED, memory_order_relaxed);
     }
     if (held < SQLITE_LOCK_RESERVED && level >= SQLITE_LOCK_RESERVED) {
-        int code = rq_shim_turn_take(db);
+        int code = rq_hold_taken(db->hold) ? SQLITE_OK : rq_shim_turn_take(db);
         if (code != SQLITE_OK) {
             return code;
         }
@@ -136,10 +142,12 @@ static int db_unlock(sqlite3_file *file, int level)
         rq_shim_discard(db);
         db->journal_written = db->rolling_back = db->played_back = false;
         atomic_store_explicit(&db->lock, SQLITE_LOCK_SHARED, memory_order_release);
-        rq_shim_turn_release(db);
+        if (!rq_hold_taken(db->hold)) {
+            rq_shim_turn_release(db);
+        }
     }
-    if (level == SQLITE_LOCK_NONE) {
-        view_end(db);
+    if (level == SQLITE_LOCK_NONE && !rq_hold_taken(db->hold)) {
+        rq_shim_view_end(db);
     }
     atomic_store_explicit(&db->lock, level, memory_order_release);
     return SQLITE_OK;
@@ -161,11 +169,11 @@ static int borrow_view(struct rq_shim_db *db, bool *ret_borrowed)
     if (rq_shim_inherited(db)) {
         return SQLITE_MISUSE;
     }
-    if (atomic_load_explicit(&db->lock, memory_order_relaxed) != SQLITE_LOCK_NONE) {
+    if (atomic_load_explicit(&db->lock, memory_order_relaxed) != SQLITE_LOCK_NONE || rq_hold_taken(db->hold)) {
         return SQLITE_OK;
     }
     *ret_borrowed = true;
-    return view_begin(db);
+    return rq_shim_view_begin(db);
 }
 
 static int read_range(struct rq_shim_db *db, uint8_t *data, uint32_t bytes, uint64_t offset)
@@ -203,7 +211,7 @@ static int db_read(sqlite3_file *file, void *data, int bytes, sqlite3_int64 offs
     }
     code = read_range(db, data, (uint32_t)bytes, (uint64_t)offset);
     if (borrowed) {
-        view_end(db);
+        rq_shim_view_end(db);
     } else if (db->reset_cache && offset == COUNTER_OFFSET && bytes == COUNTER_BYTES) {
         for (int i = 0; i < bytes; i++) {
             ((uint8_t *)data)[i] ^= 0xff;
@@ -227,7 +235,7 @@ static int db_file_size(sqlite3_file *file, sqlite3_int64 *ret_bytes)
     }
     *ret_bytes = (sqlite3_int64)db->file_count * db->page_size;
     if (borrowed) {
-        view_end(db);
+        rq_shim_view_end(db);
     }
     return SQLITE_OK;
 }

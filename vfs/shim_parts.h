@@ -1,5 +1,5 @@
 /* What the files of the shim share among themselves: shim.c (VFS), shim_file.c (database), shim_commit.c (turn and commit),
- * shim_journal.c (its rollback journal), shim_control.c (file controls). */
+ * shim_journal.c (its rollback journal), shim_control.c (file controls), shim_hold.c (commits that are only queued). */
 #ifndef VFS_SHIM_PARTS_H
 #define VFS_SHIM_PARTS_H
 
@@ -13,6 +13,7 @@ SQLITE_EXTENSION_INIT3
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vfs/hold.h"
 #include "vfs/overlay.h"
 #include "vfs/shim.h"
 #include "vfs/snapshot.h"
@@ -45,6 +46,7 @@ struct rq_shim_db {
     /* What stands before the view: dirty pages, behind them those committed under the present SHARED lock. */
     struct rq_overlay dirty;
     struct rq_overlay committed;
+    struct rq_hold *hold; /* owns; NULL: commits go to the sink, and this connection cannot hold */
     bool committed_any; /* a commit was made under the present SHARED lock */
     bool view_spoilt;   /* what other statements of the connection see cannot be written on: unlock first */
     bool view_lost;   /* pages that were committed could not be kept: nothing can be read before the next SHARED lock */
@@ -110,6 +112,24 @@ enum rq_err rq_shim_page(struct rq_shim_db *db, uint32_t pgno, uint32_t offset, 
 
 /* Bytes [begin, begin + bytes) of page 1 as applications and raftd see them: rollback mode, no stamp. */
 void rq_shim_normalise(uint8_t *data, uint32_t begin, uint32_t bytes);
+
+/* The newest commit becomes what the connection sees; SQLITE_OK or a code. */
+int rq_shim_view_begin(struct rq_shim_db *db);
+void rq_shim_view_end(struct rq_shim_db *db);
+
+/* --- shim_hold.c -------------------------------------------------------------------------------------------------------- */
+
+struct rq_hold *rq_hold_new(struct rq_shim_db *db, struct rq_disk *disk, const char *spill_dir, size_t memory_max);
+void rq_hold_free(struct rq_hold *hold); /* NULL is fine */
+
+/* The connection sees what its hold holds, has the turn, and leaves both to it. */
+bool rq_hold_taken(const struct rq_hold *hold); /* NULL is fine: false */
+
+/* A part of a page that is queued; NOTFOUND. */
+enum rq_err rq_hold_read(struct rq_hold *hold, uint32_t pgno, uint32_t offset, void *data, uint32_t bytes);
+
+/* Queues what is dirty as the next version. */
+enum rq_err rq_hold_commit(struct rq_hold *hold, uint32_t page_count);
 
 /* --- shim_commit.c ------------------------------------------------------------------------------------------------------ */
 

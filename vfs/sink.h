@@ -35,7 +35,7 @@ struct rq_sink_ops {
     /* A link that would carry a commit now: connects if need be.  AWAY if raftd does not answer: nothing has happened. */
     enum rq_err (*ready)(struct rq_sink *s, uint64_t *ret_session);
     /* Returns when the outcome is known, or cannot be found out in time: OK and the new version, REFUSED, UNKNOWN, or why it was
-     * not passed on. */
+     * not passed on.  NULL: the connection writes only under a hold (hold.h), which takes its commits. */
     enum rq_err (*commit)(struct rq_sink *s, const struct rq_sink_commit *commit, uint64_t *ret_version);
     const char *(*text)(struct rq_sink *s); /* of the last failure, for logs */
     void (*close)(struct rq_sink *s);

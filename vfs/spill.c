@@ -8,12 +8,12 @@
 #include <sys/random.h>
 
 #define MEMORY_FIRST 16384u  /* capacity of the first allocation */
-#define MEMORY_KEPT  131072u /* what stays allocated for the next use */
+#define MEMORY_KEPT  131072u /* memory_kept, unless its owner wants another */
 #define NAME_TRIES   8
 
 void rq_spill_init(struct rq_spill *s, struct rq_disk *disk, const char *dir, size_t memory_max)
 {
-    *s = (struct rq_spill){ .disk = disk, .dir = dir, .memory_max = memory_max };
+    *s = (struct rq_spill){ .disk = disk, .dir = dir, .memory_max = memory_max, .memory_kept = MEMORY_KEPT };
 }
 
 static void drop_file(struct rq_spill *s)
@@ -73,8 +73,9 @@ static enum rq_err open_file(struct rq_spill *s)
     return RQ_EXISTS;
 }
 
-/* Makes the first `bytes` (at most memory_max) of the content addressable, zeros where there was nothing. */
-static enum rq_err grow_memory(struct rq_spill *s, size_t bytes)
+/* Makes the first `bytes` (at most memory_max) of the content addressable, zeros where there was nothing.  Those from `filled` on
+ * are about to be written. */
+static enum rq_err grow_memory(struct rq_spill *s, size_t filled, size_t bytes)
 {
     if (bytes <= s->memory_bytes) {
         return RQ_OK;
@@ -94,7 +95,9 @@ static enum rq_err grow_memory(struct rq_spill *s, size_t bytes)
         s->memory = memory;
         s->memory_capacity = capacity;
     }
-    memset(s->memory + s->memory_bytes, 0, bytes - s->memory_bytes);
+    if (filled > s->memory_bytes) {
+        memset(s->memory + s->memory_bytes, 0, filled - s->memory_bytes);
+    }
     s->memory_bytes = bytes;
     return RQ_OK;
 }
@@ -112,7 +115,7 @@ enum rq_err rq_spill_write(struct rq_spill *s, const void *data, size_t bytes, u
     }
     enum rq_err err = RQ_OK;
     if (in_memory > 0) {
-        err = grow_memory(s, (size_t)offset + in_memory);
+        err = grow_memory(s, (size_t)offset, (size_t)offset + in_memory);
         if (err == RQ_OK) {
             memcpy(s->memory + offset, from, in_memory);
         }
@@ -165,6 +168,11 @@ enum rq_err rq_spill_read(struct rq_spill *s, void *data, size_t bytes, uint64_t
     return RQ_OK;
 }
 
+const uint8_t *rq_spill_at(const struct rq_spill *s, uint64_t offset, size_t bytes)
+{
+    return offset <= s->memory_bytes && bytes <= s->memory_bytes - offset ? s->memory + offset : NULL;
+}
+
 void rq_spill_truncate(struct rq_spill *s, uint64_t size)
 {
     if (size >= s->size) {
@@ -180,7 +188,7 @@ void rq_spill_truncate(struct rq_spill *s, uint64_t size)
         (void)s->disk->ops->truncate(s->file,
                                      size - s->memory_max); /* only to give space back: nothing is read past size */
     }
-    if (size == 0 && s->memory_capacity > MEMORY_KEPT) {
+    if (size == 0 && s->memory_capacity > s->memory_kept) {
         free(s->memory);
         s->memory = NULL;
         s->memory_capacity = 0;

@@ -274,6 +274,12 @@ bool rq_turn_held(const struct rq_control *c, uint32_t slot)
     return word_slot(word) == slot && word_end(word) == 0;
 }
 
+bool rq_turn_wanted(const struct rq_control *c)
+{
+    uint32_t slot, ticket;
+    return first_waiting(c, &slot, &ticket);
+}
+
 void rq_turn_pass(struct rq_control *c, uint32_t slot)
 {
     uint64_t word = atomic_load(&c->head->turn);

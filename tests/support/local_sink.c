@@ -151,9 +151,9 @@ static enum rq_err counting_next(void *ctx, uint32_t *ret_pgno, const uint8_t **
 
 /* Under the lock. */
 static enum rq_err apply(struct local_db *db, const struct rq_page_source *pages, uint32_t page_size,
-                         uint32_t page_count)
+                         uint32_t page_count, uint64_t transactions)
 {
-    struct rq_replica_state after = { .version = db->state.version + 1,
+    struct rq_replica_state after = { .version = db->state.version + transactions,
                                       .page_size = page_size,
                                       .page_count = page_count };
     after.stamp = (struct rq_stamp){ .db_id = db->id, .term = 1, .index = ++local.index };
@@ -198,7 +198,7 @@ static enum rq_err sink_commit(struct rq_sink *sink, const struct rq_sink_commit
         commit->pages->rewind(commit->pages->ctx);
         counting.count = 0;
         const struct rq_page_source source = { .ctx = &counting, .next = counting_next };
-        err = apply(db, &source, commit->page_size, commit->db_page_count);
+        err = apply(db, &source, commit->page_size, commit->db_page_count, 1);
         local.pages = counting.count;
         if (err == RQ_OK && counting.count != commit->page_count) {
             abort();
@@ -325,7 +325,7 @@ void local_foreign_commit(const char *name)
     rq_put_u32(page + 92, rq_get_u32(page + 24));
     struct one_page one = { .page = page };
     const struct rq_page_source source = { .ctx = &one, .next = one_page_next };
-    if (apply(db, &source, db->state.page_size, db->state.page_count) != RQ_OK) {
+    if (apply(db, &source, db->state.page_size, db->state.page_count, 1) != RQ_OK) {
         abort();
     }
     pthread_mutex_unlock(&local.lock);
@@ -339,4 +339,30 @@ enum rq_err local_backfill(const char *name)
 enum rq_err local_reset(const char *name)
 {
     return rq_replica_reset(find(name)->replica);
+}
+
+enum rq_err local_read(const char *name, uint32_t pgno, uint8_t *page, uint32_t page_size)
+{
+    pthread_mutex_lock(&local.lock);
+    struct local_db *db = find(name);
+    enum rq_err err = RQ_OK;
+    if (db->replica != NULL) {
+        err = rq_replica_read(db->replica, pgno, page);
+    } else {
+        memset(page, 0, page_size);
+    }
+    pthread_mutex_unlock(&local.lock);
+    return err;
+}
+
+enum rq_err local_apply(const char *name, const struct rq_txn_head *head, const struct rq_page_source *pages)
+{
+    pthread_mutex_lock(&local.lock);
+    struct local_db *db = find(name);
+    enum rq_err err = head->db_id != db->id || head->base != db->state.version ? RQ_REFUSED : RQ_OK;
+    if (err == RQ_OK) {
+        err = apply(db, pages, head->page_size, head->page_count, head->version - head->base);
+    }
+    pthread_mutex_unlock(&local.lock);
+    return err;
 }

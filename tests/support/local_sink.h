@@ -4,6 +4,7 @@
 #ifndef TESTS_SUPPORT_LOCAL_SINK_H
 #define TESTS_SUPPORT_LOCAL_SINK_H
 
+#include "raftd/wire/txn.h"
 #include "vfs/control.h"
 #include "vfs/disk.h"
 #include "vfs/replica.h"
@@ -45,6 +46,10 @@ void local_drop(const char *name);
 
 /* A transaction of another host: the newest version again, with the next change counter. */
 void local_foreign_commit(const char *name);
+/* What a log does with its entries: a page of the newest version in normal form, zeros where there is none; and a transaction
+ * of several, REFUSED if another one was made on its base. */
+enum rq_err local_read(const char *name, uint32_t pgno, uint8_t *page, uint32_t page_size);
+enum rq_err local_apply(const char *name, const struct rq_txn_head *head, const struct rq_page_source *pages);
 enum rq_err local_backfill(const char *name);
 enum rq_err local_reset(const char *name);
 

@@ -1,0 +1,555 @@
+/* The executor's thread.
+ *
+ * When a group is closed.  One group is in the log at a time, so the next one may grow as long as that takes; and when there is
+ * none, as long as more requests wait than it has already.  So about half of those that clients keep in flight are in the log
+ * while the other half run, and a single request goes to the log at once.
+ *
+ * The lock guards the queue and what the host says of a group.  Everything else is the thread's. */
+#include "raftd/db/executor.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "vfs/hold.h"
+#include "vfs/shim.h"
+
+#define GROUP_REQUESTS_MAX  1024u
+#define EXECUTOR_QUANTUM_MS 20u
+#define TURN_WAIT_US        50000u /* at once: it looks whether it is to stop, and for how long requests have waited */
+#define PAUSE_US     200u
+#define CROWDED_MAX_US      20000u
+#define BUSY_TIMEOUT_MS     10000u
+#define CACHE_KIB           16384
+
+struct request_list {
+    struct rq_request *first, *last;
+    uint32_t count;
+};
+
+struct rq_executor {
+    struct rq_executor_host host;
+    char *path; /* owns */
+    uint64_t busy_timeout_ms;
+    uint64_t session; /* of the origins */
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct request_list queue; /* guarded by lock, as the next three */
+    bool stops, asleep;
+    bool settled;           /* the group in flight has an outcome */
+    enum rq_err settled_as;
+
+    /* The thread's. */
+    sqlite3 *db;
+    struct rq_hold *hold;
+    sqlite3_stmt *begin, *commit;
+    bool holds;                /* the hold is taken */
+    bool leaves;               /* it runs nothing more before it has given the turn back */
+    uint64_t turn_since_us, busy_since_us;
+    struct request_list batch; /* taken from the queue, not run yet */
+    struct request_list ran;   /* their outcome depends on layers that are not submitted yet, or on what those are built on */
+    bool submitted;            /* the oldest layer is the host's, with this group */
+    struct rq_group group;
+    uint64_t next_seq;
+};
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+static void list_put(struct request_list *list, struct rq_request *r)
+{
+    r->next = NULL;
+    *(list->last != NULL ? &list->last->next : &list->first) = r;
+    list->last = r;
+    list->count++;
+}
+
+static struct rq_request *list_take(struct request_list *list)
+{
+    struct rq_request *r = list->first;
+    list->first = r->next;
+    if (list->first == NULL) {
+        list->last = NULL;
+    }
+    list->count--;
+    return r;
+}
+
+/* Answers all of a list, which is empty afterwards. */
+static void list_done(struct request_list *list, enum rq_err outcome)
+{
+    struct rq_request *r = list->first;
+    *list = (struct request_list){ 0 };
+    while (r != NULL) {
+        struct rq_request *next = r->next; /* r is not ours any more once it is done */
+        r->done(r, outcome);
+        r = next;
+    }
+}
+
+/* --- the sink of its connection ----------------------------------------------------------------------------------------- */
+
+static enum rq_err sink_open(struct rq_sink *sink, const char *name, bool create)
+{
+    (void)sink;
+    (void)name;
+    (void)create;
+    return RQ_UNREADY; /* raftd makes control pages before it opens connections; this one is not there, or not yet again */
+}
+
+static enum rq_err sink_ready(struct rq_sink *sink, uint64_t *ret_session)
+{
+    (void)sink;
+    *ret_session = 0;
+    return RQ_OK;
+}
+
+static const char *sink_text(struct rq_sink *sink)
+{
+    (void)sink;
+    return "the database is not open in this raftd";
+}
+
+static void sink_nothing(struct rq_sink *sink)
+{
+    (void)sink;
+}
+
+struct rq_sink *rq_executor_sink_new(void *ctx, const char *path, const char *raftd_socket, unsigned timeout_ms)
+{
+    static const struct rq_sink_ops ops = {
+        .open = sink_open,
+        .ready = sink_ready,
+        .text = sink_text,
+        .close = sink_nothing,
+        .orphan = sink_nothing,
+    };
+    static struct rq_sink sink = { .ops = &ops }; /* has no state: one for all */
+    (void)ctx;
+    (void)path;
+    (void)raftd_socket;
+    (void)timeout_ms;
+    return &sink;
+}
+
+/* --- groups ------------------------------------------------------------------------------------------------------------- */
+
+static struct rq_origin *origins_of(const struct rq_group *g)
+{
+    struct rq_origin *origins = malloc(g->head.origin_count * sizeof *origins);
+    for (uint32_t i = 0; origins != NULL && i < g->head.origin_count; i++) {
+        origins[i] = (struct rq_origin){ .session = g->session, .seq = g->first_seq + i };
+    }
+    return origins;
+}
+
+enum rq_err rq_group_record(const struct rq_group *g, rq_base_page base, void *ctx, struct rq_bytes *out)
+{
+    const size_t start = out->size;
+    const uint32_t page_size = g->head.page_size;
+    struct rq_overlay_walk walk;
+    enum rq_err err = rq_overlay_walk_init(&walk, g->pages, g->head.page_count);
+    if (err != RQ_OK) {
+        return err;
+    }
+    struct rq_origin *origins = origins_of(g);
+    uint8_t *before = malloc(page_size);
+    err = origins == NULL || before == NULL ? RQ_NOMEM : rq_txn_begin(out, &g->head, origins);
+    while (err == RQ_OK) {
+        uint32_t pgno;
+        uint8_t *page;
+        err = rq_overlay_walk_next(&walk, &pgno, &page);
+        if (err == RQ_OK) {
+            err = base(ctx, pgno, before);
+        }
+        if (err == RQ_OK) {
+            if (pgno == 1) {
+                rq_page1_normalise(page);
+            }
+            err = rq_txn_add(out, pgno, before, page, page_size);
+        }
+    }
+    if (err == RQ_NOTFOUND) {
+        err = rq_txn_end(out, start);
+    }
+    free(origins);
+    free(before);
+    rq_overlay_walk_fini(&walk);
+    if (err != RQ_OK) {
+        out->size = start;
+    }
+    return err;
+}
+
+void rq_group_settle(struct rq_group *g, enum rq_err outcome)
+{
+    struct rq_executor *x = g->executor;
+    struct request_list list = { .first = g->first };
+    list_done(&list, outcome);
+    pthread_mutex_lock(&x->lock);
+    x->settled = true;
+    x->settled_as = outcome;
+    if (x->asleep) {
+        pthread_cond_signal(&x->wake);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* The oldest layer, with the requests whose outcome it decides. */
+static void submit(struct rq_executor *x)
+{
+    struct rq_layer *layer = rq_hold_oldest(x->hold);
+    const uint64_t count = layer->version - layer->base;
+    layer->closed = true;
+    x->group = (struct rq_group){
+        .executor = x,
+        .head = {
+            .db_id = layer->db_id,
+            .page_size = layer->page_size,
+            .page_count = layer->page_count,
+            .base = layer->base,
+            .version = layer->version,
+            .origin_count = (uint32_t)count,
+        },
+        .session = x->session,
+        .first_seq = x->next_seq,
+        .pages = &layer->pages,
+    };
+    x->next_seq += count;
+    struct request_list taken = { 0 };
+    while (x->ran.first != NULL && x->ran.first->version <= layer->version) {
+        list_put(&taken, list_take(&x->ran));
+    }
+    x->group.first = taken.first;
+    x->group.request_count = taken.count;
+    x->submitted = true;
+    x->host.submit(x->host.ctx, &x->group);
+}
+
+/* --- the connection ----------------------------------------------------------------------------------------------------- */
+
+static enum rq_err err_of(int code)
+{
+    switch (code) {
+        case SQLITE_OK:
+            return RQ_OK;
+        case SQLITE_NOMEM:
+            return RQ_NOMEM;
+        case SQLITE_FULL:
+            return RQ_FULL;
+        case SQLITE_BUSY_SNAPSHOT:
+            return RQ_REFUSED;
+        case RQVFS_CORRUPT_QUARANTINED:
+            return RQ_QUARANTINED;
+        case RQVFS_BUSY_AWAY:
+            return RQ_AWAY;
+        default:
+            break;
+    }
+    switch (code & 0xff) {
+        case SQLITE_BUSY:
+            return RQ_BUSY;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB:
+            return RQ_CORRUPT;
+        case SQLITE_CANTOPEN:
+            return RQ_NOTFOUND;
+        case SQLITE_READONLY:
+            return RQ_READONLY;
+        default:
+            return RQ_IO;
+    }
+}
+
+static void connection_close(struct rq_executor *x)
+{
+    sqlite3_stmt *s;
+    if (x->db == NULL) {
+        return;
+    }
+    while ((s = sqlite3_next_stmt(x->db, NULL)) != NULL) {
+        sqlite3_finalize(s);
+    }
+    sqlite3_close(x->db);
+    x->db = NULL;
+    x->hold = NULL;
+}
+
+static enum rq_err connection_open(struct rq_executor *x)
+{
+    if (x->db != NULL) {
+        return RQ_OK;
+    }
+    int code = sqlite3_open_v2(x->path, &x->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, "rqvfs");
+    if (code == SQLITE_OK) {
+        sqlite3_extended_result_codes(x->db, 1);
+        code = sqlite3_file_control(x->db, "main", RQ_FCNTL_HOLD, &x->hold);
+    }
+    char pragma[48];
+    (void)snprintf(pragma, sizeof pragma, "PRAGMA main.cache_size=-%d", CACHE_KIB);
+    code = code != SQLITE_OK ? code : sqlite3_exec(x->db, pragma, NULL, NULL, NULL);
+    code = code != SQLITE_OK ? code : sqlite3_prepare_v3(x->db, "BEGIN IMMEDIATE", -1, SQLITE_PREPARE_PERSISTENT, &x->begin, NULL);
+    code = code != SQLITE_OK ? code : sqlite3_prepare_v3(x->db, "COMMIT", -1, SQLITE_PREPARE_PERSISTENT, &x->commit, NULL);
+    if (code != SQLITE_OK) {
+        connection_close(x);
+    }
+    return err_of(code);
+}
+
+/* Between requests nothing may be open: the snapshot moves. */
+static void leave_nothing_open(sqlite3 *db)
+{
+    if (sqlite3_get_autocommit(db) != 0 && sqlite3_txn_state(db, NULL) == SQLITE_TXN_NONE) {
+        return;
+    }
+    for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(db, s)) != NULL;) {
+        (void)sqlite3_reset(s); /* says again what its step said */
+    }
+    if (sqlite3_get_autocommit(db) == 0) {
+        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL); /* cannot fail without open statements */
+    }
+}
+
+static int step_once(sqlite3_stmt *s)
+{
+    (void)sqlite3_step(s); /* reset tells */
+    return sqlite3_reset(s);
+}
+
+static void run(struct rq_executor *x, struct rq_request *r)
+{
+    int code = r->transaction ? step_once(x->begin) : SQLITE_OK;
+    if (code == SQLITE_OK) {
+        code = r->run(r, x->db);
+        if (code == SQLITE_OK && r->transaction) {
+            code = step_once(x->commit);
+        }
+    }
+    leave_nothing_open(x->db);
+    r->code = code;
+    r->version = rq_hold_version(x->hold);
+    list_put(&x->ran, r);
+}
+
+/* --- the turn ----------------------------------------------------------------------------------------------------------- */
+
+/* Nothing that has run will be. */
+static void fail(struct rq_executor *x, enum rq_err outcome)
+{
+    rq_hold_discard(x->hold);
+    x->holds = x->leaves = false;
+    list_done(&x->ran, outcome);
+    /* The schema in SQLite's memory may be of a discarded CREATE, whose cookie another one will have. */
+    if (sqlite3_exec(x->db, "PRAGMA writable_schema=RESET", NULL, NULL, NULL) != SQLITE_OK) {
+        connection_close(x);
+    }
+}
+
+/* What happened to the group in flight. */
+static void settle(struct rq_executor *x, enum rq_err outcome)
+{
+    x->submitted = false;
+    if (outcome == RQ_OK) {
+        int code = rq_hold_settle(x->hold);
+        if (code != SQLITE_OK) {
+            fail(x, err_of(code));
+        }
+    } else {
+        /* Of what ran on top of it nothing has left this node, so it is not unknown. */
+        fail(x, outcome == RQ_UNKNOWN ? RQ_AWAY : outcome);
+    }
+}
+
+static void pause_us(long us)
+{
+    struct timespec t = { .tv_nsec = us * 1000 };
+    nanosleep(&t, NULL);
+}
+
+static void take_turn(struct rq_executor *x)
+{
+    enum rq_err err = connection_open(x);
+    if (err == RQ_OK) {
+        err = err_of(rq_hold_take(x->hold, TURN_WAIT_US));
+    }
+    const uint64_t now = now_us();
+    if (err == RQ_OK) {
+        x->holds = true;
+        x->turn_since_us = now;
+        x->busy_since_us = 0;
+    } else if (err == RQ_BUSY || err == RQ_REFUSED) {
+        x->busy_since_us = x->busy_since_us == 0 ? now : x->busy_since_us;
+        if (now - x->busy_since_us >= x->busy_timeout_ms * 1000u) {
+            x->busy_since_us = 0;
+            list_done(&x->batch, RQ_BUSY);
+        } else {
+            pause_us(PAUSE_US); /* it has waited already, unless the control page has no slot left to wait in */
+        }
+    } else {
+        list_done(&x->batch, err);
+    }
+}
+
+static void give_turn_back(struct rq_executor *x)
+{
+    const bool crowded = rq_hold_crowded(x->hold);
+    rq_hold_end(x->hold);
+    x->holds = x->leaves = false;
+    for (unsigned us = 0; crowded && us < CROWDED_MAX_US && rq_hold_crowded(x->hold); us += PAUSE_US) {
+        pause_us(PAUSE_US); /* raftd empties the WAL: it needs it for itself for a moment */
+    }
+}
+
+/* --- the thread --------------------------------------------------------------------------------------------------------- */
+
+/* May another request run on top of what there is?  Not while a layer waits for its place in the log. */
+static bool may_run(const struct rq_executor *x)
+{
+    const struct rq_layer *layer = x->holds ? rq_hold_oldest(x->hold) : NULL;
+    if (x->submitted) {
+        layer = layer->newer;
+    }
+    return !x->leaves && !(x->holds && rq_hold_broken(x->hold)) && x->ran.count < GROUP_REQUESTS_MAX && (layer == NULL || !layer->closed);
+}
+
+/* Sleeps until there is something to do; takes what was queued.  False: it is to end, and has nothing left. */
+static bool next_work(struct rq_executor *x, bool *ret_settled, enum rq_err *ret_settled_as, uint32_t *ret_waiting)
+{
+    pthread_mutex_lock(&x->lock);
+    bool idle = x->ran.count == 0 && !x->submitted && !x->holds;
+    while (!x->settled && (x->queue.count + x->batch.count == 0 || !may_run(x)) && !(x->stops && idle) &&
+           (x->submitted || idle)) {
+        x->asleep = true;
+        pthread_cond_wait(&x->wake, &x->lock);
+        x->asleep = false;
+    }
+    if (x->batch.count == 0) {
+        x->batch = x->queue;
+        x->queue = (struct request_list){ 0 };
+    }
+    *ret_settled = x->settled;
+    *ret_settled_as = x->settled_as;
+    x->settled = false;
+    *ret_waiting = x->batch.count + x->queue.count;
+    bool goes_on = !(x->stops && idle && *ret_waiting == 0 && !*ret_settled);
+    pthread_mutex_unlock(&x->lock);
+    return goes_on;
+}
+
+/* With nothing in the log: what is ready goes there, and what waits for nothing is answered. */
+static void hand_on(struct rq_executor *x, uint32_t waiting)
+{
+    struct rq_layer *layer = rq_hold_oldest(x->hold);
+    if (rq_hold_broken(x->hold)) {
+        fail(x, RQ_NOMEM);
+    } else if (layer == NULL) {
+        list_done(&x->ran, RQ_OK); /* they wrote nothing, and read what is applied */
+    } else if (layer->closed || waiting <= x->ran.count || !may_run(x)) {
+        submit(x);
+    }
+}
+
+static void *executor_thread(void *arg)
+{
+    struct rq_executor *x = arg;
+    bool settled;
+    enum rq_err settled_as = RQ_OK;
+    uint32_t waiting;
+    while (next_work(x, &settled, &settled_as, &waiting)) {
+        if (settled) {
+            settle(x, settled_as);
+        }
+        if (!x->holds && x->batch.count > 0) {
+            take_turn(x);
+        }
+        if (x->holds && x->batch.count > 0 && may_run(x)) {
+            run(x, list_take(&x->batch));
+            waiting--;
+        }
+        if (x->holds && !x->leaves) {
+            x->leaves = rq_hold_crowded(x->hold) ||
+                        (now_us() - x->turn_since_us >= EXECUTOR_QUANTUM_MS * 1000u && rq_hold_wanted(x->hold));
+        }
+        if (x->holds && !x->submitted) {
+            hand_on(x, waiting);
+        }
+        if (x->holds && !x->submitted && rq_hold_oldest(x->hold) == NULL && (x->leaves || waiting == 0)) {
+            give_turn_back(x);
+        }
+    }
+    connection_close(x);
+    return NULL;
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------------- */
+
+enum rq_err rq_executor_new(const struct rq_executor_config *config, struct rq_executor **ret_executor)
+{
+    struct rq_executor *x = calloc(1, sizeof *x);
+    if (x == NULL) {
+        return RQ_NOMEM;
+    }
+    enum rq_err err = RQ_NOMEM;
+    x->host = config->host;
+    x->busy_timeout_ms = config->busy_timeout_ms != 0 ? config->busy_timeout_ms : BUSY_TIMEOUT_MS;
+    x->next_seq = 1;
+    x->path = strdup(config->path);
+    if (x->path == NULL) {
+        goto undo;
+    }
+    while (x->session == 0) {
+        if (getrandom(&x->session, sizeof x->session, 0) != (ssize_t)sizeof x->session) {
+            err = RQ_IO;
+            goto undo;
+        }
+    }
+    pthread_mutex_init(&x->lock, NULL);
+    pthread_cond_init(&x->wake, NULL);
+    if (pthread_create(&x->thread, NULL, executor_thread, x) != 0) {
+        pthread_mutex_destroy(&x->lock);
+        pthread_cond_destroy(&x->wake);
+        goto undo;
+    }
+    *ret_executor = x;
+    return RQ_OK;
+
+undo:
+    free(x->path);
+    free(x);
+    return err;
+}
+
+void rq_executor_free(struct rq_executor *x)
+{
+    if (x == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&x->lock);
+    x->stops = true;
+    pthread_cond_signal(&x->wake);
+    pthread_mutex_unlock(&x->lock);
+    pthread_join(x->thread, NULL);
+    pthread_mutex_destroy(&x->lock);
+    pthread_cond_destroy(&x->wake);
+    free(x->path);
+    free(x);
+}
+
+void rq_executor_queue(struct rq_executor *x, struct rq_request *r)
+{
+    pthread_mutex_lock(&x->lock);
+    list_put(&x->queue, r);
+    if (x->asleep) {
+        pthread_cond_signal(&x->wake);
+    }
+    pthread_mutex_unlock(&x->lock);
+}

@@ -1,0 +1,102 @@
+/* Executor: raftd's own SQL connection to one database.  Requests run one after another, each as transactions of its own, on
+ * top of what is not durable yet; the log gets them in groups.
+ *
+ *   queued -> run -> open group -> closed -> submitted (one at a time) -> applied: done(OK) for each of its requests
+ *                                                                      -> refused: done() for each, and for all that ran on it
+ *
+ * While one group is in the log, the next ones run on top of it.  A group that fails takes the later ones with it; what they
+ * did is dropped, and the executor goes on from the newest committed version.
+ *
+ * Nothing is told before it is true: neither rows nor errors of a request mean anything before done(), since they may come from
+ * transactions that will not be.  No other connection sees anything of a group before it is applied.
+ *
+ * The executor has the database's turn, as any writer has to, from the first request on; it gives way it had it for 20 ms
+ * and somebody waits, and when there is nothing to do.
+ *
+ * Threads: one of its own, which runs the SQL.  The connection is used on it alone.  Queueing: any thread. */
+#ifndef RAFTD_DB_EXECUTOR_H
+#define RAFTD_DB_EXECUTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <sqlite3.h>
+
+#include "raftd/wire/bytes.h"
+#include "raftd/wire/err.h"
+#include "raftd/wire/txn.h"
+#include "vfs/overlay.h"
+#include "vfs/sink.h"
+
+struct rq_executor;
+
+/* --- requests ----------------------------------------------------------------------------------------------------------- */
+
+/* Embedded by who makes it; the executor borrows it from queue to done. */
+struct rq_request {
+    struct rq_request *next;
+    bool transaction; /* run inside BEGIN IMMEDIATE and COMMIT; else each statement is a transaction by itself */
+
+    /* Executor's thread.  Anything SQL but the end of that transaction.  Returns SQLITE_OK or a code; for a transaction a code
+     * means that it is rolled back.  What it leaves open is closed.  Statements that it prepares and keeps live as long as the
+     * connection: until the executor is freed. */
+    int (*run)(struct rq_request *r, sqlite3 *db);
+
+    /* Any thread; must not wait for anything.  OK: what run() and `code` say is so, and what was written is committed.
+     * UNKNOWN: it may or may not be.  Any other: nothing of the last transaction has happened; of a request that made several
+     * large ones, the first may have. */
+    void (*done)(struct rq_request *r, enum rq_err outcome);
+
+    int code;         /* what run(), or the COMMIT after it, returned */
+    uint64_t version; /* of the database after it */
+};
+
+/* --- groups: towards the log -------------------------------------------------------------------------------------------- */
+
+/* Several transactions merged into one.  The host's from submit until rq_group_settle(); any thread, one at a time. */
+struct rq_group {
+    struct rq_executor *executor; /* borrows */
+    struct rq_txn_head head;
+    uint64_t session, first_seq; /* origins: seq goes up by one with each version */
+    struct rq_overlay *pages;    /* borrows: may have some past the end of the database, which do not count */
+    struct rq_request *first;
+    uint32_t request_count;
+};
+
+/* The page of the version head.base, in normal form; zeros for one past its end. */
+typedef enum rq_err (*rq_base_page)(void *ctx, uint32_t pgno, uint8_t *page);
+
+/* The group as a transaction record, behind what out holds.  TOOBIG: it has to go as a staged body; such a group is a single
+ * transaction.  On any error out is as it was. */
+enum rq_err rq_group_record(const struct rq_group *g, rq_base_page base, void *ctx, struct rq_bytes *out);
+
+/* OK: applied here, so that the next snapshot of this host shows it.  REFUSED: another entry was applied at its base.  UNKNOWN:
+ * may be applied still.  Others: it never left this node.  Answers the requests, on this thread. */
+void rq_group_settle(struct rq_group *g, enum rq_err outcome);
+
+struct rq_executor_host {
+    void *ctx;
+    /* Takes the group to the log.  Executor's thread: must not wait for a disk.  The next one comes after this one is settled. */
+    void (*submit)(void *ctx, struct rq_group *g);
+};
+
+/* --- life --------------------------------------------------------------------------------------------------------------- */
+
+struct rq_executor_config {
+    const char *path; /* of the database file; copied.  Its control page is there. */
+    struct rq_executor_host host;
+    uint64_t busy_timeout_ms; /* so long a request waits for the turn of another writer; then BUSY.  0: 10 s */
+};
+
+/* Of each connection that raftd itself opens with the VFS "rqvfs" (struct rq_shim_config): commits only under a hold. */
+struct rq_sink *rq_executor_sink_new(void *ctx, const char *path, const char *raftd_socket, unsigned timeout_ms);
+
+enum rq_err rq_executor_new(const struct rq_executor_config *config, struct rq_executor **ret_executor);
+
+/* Finishes what is queued, as far as the host settles groups.  Nothing is queued any more. */
+void rq_executor_free(struct rq_executor *x);
+
+/* Any thread, also from done().  Takes the request until its done(). */
+void rq_executor_queue(struct rq_executor *x, struct rq_request *r);
+
+#endif
