@@ -26,7 +26,7 @@
 #define CACHE_KIB           16384
 
 struct request_list {
-    struct rq_request *first, *last;
+    struct rq_sql_request *first, *last;
     uint32_t count;
 };
 
@@ -65,7 +65,7 @@ static uint64_t now_us(void)
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-static void list_put(struct request_list *list, struct rq_request *r)
+static void list_put(struct request_list *list, struct rq_sql_request *r)
 {
     r->next = NULL;
     *(list->last != NULL ? &list->last->next : &list->first) = r;
@@ -73,9 +73,9 @@ static void list_put(struct request_list *list, struct rq_request *r)
     list->count++;
 }
 
-static struct rq_request *list_take(struct request_list *list)
+static struct rq_sql_request *list_take(struct request_list *list)
 {
-    struct rq_request *r = list->first;
+    struct rq_sql_request *r = list->first;
     list->first = r->next;
     if (list->first == NULL) {
         list->last = NULL;
@@ -87,10 +87,10 @@ static struct rq_request *list_take(struct request_list *list)
 /* Answers all of a list, which is empty afterwards. */
 static void list_done(struct request_list *list, enum rq_err outcome)
 {
-    struct rq_request *r = list->first;
+    struct rq_sql_request *r = list->first;
     *list = (struct request_list){ 0 };
     while (r != NULL) {
-        struct rq_request *next = r->next; /* r is not ours any more once it is done */
+        struct rq_sql_request *next = r->next; /* r is not ours any more once it is done */
         r->done(r, outcome);
         r = next;
     }
@@ -325,7 +325,7 @@ static int step_once(sqlite3_stmt *s)
     return sqlite3_reset(s);
 }
 
-static void run(struct rq_executor *x, struct rq_request *r)
+static void run(struct rq_executor *x, struct rq_sql_request *r)
 {
     int code = r->transaction ? step_once(x->begin) : SQLITE_OK;
     if (code == SQLITE_OK) {
@@ -544,7 +544,7 @@ void rq_executor_free(struct rq_executor *x)
     free(x);
 }
 
-void rq_executor_queue(struct rq_executor *x, struct rq_request *r)
+void rq_executor_queue(struct rq_executor *x, struct rq_sql_request *r)
 {
     pthread_mutex_lock(&x->lock);
     list_put(&x->queue, r);

@@ -33,19 +33,19 @@ struct rq_executor;
 /* --- requests ----------------------------------------------------------------------------------------------------------- */
 
 /* Embedded by who makes it; the executor borrows it from queue to done. */
-struct rq_request {
-    struct rq_request *next;
+struct rq_sql_request {
+    struct rq_sql_request *next;
     bool transaction; /* run inside BEGIN IMMEDIATE and COMMIT; else each statement is a transaction by itself */
 
     /* Executor's thread.  Anything SQL but the end of that transaction.  Returns SQLITE_OK or a code; for a transaction a code
      * means that it is rolled back.  What it leaves open is closed.  Statements that it prepares and keeps live as long as the
      * connection: until the executor is freed. */
-    int (*run)(struct rq_request *r, sqlite3 *db);
+    int (*run)(struct rq_sql_request *r, sqlite3 *db);
 
     /* Any thread; must not wait for anything.  OK: what run() and `code` say is so, and what was written is committed.
      * UNKNOWN: it may or may not be.  Any other: nothing of the last transaction has happened; of a request that made several
      * large ones, the first may have. */
-    void (*done)(struct rq_request *r, enum rq_err outcome);
+    void (*done)(struct rq_sql_request *r, enum rq_err outcome);
 
     int code;         /* what run(), or the COMMIT after it, returned */
     uint64_t version; /* of the database after it */
@@ -59,7 +59,7 @@ struct rq_group {
     struct rq_txn_head head;
     uint64_t session, first_seq; /* origins: seq goes up by one with each version */
     struct rq_overlay *pages;    /* borrows: may have some past the end of the database, which do not count */
-    struct rq_request *first;
+    struct rq_sql_request *first;
     uint32_t request_count;
 };
 
@@ -97,6 +97,6 @@ enum rq_err rq_executor_new(const struct rq_executor_config *config, struct rq_e
 void rq_executor_free(struct rq_executor *x);
 
 /* Any thread, also from done().  Takes the request until its done(). */
-void rq_executor_queue(struct rq_executor *x, struct rq_request *r);
+void rq_executor_queue(struct rq_executor *x, struct rq_sql_request *r);
 
 #endif

@@ -93,7 +93,7 @@ static double native(int round)
 /* --- ours --------------------------------------------------------------------------------------------------------------- */
 
 struct client {
-    struct rq_request request; /* first */
+    struct rq_sql_request request; /* first */
     unsigned done;
     double queued_at, wait_max;
 };
@@ -104,28 +104,28 @@ static sqlite3_stmt *statement;
 static atomic_uint running;
 static double until;
 
-static int run_schema(struct rq_request *r, sqlite3 *db)
+static int run_schema(struct rq_sql_request *r, sqlite3 *db)
 {
     (void)r;
     int code = sqlite3_exec(db, SCHEMA, NULL, NULL, NULL);
     return code == SQLITE_OK ? sqlite3_prepare_v3(db, INSERT, -1, SQLITE_PREPARE_PERSISTENT, &statement, NULL) : code;
 }
 
-static void schema_done(struct rq_request *r, enum rq_err outcome)
+static void schema_done(struct rq_sql_request *r, enum rq_err outcome)
 {
     must(r->code, "schema");
     must(outcome == RQ_OK ? SQLITE_OK : SQLITE_ERROR, rq_err_text(outcome));
     atomic_store(&running, 0);
 }
 
-static int run_insert(struct rq_request *r, sqlite3 *db)
+static int run_insert(struct rq_sql_request *r, sqlite3 *db)
 {
     (void)db;
     struct client *c = (struct client *)r;
     return insert(statement, (unsigned)(c - clients) + c->done * 7919u);
 }
 
-static void insert_done(struct rq_request *r, enum rq_err outcome)
+static void insert_done(struct rq_sql_request *r, enum rq_err outcome)
 {
     struct client *c = (struct client *)r;
     must(r->code, "insert");
@@ -162,7 +162,7 @@ static double ours(int round, unsigned in_flight, double *ret_wait_max)
     const struct rq_executor_config config = { .path = path, .host = log_host_ops(host) };
     must(rq_executor_new(&config, &executor) == RQ_OK ? SQLITE_OK : SQLITE_NOMEM, "executor");
 
-    struct rq_request schema = { .transaction = true, .run = run_schema, .done = schema_done };
+    struct rq_sql_request schema = { .transaction = true, .run = run_schema, .done = schema_done };
     atomic_store(&running, 1);
     rq_executor_queue(executor, &schema);
     await_all();
