@@ -172,7 +172,8 @@ int rq_hold_take(struct rq_hold *h, uint64_t wait_us)
     }
     const uint64_t begin = now_us();
     int code = try_take(db);
-    for (uint64_t gone = 0; (code == SQLITE_BUSY || code == SQLITE_BUSY_SNAPSHOT) && gone < wait_us && db->view.slot_held;
+    for (uint64_t gone = 0;
+         (code == SQLITE_BUSY || code == SQLITE_BUSY_SNAPSHOT) && gone < wait_us && db->view.slot_held;
          gone = now_us() - begin) {
         (void)rq_turn_wait(&db->view.control, db->view.slot, wait_us - gone); /* whether offered, the next try tells */
         code = try_take(db);
@@ -259,5 +260,6 @@ bool rq_hold_crowded(const struct rq_hold *h)
 {
     const struct rq_snapshot *view = &h->db->view;
     const struct rq_control_head *head = view->control.head;
-    return head != NULL && !view->empty && view->kind == RQ_SNAP_WAL && atomic_load_explicit(&head->drain, memory_order_relaxed) != 0;
+    return head != NULL && !view->empty && view->kind == RQ_SNAP_WAL &&
+           atomic_load_explicit(&head->drain, memory_order_relaxed) != 0;
 }

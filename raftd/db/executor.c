@@ -20,7 +20,7 @@
 #define GROUP_REQUESTS_MAX  1024u
 #define EXECUTOR_QUANTUM_MS 20u
 #define TURN_WAIT_US        50000u /* at once: it looks whether it is to stop, and for how long requests have waited */
-#define PAUSE_US     200u
+#define PAUSE_US            200u
 #define CROWDED_MAX_US      20000u
 #define BUSY_TIMEOUT_MS     10000u
 #define CACHE_KIB           16384
@@ -41,19 +41,20 @@ struct rq_executor {
     pthread_cond_t wake;
     struct request_list queue; /* guarded by lock, as the next three */
     bool stops, asleep;
-    bool settled;           /* the group in flight has an outcome */
+    bool settled; /* the group in flight has an outcome */
     enum rq_err settled_as;
 
     /* The thread's. */
     sqlite3 *db;
     struct rq_hold *hold;
     sqlite3_stmt *begin, *commit;
-    bool holds;                /* the hold is taken */
-    bool leaves;               /* it runs nothing more before it has given the turn back */
+    bool holds;  /* the hold is taken */
+    bool leaves; /* it runs nothing more before it has given the turn back */
     uint64_t turn_since_us, busy_since_us;
     struct request_list batch; /* taken from the queue, not run yet */
-    struct request_list ran;   /* their outcome depends on layers that are not submitted yet, or on what those are built on */
-    bool submitted;            /* the oldest layer is the host's, with this group */
+    struct request_list
+        ran;        /* their outcome depends on layers that are not submitted yet, or on what those are built on */
+    bool submitted; /* the oldest layer is the host's, with this group */
     struct rq_group group;
     uint64_t next_seq;
 };
@@ -297,8 +298,11 @@ static enum rq_err connection_open(struct rq_executor *x)
     char pragma[48];
     (void)snprintf(pragma, sizeof pragma, "PRAGMA main.cache_size=-%d", CACHE_KIB);
     code = code != SQLITE_OK ? code : sqlite3_exec(x->db, pragma, NULL, NULL, NULL);
-    code = code != SQLITE_OK ? code : sqlite3_prepare_v3(x->db, "BEGIN IMMEDIATE", -1, SQLITE_PREPARE_PERSISTENT, &x->begin, NULL);
-    code = code != SQLITE_OK ? code : sqlite3_prepare_v3(x->db, "COMMIT", -1, SQLITE_PREPARE_PERSISTENT, &x->commit, NULL);
+    code = code != SQLITE_OK
+               ? code
+               : sqlite3_prepare_v3(x->db, "BEGIN IMMEDIATE", -1, SQLITE_PREPARE_PERSISTENT, &x->begin, NULL);
+    code =
+        code != SQLITE_OK ? code : sqlite3_prepare_v3(x->db, "COMMIT", -1, SQLITE_PREPARE_PERSISTENT, &x->commit, NULL);
     if (code != SQLITE_OK) {
         connection_close(x);
     }
@@ -418,7 +422,8 @@ static bool may_run(const struct rq_executor *x)
     if (x->submitted) {
         layer = layer->newer;
     }
-    return !x->leaves && !(x->holds && rq_hold_broken(x->hold)) && x->ran.count < GROUP_REQUESTS_MAX && (layer == NULL || !layer->closed);
+    return !x->leaves && !(x->holds && rq_hold_broken(x->hold)) && x->ran.count < GROUP_REQUESTS_MAX &&
+           (layer == NULL || !layer->closed);
 }
 
 /* Sleeps until there is something to do; takes what was queued.  False: it is to end, and has nothing left. */

@@ -17,10 +17,9 @@
 #ifndef RAFTD_DB_EXECUTOR_H
 #define RAFTD_DB_EXECUTOR_H
 
+#include <sqlite3.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-#include <sqlite3.h>
 
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/err.h"

@@ -7,6 +7,7 @@
  *   bench_group [--dir DIR] [--rounds N] [--seconds S] [--verbose]
  *
  * DIR must be on the disk to be measured.  What is in it under bench-group/ is deleted. */
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <sqlite3.h>
-
 #include "tests/support/local_sink.h"
 #include "tests/support/log_host.h"
 #include "vfs/shim.h"
@@ -25,9 +24,9 @@
 #define ROUNDS_MAX 16
 #define FLIGHT_MAX 512
 
-#define SCHEMA                                                                            \
-    "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT); CREATE INDEX t_b ON t(b); "   \
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "    \
+#define SCHEMA                                                                          \
+    "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT); CREATE INDEX t_b ON t(b); " \
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "  \
     "INSERT INTO t SELECT i, 'a row of some forty bytes, as usual ...', i % 1000 FROM n"
 #define INSERT "INSERT INTO t(a, b) VALUES('a row of some forty bytes, as usual ...', ?)"
 
@@ -185,12 +184,14 @@ static double ours(int round, unsigned in_flight, double *ret_wait_max)
     const struct log_host_stats after = log_host_stats(host);
     const double groups = (double)(after.groups - before.groups);
     if (verbose) {
-        printf("  %u in flight: %.0f/s; groups of %.0f, %.1f pages, %.0f bytes; us a group: record %.0f, log %.0f, apply %.0f, "
-               "all %.0f; longest wait %.1f ms\n",
-               in_flight, count / elapsed, count / groups, (double)(after.pages - before.pages) / groups,
-               (double)(after.record_bytes - before.record_bytes) / groups, (after.record_s - before.record_s) / groups * 1e6,
-               (after.write_s - before.write_s) / groups * 1e6, (after.apply_s - before.apply_s) / groups * 1e6,
-               elapsed / groups * 1e6, *ret_wait_max * 1e3);
+        printf(
+            "  %u in flight: %.0f/s; groups of %.0f, %.1f pages, %.0f bytes; us a group: record %.0f, log %.0f, apply "
+            "%.0f, "
+            "all %.0f; longest wait %.1f ms\n",
+            in_flight, count / elapsed, count / groups, (double)(after.pages - before.pages) / groups,
+            (double)(after.record_bytes - before.record_bytes) / groups,
+            (after.record_s - before.record_s) / groups * 1e6, (after.write_s - before.write_s) / groups * 1e6,
+            (after.apply_s - before.apply_s) / groups * 1e6, elapsed / groups * 1e6, *ret_wait_max * 1e3);
     }
     rq_executor_free(executor);
     log_host_free(host);
@@ -222,8 +223,8 @@ static void row(unsigned in_flight, const char *goal)
         mkdir(root_dir, 0755);
     }
     const double a = median(native_rates), b = median(our_rates);
-    printf("| in-process group commit, %u in flight; longest wait %.1f ms | %.0f/s | %.0f/s | **%.1f** | %s |\n", in_flight,
-           wait_max * 1e3, a, b, b / a, goal);
+    printf("| in-process group commit, %u in flight; longest wait %.1f ms | %.0f/s | %.0f/s | **%.1f** | %s |\n",
+           in_flight, wait_max * 1e3, a, b, b / a, goal);
     fflush(stdout);
 }
 

@@ -25,7 +25,7 @@ void log_host_order(struct log_host *h, enum rq_err outcome);
 
 struct log_host_stats {
     uint64_t groups, transactions, pages, record_bytes;
-    uint64_t transactions_max; /* of one group */
+    uint64_t transactions_max;         /* of one group */
     double record_s, write_s, apply_s; /* seconds that the steps took */
 };
 struct log_host_stats log_host_stats(struct log_host *h);
