@@ -35,7 +35,4 @@ void rq_flags_usage(int fd);
 /* A Go duration ("300ms", "1.5h", "2h45m", "0") in nanoseconds. */
 bool rq_parse_duration(const char *s, uint64_t *ret_ns);
 
-/* Splits host:port, [v6]:port.  The host may be empty. */
-bool rq_split_host_port(const char *address, char host[256], char port[64]);
-
 #endif

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "raftd/flags.h"
+#include "raftd/net/address.h"
 
 #define THREADS          2
 #define CONNECTIONS_MAX  1000

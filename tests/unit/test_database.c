@@ -1,4 +1,5 @@
 /* database: the outcome of a transaction is what the log says of it, whoever asks, however often, also after a restart. */
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -112,17 +113,23 @@ static void close_database(void)
     world.db = NULL;
 }
 
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *place)
+{
+    (void)info;
+    (void)kind;
+    (void)place;
+    return remove(path);
+}
+
 static void end(void)
 {
-    char command[128];
     close_database();
     for (unsigned i = 0; i < world.log_count; i++) {
         rq_blob_unref(world.log[i].blob);
     }
     rq_place_free(world.place);
     rq_pool_free(world.pool);
-    (void)snprintf(command, sizeof command, "rm -r %s", world.dir);
-    check_eq(system(command), 0);
+    check_eq(nftw(world.dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 static void on_answer(struct rq_commit *c, const struct rq_msg_outcome *outcome)
