@@ -105,6 +105,7 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
             rq_note(RQ_LEVEL_ERROR, "no space to apply a committed transaction, waiting for it", "id=%u", db->id);
             told = true;
         }
+        rq_strand_will_block();
         nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
         s->at = 0;
         if (s->body != NULL) {

@@ -88,6 +88,14 @@ static void pool_put(struct rq_pool *pool, struct rq_strand *s)
     pthread_mutex_unlock(&pool->lock);
 }
 
+void rq_strand_will_block(void)
+{
+    struct rq_strand *s;
+    while ((s = list_take(&carrier.list)) != NULL) {
+        pool_put(s->pool, s);
+    }
+}
+
 /* Runs tasks of s, which is `running` and ours, until it is empty, it yields, or task_max have run. */
 static void carry(struct rq_strand *s, unsigned task_max)
 {

@@ -48,6 +48,10 @@ bool rq_strand_is_mine(const struct rq_strand *s);
  * the result (the log writer does this after each batch). */
 void rq_strand_yield(struct rq_strand *s);
 
+/* From inside a task that is about to wait for something slow and rare (space on a disk): strands that wait for this thread go
+ * to the pool, so that only the strand of the task itself stands still. */
+void rq_strand_will_block(void);
+
 /* thread_count 0: no threads; rq_pool_run_one() runs the oldest ready strand's next task and says whether there was one. */
 enum rq_err rq_pool_new(unsigned thread_count, const char *name, struct rq_pool **ret_pool);
 void rq_pool_free(struct rq_pool *pool); /* finishes what is queued, joins the threads */

@@ -46,6 +46,39 @@ static void carried_task_has_run_when_post_returns(void)
 
 static struct rq_strand outer, inner;
 static struct note on_inner[2], on_outer;
+static atomic_bool inner_ran;
+
+static void say_inner_ran(struct rq_task *task)
+{
+    (void)task;
+    atomic_store(&inner_ran, true);
+}
+
+/* As an apply that waits for space: it returns only when the strand it posted to was carried by somebody else. */
+static void post_and_block(struct rq_task *task)
+{
+    (void)task;
+    rq_strand_post(&inner, &on_inner[0].task, RQ_CARRY);
+    rq_strand_will_block();
+    while (!atomic_load(&inner_ran)) {
+        sched_yield();
+    }
+}
+
+static void task_that_blocks_holds_back_only_its_own_strand(void)
+{
+    struct rq_pool *pool = new_pool(1);
+    rq_strand_init(&outer, pool, "outer");
+    rq_strand_init(&inner, pool, "inner");
+    atomic_store(&inner_ran, false);
+    on_inner[0] = (struct note){ { .run = say_inner_ran }, 0 };
+    on_outer = (struct note){ { .run = post_and_block }, 0 };
+    rq_strand_post(&outer, &on_outer.task, RQ_CARRY);
+    check(atomic_load(&inner_ran));
+    rq_pool_free(pool);
+    rq_strand_fini(&inner);
+    rq_strand_fini(&outer);
+}
 
 static void post_inside(struct rq_task *task)
 {
@@ -243,6 +276,7 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(carried_task_has_run_when_post_returns),
         TAP(strand_posted_inside_runs_after_the_current_is_released),
+        TAP(task_that_blocks_holds_back_only_its_own_strand),
         TAP(without_threads_tasks_run_in_order_of_posting),
         TAP(yield_gives_the_rest_to_the_pool),
         TAP(busy_strand_leaves_its_carrier),
