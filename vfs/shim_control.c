@@ -8,6 +8,14 @@
 
 #include "vfs/shim_parts.h"
 
+#define MMAP_SIZE_MAX 0x7fff0000 /* SQLITE_MAX_MMAP_SIZE */
+
+/* Within SQLite's bounds of it, and below zero its default: what it answers is what it would be natively. */
+static void remember_mmap_size(struct rq_shim_db *db, sqlite3_int64 bytes)
+{
+    db->mmap_size = bytes < 0 ? 0 : bytes > MMAP_SIZE_MAX ? MMAP_SIZE_MAX : bytes;
+}
+
 static int pragma(struct rq_shim_db *db, char **words)
 {
     const char *name = words[1];
@@ -28,7 +36,7 @@ static int pragma(struct rq_shim_db *db, char **words)
             value[0] = '\0'; /* as in WAL mode: neither now nor at the next VACUUM */
         }
     } else if (strcasecmp(name, "mmap_size") == 0) {
-        db->mmap_size = strtoll(value, NULL, 0); /* SQLite asks back below; nothing is mapped */
+        remember_mmap_size(db, strtoll(value, NULL, 0)); /* SQLite asks back below; nothing is mapped */
     }
     return SQLITE_NOTFOUND;
 }
@@ -83,7 +91,7 @@ int rq_shim_file_control(sqlite3_file *file, int op, void *arg)
             sqlite3_int64 wanted = *(sqlite3_int64 *)arg;
             *(sqlite3_int64 *)arg = db->mmap_size;
             if (wanted >= 0) {
-                db->mmap_size = wanted;
+                remember_mmap_size(db, wanted);
             }
             return SQLITE_OK;
         }
