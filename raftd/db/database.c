@@ -97,12 +97,23 @@ void rq_db_publish(struct rq_database *db)
         .page_size = db->file.page_size,
         .page_count = db->file.page_count,
         .applied_index = db->applied_index,
-        .checksum = db->checksum,
         .state = db->state,
         .diverged = db->diverged,
     };
     memcpy(db->info.message, db->message, sizeof db->message);
     pthread_mutex_unlock(&db->info_lock);
+}
+
+uint64_t rq_database_checksum(struct rq_database *db)
+{
+    assert(rq_strand_is_mine(&db->place->strand));
+    uint8_t *page = db->replica != NULL ? malloc(db->file.page_size) : NULL;
+    uint64_t hash = 0;
+    if (page != NULL && rq_replica_read(db->replica, 1, page) == RQ_OK) {
+        hash = rq_page_hash(page, db->file.page_size);
+    }
+    free(page);
+    return hash;
 }
 
 void rq_database_info(struct rq_database *db, struct rq_database_info *ret_info)

@@ -139,7 +139,6 @@ struct rq_database_info {
     uint64_t version;
     uint32_t page_size, page_count;
     uint64_t applied_index;
-    uint64_t checksum; /* of page 1 as it was last applied */
     enum rq_control_state state;
     bool diverged; /* the file holds what the log does not */
     char message[RQ_DB_TEXT_BYTES];
@@ -147,6 +146,10 @@ struct rq_database_info {
 
 /* As it was after the last transaction, without waiting for the strand. */
 void rq_database_info(struct rq_database *db, struct rq_database_info *ret_info);
+
+/* Hash of page 1 in normal form: two hosts that give the same are at the same state.  0: no commit yet, or it cannot be read.
+ * On the strand. */
+uint64_t rq_database_checksum(struct rq_database *db);
 
 /* What a descriptor keeps; on the strand.  origins: a copy, the caller's. */
 enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_known *ret_known);

@@ -150,9 +150,6 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
     }
     if (err == RQ_OK) {
         rq_replica_get_state(db->replica, &db->file);
-        if (staged == NULL && s.pages->size > 4 && rq_get_u32(s.pages->data) == 1) {
-            db->checksum = rq_page_hash(s.pages->data + 4, head->page_size);
-        }
     }
     rq_staged_close(s.body);
     if (db->work.capacity > KEEP_BYTES) {

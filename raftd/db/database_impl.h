@@ -34,7 +34,6 @@ struct rq_database {
     struct rq_replica_state file; /* what the replica holds */
     uint64_t version;             /* of the state machine */
     uint64_t applied_index;
-    uint64_t checksum;
     struct rq_origins origins;
     enum rq_control_state state;
     char message[RQ_DB_TEXT_BYTES];

@@ -121,7 +121,7 @@ static void send_state(struct inquiry *q, const struct rq_database_info *info)
         .version = info->version,
         .applied_index = info->applied_index,
         .commit_index = view.committed,
-        .checksum = info->checksum,
+        .checksum = rq_database_checksum(q->db),
         .lag = view.committed > view.delivered ? view.committed - view.delivered : 0,
         .state = { states[info->state], (uint32_t)strlen(states[info->state]) },
         .message = { info->message, (uint32_t)strlen(info->message) },
