@@ -17,6 +17,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -513,6 +514,21 @@ static void raise_nofile(void)
     }
 }
 
+/* Control pages and -shm are mapped, and whoever may use a database may shorten them: to touch what is gone is SIGBUS.  A page of
+ * zeros takes its place.  Nothing is decided by what is read there, and the next check makes the file anew. */
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+    (void)number;
+    (void)context;
+    uintptr_t page = (uintptr_t)info->si_addr & ~(uintptr_t)4095;
+    void *zeros = info->si_code == BUS_ADRERR
+                      ? mmap((void *)page, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+                      : MAP_FAILED;
+    if (zeros == MAP_FAILED) {
+        (void)signal(SIGBUS, SIG_DFL); /* on return it happens again, and is the end */
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct raftd d;
@@ -520,6 +536,8 @@ int main(int argc, char **argv)
     int signal_number;
 
     parse_flags(&d, argc, argv);
+    const struct sigaction bus = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+    (void)sigaction(SIGBUS, &bus, NULL); /* cannot fail with good arguments, as the signals below */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is lack of space, not the end */
     (void)signal(SIGHUP, SIG_IGN);

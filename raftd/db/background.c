@@ -140,6 +140,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
             rq_database_settled(list[i]);
         }
         rq_database_release(list[i]);
+        rq_database_mend_control(list[i]);
         if (checks) {
             rq_database_sweep(list[i]);
         }

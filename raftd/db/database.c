@@ -257,6 +257,62 @@ static enum rq_err stamp_adopted(struct rq_database *db)
     return err;
 }
 
+/* The control page belongs to those who may use the database: to those who may use its file, or else its directory. */
+static enum rq_err publish_control(struct rq_database *db, struct rq_control *ret_control)
+{
+    struct rq_disk *disk = db->env.disk;
+    struct rq_file_info info;
+    unsigned mode = 0600;
+    if (disk->ops->stat(disk, db->path, &info) == RQ_OK && info.size > 0) {
+        mode = info.mode & 0666;
+    } else if (disk->ops->stat(disk, db->env.dir, &info) == RQ_OK) {
+        mode = 0600 | (info.mode & 0066);
+    }
+    enum rq_err err = rq_control_publish(disk, db->control_path, db->env.boot, mode, ret_control);
+    if (err == RQ_OK) {
+        db->control_inode = disk->ops->stat(disk, db->control_path, &info) == RQ_OK ? info.inode : 0;
+    }
+    return err;
+}
+
+void rq_db_mend_control(struct rq_database *db)
+{
+    struct rq_file_info info;
+    struct rq_control fresh, old;
+    enum rq_err err = db->env.disk->ops->stat(db->env.disk, db->control_path, &info);
+    if (db->dropped || db->control.head == NULL ||
+        (err == RQ_OK && info.inode == db->control_inode && info.size == RQ_CONTROL_BYTES)) {
+        return;
+    }
+    err = publish_control(db, &fresh);
+    if (err != RQ_OK) {
+        rq_note(RQ_LEVEL_WARN, "a control page was removed, and cannot be made anew", "id=%u err=%s", db->id,
+                rq_err_name(err));
+        return;
+    }
+    rq_note(RQ_LEVEL_WARN, "a control page was removed or shortened by somebody, and made anew", "id=%u", db->id);
+    pthread_mutex_lock(&db->hold);
+    old = db->control;
+    db->control = fresh;
+    pthread_mutex_unlock(&db->hold);
+    atomic_store(&old.head->gone, 1); /* whoever has it mapped opens the new one */
+    rq_control_close(&old);
+    rq_db_publish(db);
+}
+
+static void run_mend_control(struct rq_task *task)
+{
+    struct rq_db_errand *e = (struct rq_db_errand *)task;
+    rq_db_mend_control(e->db);
+    rq_database_unref(e->db);
+    free(e);
+}
+
+void rq_database_mend_control(struct rq_database *db)
+{
+    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_mend_control)->task, RQ_CARRY);
+}
+
 static void open_files(struct rq_database *db)
 {
     struct rq_disk *disk = db->env.disk;
@@ -267,14 +323,7 @@ static void open_files(struct rq_database *db)
     bool there = err == RQ_OK && info.size > 0;
     bool same = k->inode == 0 || (there && info.inode == k->inode && info.device == k->device);
 
-    /* The page belongs to those who may use the database: to those who may use its file, or else its directory. */
-    unsigned mode = 0600;
-    if (there) {
-        mode = info.mode & 0666;
-    } else if (disk->ops->stat(disk, db->env.dir, &info) == RQ_OK) {
-        mode = 0600 | (info.mode & 0066);
-    }
-    err = rq_control_publish(disk, db->control_path, db->env.boot, mode, &db->control);
+    err = publish_control(db, &db->control);
     if (err != RQ_OK) {
         db->control.head = NULL;
         (void)snprintf(text, sizeof text, "its control page could not be made: %s", rq_err_text(err));
@@ -490,6 +539,9 @@ static void run_session_ended(struct rq_task *task)
         uint32_t slot;
         if (rq_db_turn_holder(db, e->session, &slot)) {
             rq_control_sweep(&db->control); /* it did not give it back: its process is dead */
+            if (rq_db_turn_holder(db, e->session, &slot)) {
+                rq_turn_pass(&db->control, slot); /* it is dying: the kernel closed its socket before its lock */
+            }
         }
     }
     rq_database_unref(db);

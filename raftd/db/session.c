@@ -151,6 +151,7 @@ static void inquire(struct session *s, struct rq_database *db, uint64_t id, bool
         fail(s, id, RQ_NOMEM, "");
         return;
     }
+    rq_database_mend_control(db); /* whoever asks may have missed it */
     *q = (struct inquiry){ { .run = run_inquiry }, session_ref(s), rq_database_ref(db), id, status };
     rq_strand_post(rq_database_strand(db), &q->task, RQ_CARRY);
 }
