@@ -189,7 +189,7 @@ static void open_dir(struct raftd *d)
     make_dir(d, d->trash_dir, 0700);
 }
 
-static enum rq_err delete_one(void *ctx, const char *name)
+static enum rq_err note_name(void *ctx, const char *name)
 {
     struct rq_bytes *names = ctx;
     return rq_bytes_put(names, name, strlen(name) + 1);
@@ -200,7 +200,7 @@ static void wipe(struct raftd *d, const char *dir)
 {
     struct rq_bytes names;
     rq_bytes_init(&names, 16u << 20);
-    if (d->disk->ops->list(d->disk, dir, delete_one, &names) == RQ_OK) {
+    if (d->disk->ops->list(d->disk, dir, note_name, &names) == RQ_OK) {
         for (size_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
             char *path = join(dir, (char *)names.data + at);
             (void)d->disk->ops->unlink(d->disk, path); /* directories stay; what else stays is found by the log */
