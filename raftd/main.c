@@ -17,7 +17,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -35,6 +34,7 @@
 #include "raftd/http/server.h"
 #include "raftd/http/status.h"
 #include "raftd/net/link.h"
+#include "raftd/ops/bus.h"
 #include "raftd/ops/journal.h"
 #include "raftd/ops/notify.h"
 
@@ -156,10 +156,14 @@ static int take_lock(const char *raft_dir)
 static void open_dir(struct raftd *d)
 {
     char real[PATH_MAX];
+    struct stat dir;
     make_dir(d, d->flags.data_dir, 0750);
-    if (realpath(d->flags.data_dir, real) == NULL) {
+    if (realpath(d->flags.data_dir, real) == NULL || stat(real, &dir) != 0) {
         refuse("%s: %s", d->flags.data_dir, strerror(errno));
     }
+    /* Who may do what in the directory may do it with its databases; SQLite in an application that shares them has to be able to
+     * write -shm and the control page.  So the mode of the directory decides, not whatever umask raftd was started with. */
+    (void)umask(077 & ~dir.st_mode);
     d->dir = strdup(real);
     d->raft_dir = join(d->dir, "raft");
     d->staged_dir = join(d->raft_dir, "staged");
@@ -514,21 +518,6 @@ static void raise_nofile(void)
     }
 }
 
-/* Control pages and -shm are mapped, and whoever may use a database may shorten them: to touch what is gone is SIGBUS.  A page of
- * zeros takes its place.  Nothing is decided by what is read there, and the next check makes the file anew. */
-static void on_sigbus(int number, siginfo_t *info, void *context)
-{
-    (void)number;
-    (void)context;
-    uintptr_t page = (uintptr_t)info->si_addr & ~(uintptr_t)4095;
-    void *zeros = info->si_code == BUS_ADRERR
-                      ? mmap((void *)page, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
-                      : MAP_FAILED;
-    if (zeros == MAP_FAILED) {
-        (void)signal(SIGBUS, SIG_DFL); /* on return it happens again, and is the end */
-    }
-}
-
 int main(int argc, char **argv)
 {
     static struct raftd d;
@@ -536,11 +525,10 @@ int main(int argc, char **argv)
     int signal_number;
 
     parse_flags(&d, argc, argv);
-    const struct sigaction bus = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
-    (void)sigaction(SIGBUS, &bus, NULL); /* cannot fail with good arguments, as the signals below */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is lack of space, not the end */
     (void)signal(SIGHUP, SIG_IGN);
+    rq_bus_survive();
     sigemptyset(&stops);
     sigaddset(&stops, SIGTERM);
     sigaddset(&stops, SIGINT);

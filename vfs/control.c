@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PATH_BYTES_MAX 4096u
@@ -49,6 +50,7 @@ static enum rq_err map_page(struct rq_disk *disk, struct rq_file *file, struct r
         return err;
     }
     ret_control->file = file;
+    ret_control->former = NULL;
     ret_control->head = memory;
     ret_control->slots = (struct rq_slot *)((uint8_t *)memory + RQ_CONTROL_HEAD_BYTES);
     return RQ_OK;
@@ -86,6 +88,10 @@ void rq_control_close(struct rq_control *c)
         return;
     }
     struct rq_disk *disk = c->file->disk;
+    if (c->former != NULL) {
+        rq_control_close(c->former);
+        free(c->former);
+    }
     if (c->head != NULL) {
         disk->ops->unmap(c->file, c->head, RQ_CONTROL_BYTES);
     }
@@ -98,14 +104,10 @@ void rq_control_orphan(struct rq_control *c)
     rq_control_close(c);
 }
 
-/* Tells who has the file at path mapped to open it again by name. */
-static void give_up_page(struct rq_disk *disk, const char *path)
+/* Tells who has the file mapped to open it again by name. */
+static void give_up_file(struct rq_file *file)
 {
-    struct rq_file *file;
-    struct rq_control c;
-    if (disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_NOFOLLOW, 0, &file) != RQ_OK) {
-        return; /* not there, or not a file: nobody has it mapped */
-    }
+    struct rq_disk *disk = file->disk;
     struct rq_file_info info;
     if (disk->ops->info(file, &info) == RQ_OK && info.regular && info.size < RQ_CONTROL_BYTES) {
         /* Somebody emptied it.  Whole again, it does not kill those who still look at it. */
@@ -118,10 +120,29 @@ static void give_up_page(struct rq_disk *disk, const char *path)
             at += bytes;
         }
     }
-    if (map_page(disk, file, &c) == RQ_OK) {
-        atomic_store(&c.head->gone, 1);
-        rq_control_close(&c);
+    void *memory; /* anew: a mapping from before it was emptied may show something else by now */
+    if (disk->ops->info(file, &info) == RQ_OK && info.regular && info.size >= RQ_CONTROL_BYTES &&
+        disk->ops->map(file, 0, RQ_CONTROL_BYTES, &memory) == RQ_OK) {
+        atomic_store(&((struct rq_control_head *)memory)->gone, 1);
+        disk->ops->unmap(file, memory, RQ_CONTROL_BYTES);
     }
+}
+
+static void give_up_page(struct rq_disk *disk, const char *path)
+{
+    struct rq_file *file;
+    if (disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_NOFOLLOW, 0, &file) == RQ_OK) {
+        give_up_file(file);
+        disk->ops->close(file);
+    } /* else not there, or not a file: nobody has it mapped */
+}
+
+/* Not the one of any page that running applications may know under this name. */
+static uint32_t new_epoch(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint32_t)((uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u);
 }
 
 enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode,
@@ -162,6 +183,7 @@ enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t 
     c.head->bytes = RQ_CONTROL_BYTES;
     c.head->slot_count = RQ_SLOT_COUNT;
     c.head->boot = boot;
+    atomic_store(&c.head->files_epoch, new_epoch());
     atomic_store(&c.head->magic, RQ_CONTROL_MAGIC);
     give_up_page(disk, path);
     err = disk->ops->rename(disk, draft, path);
@@ -175,6 +197,71 @@ enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t 
 undo_draft:
     (void)disk->ops->unlink(disk, draft);
     return err;
+}
+
+enum rq_err rq_control_check(const struct rq_control *c, const char *path, uint64_t boot)
+{
+    struct rq_file_info ours, named;
+    struct rq_disk *disk = c->file->disk;
+    enum rq_err err = disk->ops->info(c->file, &ours);
+    if (err == RQ_OK) {
+        err = disk->ops->stat(disk, path, &named);
+    }
+    if (err == RQ_OK && (ours.inode != named.inode || ours.device != named.device)) {
+        err = RQ_FOREIGN;
+    }
+    if (err == RQ_OK && (ours.size < RQ_CONTROL_BYTES || !page_usable(c, boot))) {
+        err = RQ_UNREADY;
+    }
+    return err;
+}
+
+enum rq_err rq_control_replace(struct rq_control *c, const char *path, uint64_t boot, unsigned mode)
+{
+    struct rq_control next;
+    struct rq_control *former = malloc(sizeof *former);
+    if (former == NULL) {
+        return RQ_NOMEM;
+    }
+    give_up_file(c->file); /* before anybody can read by the new one */
+    enum rq_err err = rq_control_publish(c->file->disk, path, boot, mode, &next);
+    if (err != RQ_OK) {
+        free(former);
+        return err;
+    }
+    *former = *c;
+    *c = next;
+    c->former = former;
+    return RQ_OK;
+}
+
+/* Nobody begins a snapshot by a page that is gone; so it is enough to see none once. */
+static bool page_left(struct rq_control *c)
+{
+    rq_control_sweep(c);
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        unsigned state = rq_snap_state(atomic_load(&c->slots[i].snapshot));
+        if (state != RQ_SNAP_NONE && state != RQ_SNAP_IDLE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void rq_control_drop_former(struct rq_control *c)
+{
+    struct rq_control **at = &c->former;
+    while (*at != NULL) {
+        struct rq_control *f = *at;
+        if (page_left(f)) {
+            *at = f->former;
+            f->former = NULL;
+            rq_control_close(f);
+            free(f);
+        } else {
+            at = &f->former;
+        }
+    }
 }
 
 /* --- slots -------------------------------------------------------------------------------------------------------------- */

@@ -115,6 +115,7 @@ struct rq_control {
     struct rq_file *file; /* owns */
     struct rq_control_head *head;
     struct rq_slot *slots;
+    struct rq_control *former; /* owns; raftd's: a page that lost its name, kept while readers by its table remain */
 };
 
 /* NOTFOUND: no file.  UNREADY: of another boot, not whole, without magic, or given up (gone). */
@@ -125,6 +126,16 @@ enum rq_err rq_control_open(struct rq_disk *disk, const char *path, uint64_t boo
 enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode,
                                struct rq_control *ret_control);
 void rq_control_close(struct rq_control *c);
+
+/* raftd: is it still the file of this name, as long as it must be, and in order?  Anything but OK: replace it. */
+enum rq_err rq_control_check(const struct rq_control *c, const char *path, uint64_t boot);
+
+/* raftd: a new page under the name.  Whoever has the old one is told to open it again; its readers count (former) until they have
+ * left.  After an error nothing has changed but that, and it is to be tried again. */
+enum rq_err rq_control_replace(struct rq_control *c, const char *path, uint64_t boot, unsigned mode);
+
+/* raftd: closes the former pages that nobody reads by any more. */
+void rq_control_drop_former(struct rq_control *c);
 
 /* In a forked child: drops what was inherited and leaves the parent's slot alone.  Safe in an atfork handler. */
 void rq_control_orphan(struct rq_control *c);

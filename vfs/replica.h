@@ -110,7 +110,11 @@ enum rq_err rq_replica_reset(struct rq_replica *r);
 /* Everything appended so far is durable (fdatasync of -wal; the directory once). */
 enum rq_err rq_replica_sync(struct rq_replica *r);
 
-/* Puts -shm right where it differs from our own knowledge; and finds out whether the files are still ours.  CORRUPT: a frame in
+/* Puts -shm right where it differs from our own knowledge; makes it again if it was removed.  Reads no file, so it can be done
+ * often.  BUSY: it was deleted and somebody is about to make it: try again. */
+enum rq_err rq_replica_mend(struct rq_replica *r, char text[160]);
+
+/* Does that; and finds out whether the files are still ours.  CORRUPT: a frame in
  * -wal or page 1 was changed; FOREIGN: the name is another inode now; NOTFOUND: unlinked; BUSY: -shm was deleted and somebody is
  * about to make it: check again.  text says what.  Reads the whole WAL. */
 enum rq_err rq_replica_check(struct rq_replica *r, char text[160]);

@@ -12,10 +12,10 @@
 
 /* Lowers *limit to what the table's readers need to stay in the WAL: frames beyond it may not be copied.  IDLE snapshots that
  * are in the way are taken away. */
-static void table_limit(struct rq_replica *r, uint32_t *limit)
+static void page_limit(struct rq_control *control, uint32_t *limit)
 {
     for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
-        struct rq_slot *slot = &r->control->slots[i];
+        struct rq_slot *slot = &control->slots[i];
         uint64_t word = atomic_load(&slot->snapshot);
         for (;;) {
             const unsigned state = rq_snap_state(word);
@@ -32,6 +32,13 @@ static void table_limit(struct rq_replica *r, uint32_t *limit)
                 break;
             }
         }
+    }
+}
+
+static void table_limit(struct rq_replica *r, uint32_t *limit)
+{
+    for (struct rq_control *c = r->control; c != NULL; c = c->former) {
+        page_limit(c, limit);
     }
 }
 
@@ -64,16 +71,16 @@ static enum rq_err marks_limit(struct rq_replica *r, uint32_t *limit)
 
 /* No snapshot of the table may look into the WAL any more.  All of it is back-filled, so that a connection which only waits
  * for its COMMIT can go on from the file. */
-static bool table_leaves_wal(struct rq_replica *r)
+static bool page_leaves_wal(struct rq_control *control, uint32_t backfilled)
 {
     for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
-        struct rq_slot *slot = &r->control->slots[i];
+        struct rq_slot *slot = &control->slots[i];
         uint64_t word = atomic_load(&slot->snapshot);
         while (rq_snap_state(word) != RQ_SNAP_NONE && rq_snap_kind(word) == RQ_SNAP_WAL) {
             uint64_t left;
             if (rq_snap_state(word) == RQ_SNAP_IDLE) {
                 left = rq_snap_word(RQ_SNAP_NONE, 0, 0);
-            } else if (rq_snap_state(word) == RQ_SNAP_COMMITTING && rq_snap_frames(word) == r->backfilled) {
+            } else if (rq_snap_state(word) == RQ_SNAP_COMMITTING && rq_snap_frames(word) == backfilled) {
                 left = rq_snap_word(RQ_SNAP_COMMITTING, RQ_SNAP_FILE, rq_snap_frames(word));
             } else {
                 return false;
@@ -81,6 +88,16 @@ static bool table_leaves_wal(struct rq_replica *r)
             if (atomic_compare_exchange_strong(&slot->snapshot, &word, left)) {
                 break;
             }
+        }
+    }
+    return true;
+}
+
+static bool table_leaves_wal(struct rq_replica *r)
+{
+    for (struct rq_control *c = r->control; c != NULL; c = c->former) {
+        if (!page_leaves_wal(c, r->backfilled)) {
+            return false;
         }
     }
     return true;

@@ -53,8 +53,9 @@ static enum rq_err shm_replace(struct rq_replica *r)
     return err;
 }
 
-static enum rq_err publications_check(struct rq_replica *r, char text[160])
+enum rq_err rq_replica_mend(struct rq_replica *r, char text[160])
 {
+    text[0] = 0;
     pthread_mutex_lock(&r->mutex);
     enum rq_err err = name_check(r, r->shm_path, r->shm);
     if (err == RQ_NOTFOUND || err == RQ_FOREIGN) {
@@ -133,7 +134,7 @@ enum rq_err rq_replica_check(struct rq_replica *r, char text[160])
         return finding(text, err, "%s: %s", r->wal_path,
                        err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
     }
-    err = publications_check(r, text);
+    err = rq_replica_mend(r, text);
     if (err != RQ_OK) {
         return err;
     }

@@ -2,8 +2,8 @@
  *
  * Others can write and shorten this file.  Nothing read from it is believed, but stock readers' marks (replica_backfill.c), which
  * protect only those readers.  To touch mapped memory past the end of a shortened file is SIGBUS: rq_replica_shm_whole() looks
- * at the size first and makes the file long enough again.  Who shortens it in the microsecond between still ends raftd, and
- * nothing else: it starts again as after any kill. */
+ * at the size first and makes the file long enough again.  Who shortens it in the microsecond between still meets a process that
+ * is not prepared for that (raftd is, raftd/ops/bus.h), and ends it and nothing else: it starts again as after any kill. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,10 +85,29 @@ static enum rq_err shm_extend(struct rq_replica *r, uint64_t bytes, bool *ret_wa
     return RQ_OK;
 }
 
+/* Who survives the touch of memory past the end of a shortened file by other memory in its place would go on writing there:
+ * once the file is whole, its regions are mapped anew. */
+static enum rq_err shm_remap(struct rq_replica *r)
+{
+    for (uint32_t i = 0; i < r->region_count; i++) {
+        void *memory;
+        enum rq_err err = r->disk->ops->map(r->shm, (uint64_t)i * RQ_WAL_INDEX_REGION, RQ_WAL_INDEX_REGION, &memory);
+        if (err != RQ_OK) {
+            return err;
+        }
+        r->disk->ops->unmap(r->shm, r->regions[i], RQ_WAL_INDEX_REGION);
+        r->regions[i] = memory;
+    }
+    return RQ_OK;
+}
+
 bool rq_replica_shm_whole(struct rq_replica *r)
 {
     bool was_shorter = false;
-    const enum rq_err err = shm_extend(r, (uint64_t)r->region_count * RQ_WAL_INDEX_REGION, &was_shorter);
+    enum rq_err err = shm_extend(r, (uint64_t)r->region_count * RQ_WAL_INDEX_REGION, &was_shorter);
+    if (err == RQ_OK && was_shorter) {
+        err = shm_remap(r);
+    }
     r->index_stale = r->index_stale || was_shorter || err != RQ_OK;
     return err == RQ_OK && r->region_count > 0;
 }

@@ -219,6 +219,9 @@ static enum rq_err publish(struct rq_snapshot *s)
     }
     s->state = RQ_SNAPSHOT_ACTIVE;
     atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load(&s->control.head->gone) != 0) {
+        return RQ_BUSY; /* its table is not read any more */
+    }
     if (s->files->shm == NULL) {
         return rq_files_grown(s->files) ? RQ_BUSY : RQ_OK;
     }

@@ -12,6 +12,7 @@
 #define BLOCKED_MS    250 /* a reader is in the way: look again */
 #define OVER_LIMIT_MS 10  /* the WAL is too long, and readers are asked to leave it */
 #define CHECK_MS      20000 /* well within the minute in which a change by others is to be noticed */
+#define LOOK_MS       1000  /* how long a publication that somebody damaged stays so */
 #define SOFT_FRAMES   1000
 #define HARD_FRAMES   4000
 
@@ -23,7 +24,7 @@ struct rq_background {
     pthread_cond_t wake;
     bool stirred, stops, started; /* guarded by lock */
     pthread_t thread;
-    uint64_t next_check_ms, next_compact_ms;
+    uint64_t next_look_ms, next_check_ms, next_compact_ms;
     uint64_t compacted_index;
 };
 
@@ -119,11 +120,15 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
     struct rq_database **list;
     size_t count;
     uint64_t now = now_ms();
-    bool checks = now >= b->next_check_ms;
+    bool looks = now >= b->next_look_ms, checks = now >= b->next_check_ms;
 
+    if (looks) {
+        b->next_look_ms = now + LOOK_MS;
+    }
     if (checks) {
         b->next_check_ms = now + CHECK_MS;
     }
+    sooner(due, b->next_look_ms);
     sooner(due, b->next_check_ms);
     if (rq_catalog_list(b->catalog, &list, &count) != RQ_OK) {
         sooner(due, now + BLOCKED_MS);
@@ -135,12 +140,18 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
         struct rq_replica *r = rq_database_hold(list[i]);
         if (r != NULL && info.state != RQ_DB_QUARANTINED) {
             check(list[i], r, checks);
+            if (looks && !checks) {
+                char text[160];
+                (void)rq_replica_mend(r, text); /* what could not be mended now is found again */
+            }
             tend_wal(list[i], r, leaving, due);
         } else {
             rq_database_settled(list[i]);
         }
         rq_database_release(list[i]);
-        rq_database_mend_control(list[i]);
+        if (looks) {
+            rq_database_mend(list[i]);
+        }
         if (checks) {
             rq_database_sweep(list[i]);
         }
@@ -223,6 +234,7 @@ enum rq_err rq_background_start(struct rq_background *b, struct rq_catalog *cata
 {
     b->catalog = catalog;
     b->driver = driver;
+    b->next_look_ms = now_ms() + LOOK_MS;
     b->next_check_ms = now_ms() + CHECK_MS;
     b->next_compact_ms = now_ms() + b->config.compact_every_ms;
     b->started = pthread_create(&b->thread, NULL, background_thread, b) == 0;

@@ -258,59 +258,14 @@ static enum rq_err stamp_adopted(struct rq_database *db)
 }
 
 /* The control page belongs to those who may use the database: to those who may use its file, or else its directory. */
-static enum rq_err publish_control(struct rq_database *db, struct rq_control *ret_control)
+static unsigned control_mode(const struct rq_database *db)
 {
     struct rq_disk *disk = db->env.disk;
     struct rq_file_info info;
-    unsigned mode = 0600;
     if (disk->ops->stat(disk, db->path, &info) == RQ_OK && info.size > 0) {
-        mode = info.mode & 0666;
-    } else if (disk->ops->stat(disk, db->env.dir, &info) == RQ_OK) {
-        mode = 0600 | (info.mode & 0066);
+        return info.mode & 0666;
     }
-    enum rq_err err = rq_control_publish(disk, db->control_path, db->env.boot, mode, ret_control);
-    if (err == RQ_OK) {
-        db->control_inode = disk->ops->stat(disk, db->control_path, &info) == RQ_OK ? info.inode : 0;
-    }
-    return err;
-}
-
-void rq_db_mend_control(struct rq_database *db)
-{
-    struct rq_file_info info;
-    struct rq_control fresh, old;
-    enum rq_err err = db->env.disk->ops->stat(db->env.disk, db->control_path, &info);
-    if (db->dropped || db->control.head == NULL ||
-        (err == RQ_OK && info.inode == db->control_inode && info.size == RQ_CONTROL_BYTES)) {
-        return;
-    }
-    err = publish_control(db, &fresh);
-    if (err != RQ_OK) {
-        rq_note(RQ_LEVEL_WARN, "a control page was removed, and cannot be made anew", "id=%u err=%s", db->id,
-                rq_err_name(err));
-        return;
-    }
-    rq_note(RQ_LEVEL_WARN, "a control page was removed or shortened by somebody, and made anew", "id=%u", db->id);
-    pthread_mutex_lock(&db->hold);
-    old = db->control;
-    db->control = fresh;
-    pthread_mutex_unlock(&db->hold);
-    atomic_store(&old.head->gone, 1); /* whoever has it mapped opens the new one */
-    rq_control_close(&old);
-    rq_db_publish(db);
-}
-
-static void run_mend_control(struct rq_task *task)
-{
-    struct rq_db_errand *e = (struct rq_db_errand *)task;
-    rq_db_mend_control(e->db);
-    rq_database_unref(e->db);
-    free(e);
-}
-
-void rq_database_mend_control(struct rq_database *db)
-{
-    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_mend_control)->task, RQ_CARRY);
+    return disk->ops->stat(disk, db->env.dir, &info) == RQ_OK ? 0600 | (info.mode & 0066) : 0600;
 }
 
 static void open_files(struct rq_database *db)
@@ -322,8 +277,7 @@ static void open_files(struct rq_database *db)
     enum rq_err err = disk->ops->stat(disk, db->path, &info);
     bool there = err == RQ_OK && info.size > 0;
     bool same = k->inode == 0 || (there && info.inode == k->inode && info.device == k->device);
-
-    err = publish_control(db, &db->control);
+    err = rq_control_publish(disk, db->control_path, db->env.boot, control_mode(db), &db->control);
     if (err != RQ_OK) {
         db->control.head = NULL;
         (void)snprintf(text, sizeof text, "its control page could not be made: %s", rq_err_text(err));
@@ -567,7 +521,39 @@ static void run_sweep(struct rq_task *task)
 
 void rq_database_sweep(struct rq_database *db)
 {
-    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_sweep)->task, RQ_CARRY);
+    /* Not carried by the caller, who may hold the database. */
+    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_sweep)->task, RQ_HAND_OVER);
+}
+
+static void mend(struct rq_database *db)
+{
+    if (db->control.head == NULL || db->dropped) {
+        return;
+    }
+    pthread_mutex_lock(&db->hold); /* a back-fill reads its table */
+    rq_control_drop_former(&db->control);
+    enum rq_err err = rq_control_check(&db->control, db->control_path, db->env.boot);
+    if (err != RQ_OK) {
+        enum rq_err made = rq_control_replace(&db->control, db->control_path, db->env.boot, control_mode(db));
+        rq_note(made == RQ_OK ? RQ_LEVEL_WARN : RQ_LEVEL_ERROR,
+                made == RQ_OK ? "a control page was damaged and is made anew" : "a control page cannot be made anew",
+                "id=%u found=%s err=%s", db->id, rq_err_name(err), rq_err_name(made));
+    }
+    pthread_mutex_unlock(&db->hold);
+    rq_db_publish(db);
+}
+
+static void run_mend(struct rq_task *task)
+{
+    struct rq_db_errand *e = (struct rq_db_errand *)task;
+    mend(e->db);
+    rq_database_unref(e->db);
+    free(e);
+}
+
+void rq_database_mend(struct rq_database *db)
+{
+    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_mend)->task, RQ_CARRY);
 }
 
 static void run_quarantine(struct rq_task *task)
@@ -582,7 +568,7 @@ void rq_database_quarantine(struct rq_database *db, const char *text)
 {
     struct rq_db_errand *e = rq_db_errand_new(db, run_quarantine);
     (void)snprintf(e->text, sizeof e->text, "%s", text);
-    rq_strand_post(&db->place->strand, &e->task, RQ_CARRY);
+    rq_strand_post(&db->place->strand, &e->task, RQ_HAND_OVER); /* as for a sweep */
 }
 
 struct rq_replica *rq_database_hold(struct rq_database *db)

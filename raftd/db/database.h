@@ -161,10 +161,10 @@ struct rq_replica *rq_database_hold(struct rq_database *db);
 void rq_database_release(struct rq_database *db);
 /* While the replica is held: is its name still its file's?  NOTFOUND: unlinked; FOREIGN: another file has it. */
 enum rq_err rq_database_check_name(struct rq_database *db);
-/* Makes the control page anew when somebody has removed or shortened it.  Any thread. */
-void rq_database_mend_control(struct rq_database *db);
 /* Frees slots of processes that have died. */
 void rq_database_sweep(struct rq_database *db);
+/* Makes the control page again if somebody has removed, emptied or overwritten it.  Not while the replica is held. */
+void rq_database_mend(struct rq_database *db);
 /* CLOCK_MONOTONIC ms of the last transaction or end of a connection. */
 uint64_t rq_database_last_use(struct rq_database *db);
 /* Nothing is planned for it: its next use stirs again.  Whoever says so looks once more afterwards. */

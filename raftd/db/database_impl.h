@@ -29,7 +29,6 @@ struct rq_database {
     /* The strand's. */
     struct rq_database_known known; /* until the files are open */
     struct rq_control control;      /* replaced under hold */
-    uint64_t control_inode;
     struct rq_replica *replica;   /* owns; NULL: no commit yet.  Written under hold, as inode and device */
     uint64_t inode, device;       /* of its file */
     struct rq_replica_state file; /* what the replica holds */
@@ -76,8 +75,6 @@ void rq_db_touch(struct rq_database *db);
 /* The database is fenced on this host.  Its place in the log goes on being followed. */
 void rq_db_quarantine(struct rq_database *db, const char *text);
 struct rq_replica_config rq_db_replica_config(struct rq_database *db);
-/* Makes the control page anew when somebody has removed or shortened it. */
-void rq_db_mend_control(struct rq_database *db);
 /* It was opened, or made. */
 void rq_db_set_replica(struct rq_database *db, struct rq_replica *r);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));

@@ -151,7 +151,6 @@ static void inquire(struct session *s, struct rq_database *db, uint64_t id, bool
         fail(s, id, RQ_NOMEM, "");
         return;
     }
-    rq_database_mend_control(db); /* whoever asks may have missed it */
     *q = (struct inquiry){ { .run = run_inquiry }, session_ref(s), rq_database_ref(db), id, status };
     rq_strand_post(rq_database_strand(db), &q->task, RQ_CARRY);
 }
@@ -175,6 +174,7 @@ static bool on_open(struct session *s, uint64_t id, const struct rq_msg_open *m)
 {
     struct rq_database *db = rq_catalog_find(s->host->catalog, m->name.data, m->name.bytes);
     if (db != NULL) {
+        rq_database_mend(db); /* who has no use of its control page comes here */
         inquire(s, db, id, false);
         rq_database_unref(db);
         return true;
