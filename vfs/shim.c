@@ -158,14 +158,16 @@ struct rq_shim_db *rq_shim_find_writer(const char *journal_name, bool *ret_sever
 
 bool rq_shim_writes_another(const struct rq_shim_db *db, bool written)
 {
-    if (db->owner == NULL) {
+    sqlite3 **mine = atomic_load(&db->owner);
+    if (mine == NULL) {
         return false;
     }
     bool found = false;
     pthread_mutex_lock(&list_lock);
     for (uint32_t i = 0; i < BUCKET_COUNT && !found; i++) {
         for (const struct rq_shim_db *other = list[i]; other != NULL && !found; other = other->next) {
-            found = other != db && !rq_shim_inherited(other) && other->owner != NULL && *other->owner == *db->owner &&
+            sqlite3 **theirs = atomic_load(&other->owner);
+            found = other != db && !rq_shim_inherited(other) && theirs != NULL && *theirs == *mine &&
                     atomic_load(&other->lock) >= SQLITE_LOCK_RESERVED && (!written || other->journal_written);
         }
     }

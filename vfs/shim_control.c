@@ -64,7 +64,7 @@ int rq_shim_file_control(sqlite3_file *file, int op, void *arg)
             *(struct rq_hold **)arg = db->hold;
             return db->hold != NULL ? SQLITE_OK : SQLITE_NOTFOUND;
         case SQLITE_FCNTL_PDB:
-            db->owner = arg;
+            atomic_store(&db->owner, (sqlite3 **)arg);
             return SQLITE_OK;
         case SQLITE_FCNTL_LOCKSTATE:
             *(int *)arg = db->lock;

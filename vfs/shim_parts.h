@@ -32,7 +32,7 @@ struct rq_shim_db {
     size_t path_bytes;
     const char *name; /* borrows from path: what follows the last slash */
     bool read_only;
-    sqlite3 **owner; /* borrows: whose connection this is, or NULL (SQLITE_FCNTL_PDB) */
+    sqlite3 **_Atomic owner; /* borrows: whose connection this is, or NULL (SQLITE_FCNTL_PDB); others look at it: see list */
     struct rq_sink *sink;
 
     _Atomic int lock; /* SQLITE_LOCK_*; atomic since other connections look for the holder of the turn */
