@@ -156,7 +156,7 @@ enum rq_err rq_turn_take(struct rq_control *c, uint32_t slot);
 void rq_turn_release(struct rq_control *c,
                      uint32_t slot); /* hands it to the longest waiting ticket; nothing if not ours */
 bool rq_turn_held(const struct rq_control *c, uint32_t slot);
-bool rq_turn_wanted(const struct rq_control *c); /* somebody waits for it */
+bool rq_turn_wanted(const struct rq_control *c);           /* somebody waits for it */
 void rq_turn_give_up(struct rq_control *c, uint32_t slot); /* the ticket, and an offer; a turn that is held stays */
 
 /* Sleeps until the turn is offered to this slot, or timeout_us have passed.  True: it is offered, for RQ_TURN_OFFER_MS from

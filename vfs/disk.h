@@ -21,10 +21,10 @@ struct rq_file;
 
 enum {
     RQ_OPEN_READ = 0,
-    RQ_OPEN_WRITE = 1,     /* read and write */
+    RQ_OPEN_WRITE = 1, /* read and write */
     RQ_OPEN_CREATE = 2,
     RQ_OPEN_EXCLUSIVE = 4, /* with CREATE: EXISTS when it is there */
-    RQ_OPEN_DSYNC = 8,     /* each write is durable on return; bypasses the page cache where the file system can: give it
+    RQ_OPEN_DSYNC = 8, /* each write is durable on return; bypasses the page cache where the file system can: give it
                             * buffers, sizes and offsets aligned to 512, better 4096 bytes (others work, through the cache) */
     RQ_OPEN_NOFOLLOW = 16,
 };
@@ -60,7 +60,8 @@ struct rq_disk_ops {
     enum rq_err (*lock)(struct rq_file *f, uint64_t offset, uint64_t bytes, enum rq_lock kind);
     /* Would RQ_EXCLUSIVE be BUSY? */
     enum rq_err (*lock_test)(struct rq_file *f, uint64_t offset, uint64_t bytes, bool *ret_taken);
-    enum rq_err (*map)(struct rq_file *f, uint64_t offset, size_t bytes, void **ret_memory); /* shared, read and write */
+    enum rq_err (*map)(struct rq_file *f, uint64_t offset, size_t bytes,
+                       void **ret_memory); /* shared, read and write */
     void (*unmap)(struct rq_file *f, void *memory, size_t bytes);
 
     enum rq_err (*rename)(struct rq_disk *d, const char *from, const char *to);
@@ -69,7 +70,8 @@ struct rq_disk_ops {
     enum rq_err (*sync_dir)(struct rq_disk *d, const char *path);
     enum rq_err (*stat)(struct rq_disk *d, const char *path, struct rq_file_info *ret_info); /* follows no symlink */
     /* Calls each name but . and ..; stops at the first error that the callback returns. */
-    enum rq_err (*list)(struct rq_disk *d, const char *path, enum rq_err (*name_cb)(void *ctx, const char *name), void *ctx);
+    enum rq_err (*list)(struct rq_disk *d, const char *path, enum rq_err (*name_cb)(void *ctx, const char *name),
+                        void *ctx);
     enum rq_err (*space)(struct rq_disk *d, const char *path, uint64_t *ret_free_bytes);
 };
 

@@ -32,7 +32,8 @@ struct rq_shim_db {
     size_t path_bytes;
     const char *name; /* borrows from path: what follows the last slash */
     bool read_only;
-    sqlite3 **_Atomic owner; /* borrows: whose connection this is, or NULL (SQLITE_FCNTL_PDB); others look at it: see list */
+    sqlite3 *
+        *_Atomic owner; /* borrows: whose connection this is, or NULL (SQLITE_FCNTL_PDB); others look at it: see list */
     struct rq_sink *sink;
 
     _Atomic int lock; /* SQLITE_LOCK_*; atomic since other connections look for the holder of the turn */
@@ -47,8 +48,8 @@ struct rq_shim_db {
     struct rq_overlay dirty;
     struct rq_overlay committed;
     struct rq_hold *hold; /* owns; NULL: commits go to the sink, and this connection cannot hold */
-    bool committed_any; /* a commit was made under the present SHARED lock */
-    bool view_spoilt;   /* what other statements of the connection see cannot be written on: unlock first */
+    bool committed_any;   /* a commit was made under the present SHARED lock */
+    bool view_spoilt;     /* what other statements of the connection see cannot be written on: unlock first */
     bool view_lost;   /* pages that were committed could not be kept: nothing can be read before the next SHARED lock */
     bool reset_cache; /* SQLite has to forget its cached pages: see rq_shim_read */
 

@@ -14,7 +14,7 @@ struct rq_spill {
     const char *dir;      /* borrows: where the temporary file goes */
     uint8_t *memory;      /* owns: the first memory_bytes of the content */
     size_t memory_bytes, memory_capacity, memory_max;
-    size_t memory_kept; /* so much stays allocated for the next use */
+    size_t memory_kept;   /* so much stays allocated for the next use */
     struct rq_file *file; /* owns: the rest; NULL until needed */
     uint64_t size;
 };

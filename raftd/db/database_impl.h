@@ -29,10 +29,10 @@ struct rq_database {
     /* The strand's. */
     struct rq_database_known known; /* until the files are open */
     struct rq_control control;      /* replaced under hold */
-    struct rq_replica *replica;   /* owns; NULL: no commit yet.  Written under hold, as inode and device */
-    uint64_t inode, device;       /* of its file */
-    struct rq_replica_state file; /* what the replica holds */
-    uint64_t version;             /* of the state machine */
+    struct rq_replica *replica;     /* owns; NULL: no commit yet.  Written under hold, as inode and device */
+    uint64_t inode, device;         /* of its file */
+    struct rq_replica_state file;   /* what the replica holds */
+    uint64_t version;               /* of the state machine */
     uint64_t applied_index;
     struct rq_origins origins;
     enum rq_control_state state;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,8 +23,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <sqlite3.h>
 
 #define ROUNDS_MAX  16
 #define WRITERS_MAX 64
@@ -126,7 +125,8 @@ static void start_raftd(void)
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
         dup2(fd, 2);
         dup2(fd, 1);
-        execl(raftd_path, raftd_path, "-http-addr", "localhost:24001", "-raft-addr", "localhost:24002", node_dir, (char *)NULL);
+        execl(raftd_path, raftd_path, "-http-addr", "localhost:24001", "-raft-addr", "localhost:24002", node_dir,
+              (char *)NULL);
         _exit(127);
     }
 }
@@ -294,7 +294,8 @@ static void open_worker(enum side side, int number)
     while (now() < shared->until) {
         sqlite3 *db;
         char uri[1100];
-        snprintf(uri, sizeof uri, side == NATIVE ? "file:%s/hot.db" : "file:%s/hot.db?vfs=rqvfs", side == NATIVE ? native_dir : node_dir);
+        snprintf(uri, sizeof uri, side == NATIVE ? "file:%s/hot.db" : "file:%s/hot.db?vfs=rqvfs",
+                 side == NATIVE ? native_dir : node_dir);
         must(NULL, sqlite3_open_v2(uri, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), "open");
         sqlite3_stmt *s = prepare(db, "SELECT v FROM t WHERE id=77");
         step_once(db, s);
@@ -515,8 +516,10 @@ static void report_bytes(void)
         bytes[side] = (double)(b.sectors_written - a.sectors_written) * 512 / (double)commits;
         flushes[side] = (double)(mid.flushes - a.flushes) / (double)commits;
     }
-    printf("| bytes that reach the disk per small commit | %.0f | %.0f | %.2f | <= 1.5 |\n", bytes[0], bytes[1], bytes[1] / bytes[0]);
-    printf("| device flushes per commit, 1 writer | %.2f | %.2f | %.2f | >= 1 each |\n", flushes[0], flushes[1], flushes[1] / flushes[0]);
+    printf("| bytes that reach the disk per small commit | %.0f | %.0f | %.2f | <= 1.5 |\n", bytes[0], bytes[1],
+           bytes[1] / bytes[0]);
+    printf("| device flushes per commit, 1 writer | %.2f | %.2f | %.2f | >= 1 each |\n", flushes[0], flushes[1],
+           flushes[1] / flushes[0]);
 }
 
 /* kill -9, start, first commit; and the same in size: cold.db is some 120 MB, bulk.db likewise. */
@@ -568,8 +571,10 @@ static void row(const char *name, const char *what, double (*work)(enum side), c
     double a = figure[NATIVE][rounds / 2], b = figure[OURS][rounds / 2];
     printf("| %s | %.0f/s | %.0f/s | **%.2f** | %s |\n", what, a, b, b / a, goal);
     if (wait[OURS] > 0) {
-        printf("| - slowest one's share; longest wait | %.1f %%; %.1f ms | %.1f %%; %.1f ms | | 4 writers: 20 %%; 20 ms |\n", share[0], wait[0],
-               share[1], wait[1]);
+        printf(
+            "| - slowest one's share; longest wait | %.1f %%; %.1f ms | %.1f %%; %.1f ms | | 4 writers: 20 %%; 20 ms "
+            "|\n",
+            share[0], wait[0], share[1], wait[1]);
     }
     fflush(stdout);
 }
@@ -607,7 +612,8 @@ int main(int argc, char **argv)
         }
     }
     if (raftd_path == NULL || ext_path == NULL || rounds < 1 || rounds > ROUNDS_MAX) {
-        die("usage: bench --raftd PATH --ext PATH [--dir DIR] [--only NAME] [--rounds 1..%d] [--seconds S] [--rows N]", ROUNDS_MAX);
+        die("usage: bench --raftd PATH --ext PATH [--dir DIR] [--only NAME] [--rounds 1..%d] [--seconds S] [--rows N]",
+            ROUNDS_MAX);
     }
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     snprintf(node_dir, sizeof node_dir, "%s/bench-node", dir);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -25,8 +26,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <sqlite3.h>
 
 #define PROCESSES_MAX 64
 #define TABLES        6
@@ -80,7 +79,8 @@ static void broken(const char *format, ...)
 static bool may_pass(int rc)
 {
     int primary = rc & 0xff;
-    return primary == SQLITE_BUSY || primary == SQLITE_LOCKED || rc == (SQLITE_IOERR | (81 << 8)) || primary == SQLITE_SCHEMA;
+    return primary == SQLITE_BUSY || primary == SQLITE_LOCKED || rc == (SQLITE_IOERR | (81 << 8)) ||
+           primary == SQLITE_SCHEMA;
 }
 
 static sqlite3 *open_database(enum kind kind)
@@ -89,7 +89,8 @@ static sqlite3 *open_database(enum kind kind)
     char uri[1100];
     snprintf(uri, sizeof uri, "file:%s/stress.db%s", dir, kind == PLAIN ? "" : "?vfs=rqvfs");
     for (;;) {
-        int flags = SQLITE_OPEN_URI | (kind == PLAIN ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+        int flags =
+            SQLITE_OPEN_URI | (kind == PLAIN ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
         int rc = sqlite3_open_v2(uri, &db, flags, NULL);
         if (rc == SQLITE_OK) {
             break;
@@ -129,8 +130,8 @@ static int64_t number(sqlite3 *db, const char *sql, int *ret_rc)
     return value;
 }
 
-#define SUM_SQL                                                                                                                \
-    "SELECT (SELECT sum(v) FROM a0)+(SELECT sum(v) FROM a1)+(SELECT sum(v) FROM a2)+(SELECT sum(v) FROM a3)+"                  \
+#define SUM_SQL                                                                                               \
+    "SELECT (SELECT sum(v) FROM a0)+(SELECT sum(v) FROM a1)+(SELECT sum(v) FROM a2)+(SELECT sum(v) FROM a3)+" \
     "(SELECT sum(v) FROM a4)+(SELECT sum(v) FROM a5)"
 
 static void make_schema(void)
@@ -141,13 +142,16 @@ static void make_schema(void)
     for (int i = 0; i < TABLES && rc == SQLITE_OK; i++) {
         snprintf(sql, sizeof sql,
                  "CREATE TABLE a%d(id INTEGER PRIMARY KEY, v INT, pad); CREATE INDEX i%d ON a%d(v);"
-                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d) INSERT INTO a%d SELECT i,1000,zeroblob(50) FROM n",
+                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d) INSERT INTO a%d SELECT "
+                 "i,1000,zeroblob(50) FROM n",
                  i, i, i, ACCOUNTS, i);
         rc = run(db, sql);
     }
     if (rc == SQLITE_OK) {
-        rc = run(db, "CREATE VIRTUAL TABLE doc USING fts5(body); CREATE TABLE docs(n INT); INSERT INTO docs VALUES(0);"
-                     "CREATE TABLE wc(w INTEGER PRIMARY KEY, n INT); CREATE TABLE big(id INTEGER PRIMARY KEY, b BLOB); COMMIT");
+        rc = run(
+            db,
+            "CREATE VIRTUAL TABLE doc USING fts5(body); CREATE TABLE docs(n INT); INSERT INTO docs VALUES(0);"
+            "CREATE TABLE wc(w INTEGER PRIMARY KEY, n INT); CREATE TABLE big(id INTEGER PRIMARY KEY, b BLOB); COMMIT");
     }
     if (rc != SQLITE_OK) {
         broken("schema: %s (%d)", sqlite3_errmsg(db), rc);
@@ -160,7 +164,8 @@ static int transfer(sqlite3 *db, int w, uint64_t *rnd, bool *ret_at_commit, bool
 {
     char sql[512];
     uint64_t r = random_next(rnd);
-    int from = (int)(r % TABLES), to = (int)(r / 7 % TABLES), amount = (int)(r / 64 % 50), x = (int)(r / 4096 % ACCOUNTS) + 1, y = (int)(r / 65536 % ACCOUNTS) + 1;
+    int from = (int)(r % TABLES), to = (int)(r / 7 % TABLES), amount = (int)(r / 64 % 50),
+        x = (int)(r / 4096 % ACCOUNTS) + 1, y = (int)(r / 65536 % ACCOUNTS) + 1;
     unsigned style = (unsigned)(r >> 40) % 20;
     *ret_at_commit = *ret_gave_up = false;
     int rc = run(db, style < 8 ? "BEGIN IMMEDIATE" : style < 10 ? "BEGIN EXCLUSIVE" : "BEGIN");
@@ -170,7 +175,8 @@ static int transfer(sqlite3 *db, int w, uint64_t *rnd, bool *ret_at_commit, bool
     if (style == 3) {
         rc = run(db, "PRAGMA cache_size=5; INSERT INTO big(b) SELECT zeroblob(4000) FROM a0");
     }
-    snprintf(sql, sizeof sql, "UPDATE a%d SET v=v-%d WHERE id=%d; UPDATE a%d SET v=v+%d WHERE id=%d", from, amount, x, to, amount, y);
+    snprintf(sql, sizeof sql, "UPDATE a%d SET v=v-%d WHERE id=%d; UPDATE a%d SET v=v+%d WHERE id=%d", from, amount, x,
+             to, amount, y);
     if (rc == SQLITE_OK) {
         rc = run(db, sql);
     }
@@ -178,8 +184,10 @@ static int transfer(sqlite3 *db, int w, uint64_t *rnd, bool *ret_at_commit, bool
         rc = run(db, "SAVEPOINT s; DELETE FROM a2; UPDATE docs SET n=n+1000; ROLLBACK TO s; RELEASE s");
     }
     if (rc == SQLITE_OK) {
-        snprintf(sql, sizeof sql, "INSERT INTO doc VALUES('word%u some text'); UPDATE docs SET n=n+1;"
-                 "INSERT INTO wc VALUES(%d,1) ON CONFLICT(w) DO UPDATE SET n=n+1", (unsigned)r % 100, w);
+        snprintf(sql, sizeof sql,
+                 "INSERT INTO doc VALUES('word%u some text'); UPDATE docs SET n=n+1;"
+                 "INSERT INTO wc VALUES(%d,1) ON CONFLICT(w) DO UPDATE SET n=n+1",
+                 (unsigned)r % 100, w);
         rc = run(db, sql);
     }
     if (rc == SQLITE_OK && style == 5) {
@@ -259,7 +267,8 @@ static void reader(int slot, enum kind kind)
         }
         if (random_next(&rnd) % 25 == 0) {
             sqlite3_stmt *s = NULL;
-            if (sqlite3_prepare_v2(db, "PRAGMA integrity_check", -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW) {
+            if (sqlite3_prepare_v2(db, "PRAGMA integrity_check", -1, &s, NULL) == SQLITE_OK &&
+                sqlite3_step(s) == SQLITE_ROW) {
                 const char *text = (const char *)sqlite3_column_text(s, 0);
                 if (text != NULL && strcmp(text, "ok") != 0) {
                     broken("%s reader: integrity_check: %s", who, text);
@@ -294,7 +303,8 @@ static void start_raftd(void)
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
         dup2(fd, 1);
         dup2(fd, 2);
-        execl(raftd_path, raftd_path, "-http-addr", "localhost:24011", "-raft-addr", "localhost:24012", dir, (char *)NULL);
+        execl(raftd_path, raftd_path, "-http-addr", "localhost:24011", "-raft-addr", "localhost:24012", dir,
+              (char *)NULL);
         _exit(127);
     }
 }
@@ -394,8 +404,8 @@ int main(int argc, char **argv)
     for (int i = 0; i < count && !board->broken; i++) {
         start_process(i);
     }
-    double end = now() + seconds, kill_app = now() + pause_of(kill_app_ms, &rnd), kill_raftd = now() + pause_of(kill_raftd_ms, &rnd),
-           stop = now() + pause_of(stop_ms, &rnd), go_on = 1e18;
+    double end = now() + seconds, kill_app = now() + pause_of(kill_app_ms, &rnd),
+           kill_raftd = now() + pause_of(kill_raftd_ms, &rnd), stop = now() + pause_of(stop_ms, &rnd), go_on = 1e18;
     pid_t stopped = 0;
     while (now() < end && !board->broken) {
         usleep(5000);
@@ -471,7 +481,8 @@ int main(int argc, char **argv)
             snprintf(sql, sizeof sql, "SELECT n FROM wc WHERE w=%d", w);
             int64_t found = number(db, sql, &rc);
             struct tally *t = &board->tally[w];
-            uint64_t n = found < 0 ? 0 : (uint64_t)found, least = t->acknowledged, most = least + t->unknown + t->killed_in_flight;
+            uint64_t n = found < 0 ? 0 : (uint64_t)found, least = t->acknowledged,
+                     most = least + t->unknown + t->killed_in_flight;
             lost += n < least ? least - n : 0;
             doubled += n > most ? n - most : 0;
         }
@@ -496,15 +507,19 @@ int main(int argc, char **argv)
         kill(raftd_pid, SIGKILL);
         waitpid(raftd_pid, NULL, 0);
     }
-    printf("# acknowledged %llu, failed %llu, unknown %llu, in flight at a kill %llu; snapshots %llu, busy %llu, integrity_checks %llu; "
-           "kills %llu app, %llu raftd; stops %llu\n",
-           (unsigned long long)sum.acknowledged, (unsigned long long)sum.failed, (unsigned long long)sum.unknown,
-           (unsigned long long)sum.killed_in_flight, (unsigned long long)sum.snapshots, (unsigned long long)sum.busy,
-           (unsigned long long)sum.integrity, (unsigned long long)kills_app, (unsigned long long)kills_raftd, (unsigned long long)stops);
-    bool ok[5] = { !board->broken, lost == 0, doubled == 0, sum.unknown == 0, sum.acknowledged > 0 && sum.snapshots > 0 };
+    printf(
+        "# acknowledged %llu, failed %llu, unknown %llu, in flight at a kill %llu; snapshots %llu, busy %llu, "
+        "integrity_checks %llu; "
+        "kills %llu app, %llu raftd; stops %llu\n",
+        (unsigned long long)sum.acknowledged, (unsigned long long)sum.failed, (unsigned long long)sum.unknown,
+        (unsigned long long)sum.killed_in_flight, (unsigned long long)sum.snapshots, (unsigned long long)sum.busy,
+        (unsigned long long)sum.integrity, (unsigned long long)kills_app, (unsigned long long)kills_raftd,
+        (unsigned long long)stops);
+    bool ok[5] = { !board->broken, lost == 0, doubled == 0, sum.unknown == 0,
+                   sum.acknowledged > 0 && sum.snapshots > 0 };
     const char *claims[5] = { "every snapshot keeps the invariants", "no acknowledged commit is lost",
-                              "nothing that failed is present, nothing is there twice", "no outcome is unknown when raftd is back in time",
-                              "work was done" };
+                              "nothing that failed is present, nothing is there twice",
+                              "no outcome is unknown when raftd is back in time", "work was done" };
     if (board->broken) {
         printf("# %s\n", board->what);
     }

@@ -8,6 +8,7 @@
  * and not generated here, or normalised in one place: normalise().  TAP on stdout, one line a seed block. */
 #include <fcntl.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,8 +19,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <sqlite3.h>
 
 #define CONNECTIONS 3
 #define OUTPUT_MAX  (1 << 20)
@@ -66,21 +65,21 @@ static void put_row(struct output *o, sqlite3_stmt *s)
     char number[64];
     for (int i = 0; i < sqlite3_column_count(s); i++) {
         switch (sqlite3_column_type(s, i)) {
-        case SQLITE_NULL:
-            put(o, "NULL");
-            break;
-        case SQLITE_BLOB: { /* long blobs by length and sum */
-            const uint8_t *b = sqlite3_column_blob(s, i);
-            uint32_t sum = 0;
-            for (int k = 0; k < sqlite3_column_bytes(s, i); k++) {
-                sum = sum * 31 + b[k];
+            case SQLITE_NULL:
+                put(o, "NULL");
+                break;
+            case SQLITE_BLOB: { /* long blobs by length and sum */
+                const uint8_t *b = sqlite3_column_blob(s, i);
+                uint32_t sum = 0;
+                for (int k = 0; k < sqlite3_column_bytes(s, i); k++) {
+                    sum = sum * 31 + b[k];
+                }
+                snprintf(number, sizeof number, "blob(%d,%08x)", sqlite3_column_bytes(s, i), sum);
+                put(o, number);
+                break;
             }
-            snprintf(number, sizeof number, "blob(%d,%08x)", sqlite3_column_bytes(s, i), sum);
-            put(o, number);
-            break;
-        }
-        default:
-            put(o, (const char *)sqlite3_column_text(s, i));
+            default:
+                put(o, (const char *)sqlite3_column_text(s, i));
         }
         put(o, i + 1 < sqlite3_column_count(s) ? "|" : "\n");
     }
@@ -141,7 +140,8 @@ static void run_backup(struct side *side, int c)
 
 static bool open_connection(struct side *side, int c)
 {
-    int rc = sqlite3_open_v2(side->uri, &side->db[c], SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, NULL);
+    int rc =
+        sqlite3_open_v2(side->uri, &side->db[c], SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, NULL);
     sqlite3_extended_result_codes(side->db[c], 1);
     return rc == SQLITE_OK;
 }
@@ -152,8 +152,10 @@ static const char *const setup[] = {
     "CREATE TABLE t1(id INTEGER PRIMARY KEY, a INT, b TEXT, c AS (a*2) STORED, d AS (length(b)));"
     "CREATE INDEX t1a ON t1(a); CREATE UNIQUE INDEX t1b ON t1(b, id)",
     "CREATE TABLE t2(k TEXT PRIMARY KEY, v BLOB) WITHOUT ROWID",
-    "CREATE TABLE parent(id INTEGER PRIMARY KEY); CREATE TABLE child(id INTEGER PRIMARY KEY, p INT REFERENCES parent ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED)",
-    "CREATE TABLE audit(n INTEGER PRIMARY KEY, what TEXT); CREATE TRIGGER t1i AFTER INSERT ON t1 BEGIN INSERT INTO audit(what) VALUES('i'||new.id); END;"
+    "CREATE TABLE parent(id INTEGER PRIMARY KEY); CREATE TABLE child(id INTEGER PRIMARY KEY, p INT REFERENCES parent "
+    "ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED)",
+    "CREATE TABLE audit(n INTEGER PRIMARY KEY, what TEXT); CREATE TRIGGER t1i AFTER INSERT ON t1 BEGIN INSERT INTO "
+    "audit(what) VALUES('i'||new.id); END;"
     "CREATE TRIGGER t1d AFTER DELETE ON t1 BEGIN INSERT INTO audit(what) VALUES('d'||old.id); END",
     "CREATE VIRTUAL TABLE doc USING fts5(body); INSERT INTO parent VALUES(1),(2),(3)",
 };
@@ -162,12 +164,14 @@ static const char *const setup[] = {
 static void make_creation(char *sql, size_t n)
 {
     static const int sizes[] = { 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536 };
-    snprintf(sql, n, "PRAGMA page_size=%d; PRAGMA auto_vacuum=%d; PRAGMA encoding='%s'", sizes[pick(8)], pick(3), pick(4) == 0 ? "UTF-16le" : "UTF-8");
+    snprintf(sql, n, "PRAGMA page_size=%d; PRAGMA auto_vacuum=%d; PRAGMA encoding='%s'", sizes[pick(8)], pick(3),
+             pick(4) == 0 ? "UTF-16le" : "UTF-8");
 }
 
 static void make_step(char *sql, size_t n)
 {
     int x = pick(400), y = pick(30);
+    /* clang-format off */
     switch (pick(62)) {
     case 0: case 1: snprintf(sql, n, "BEGIN"); break;
     case 2: case 3: snprintf(sql, n, "BEGIN IMMEDIATE"); break;
@@ -216,12 +220,14 @@ static void make_step(char *sql, size_t n)
     case 60: snprintf(sql, n, "PRAGMA secure_delete=%d", y & 1); break;
     default: snprintf(sql, n, "PRAGMA page_count; PRAGMA freelist_count"); break;
     }
+    /* clang-format on */
 }
 
 /* Differences that docs/compatibility.md lists and that a script cannot avoid: none so far. */
 static bool same(const struct output *a, const struct output *b)
 {
-    return a->rc == b->rc && a->changes == b->changes && a->autocommit == b->autocommit && strcmp(a->text, b->text) == 0;
+    return a->rc == b->rc && a->changes == b->changes && a->autocommit == b->autocommit &&
+           strcmp(a->text, b->text) == 0;
 }
 
 static void show(uint64_t seed, int step, int c, const char *sql, struct side *sides)
@@ -229,7 +235,8 @@ static void show(uint64_t seed, int step, int c, const char *sql, struct side *s
     printf("# seed %llu step %d connection %d: %s\n", (unsigned long long)seed, step, c, sql);
     for (int i = 0; i < 2; i++) {
         struct output *o = &sides[i].out;
-        printf("#   %-6s rc %d changes %d autocommit %d: %.300s", sides[i].name, o->rc, o->changes, o->autocommit, o->text);
+        printf("#   %-6s rc %d changes %d autocommit %d: %.300s", sides[i].name, o->rc, o->changes, o->autocommit,
+               o->text);
         printf("%s", o->bytes == 0 || o->text[o->bytes - 1] != '\n' ? "\n" : "");
     }
 }
@@ -245,7 +252,8 @@ static bool run_seed(uint64_t seed, int steps, struct side *sides)
     make_creation(sql, sizeof sql);
     for (int i = 0; i < 2; i++) {
         if (!open_connection(&sides[i], 0)) {
-            printf("# seed %llu: %s: open: %s\n", (unsigned long long)seed, sides[i].name, sqlite3_errmsg(sides[i].db[0]));
+            printf("# seed %llu: %s: open: %s\n", (unsigned long long)seed, sides[i].name,
+                   sqlite3_errmsg(sides[i].db[0]));
             return false;
         }
         run_step(&sides[i], 0, sql);
@@ -255,7 +263,8 @@ static bool run_seed(uint64_t seed, int steps, struct side *sides)
         for (size_t k = 0; k < sizeof setup / sizeof *setup; k++) {
             run_step(&sides[i], 0, setup[k]);
             if (sides[i].out.rc != SQLITE_OK) {
-                printf("# seed %llu: %s: %s: %s\n", (unsigned long long)seed, sides[i].name, setup[k], sqlite3_errmsg(sides[i].db[0]));
+                printf("# seed %llu: %s: %s: %s\n", (unsigned long long)seed, sides[i].name, setup[k],
+                       sqlite3_errmsg(sides[i].db[0]));
                 return false;
             }
         }
@@ -289,8 +298,12 @@ static bool run_seed(uint64_t seed, int steps, struct side *sides)
             good = false;
         }
     }
-    static const char *const last[] = { "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1,2", "SELECT * FROM t1 ORDER BY id",
-                                        "SELECT * FROM t2", "SELECT * FROM child", "SELECT * FROM audit", "SELECT rowid, * FROM doc",
+    static const char *const last[] = { "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1,2",
+                                        "SELECT * FROM t1 ORDER BY id",
+                                        "SELECT * FROM t2",
+                                        "SELECT * FROM child",
+                                        "SELECT * FROM audit",
+                                        "SELECT rowid, * FROM doc",
                                         "PRAGMA integrity_check" };
     for (int i = 0; i < 2; i++) {
         for (int c = 0; c < CONNECTIONS; c++) {
@@ -352,7 +365,8 @@ int main(int argc, char **argv)
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
         dup2(fd, 1);
         dup2(fd, 2);
-        execl(raftd_path, raftd_path, "-http-addr", "localhost:24021", "-raft-addr", "localhost:24022", path, (char *)NULL);
+        execl(raftd_path, raftd_path, "-http-addr", "localhost:24021", "-raft-addr", "localhost:24022", path,
+              (char *)NULL);
         _exit(127);
     }
     sqlite3 *loader;

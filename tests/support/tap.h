@@ -20,21 +20,21 @@ struct tap_test {
 
 static jmp_buf tap_jump __attribute__((unused));
 
-#define check(condition)                                                     \
-    do {                                                                     \
-        if (!(condition)) {                                                  \
-            printf("# %s:%d: %s\n", __FILE__, __LINE__, #condition);         \
-            longjmp(tap_jump, 1);                                            \
-        }                                                                    \
+#define check(condition)                                             \
+    do {                                                             \
+        if (!(condition)) {                                          \
+            printf("# %s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            longjmp(tap_jump, 1);                                    \
+        }                                                            \
     } while (0)
 
-#define check_eq(a, b)                                                                                             \
-    do {                                                                                                           \
-        long long tap_a = (long long)(a), tap_b = (long long)(b);                                                  \
-        if (tap_a != tap_b) {                                                                                      \
-            printf("# %s:%d: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__, #a, tap_a, #b, tap_b);         \
-            longjmp(tap_jump, 1);                                                                                  \
-        }                                                                                                          \
+#define check_eq(a, b)                                                                                     \
+    do {                                                                                                   \
+        long long tap_a = (long long)(a), tap_b = (long long)(b);                                          \
+        if (tap_a != tap_b) {                                                                              \
+            printf("# %s:%d: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__, #a, tap_a, #b, tap_b); \
+            longjmp(tap_jump, 1);                                                                          \
+        }                                                                                                  \
     } while (0)
 
 static inline int tap_main(int argc, char **argv, const struct tap_test *tests, size_t count)
