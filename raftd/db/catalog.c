@@ -575,8 +575,9 @@ static void countdown_one(struct countdown *n, enum rq_err err)
     pthread_mutex_unlock(&n->lock);
 }
 
-static enum rq_err countdown_wait(struct countdown *n)
+static enum rq_err countdown_wait(struct rq_catalog *c, struct countdown *n)
 {
+    rq_pool_run_before_wait(c->config.pool);
     pthread_mutex_lock(&n->lock);
     while (n->left > 0) {
         pthread_cond_wait(&n->zero, &n->lock);
@@ -603,7 +604,7 @@ enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *
     rq_bytes_init(&entry, 4096);
     enum rq_err err = rq_entry_put_adopt(&entry, adopt);
     submit(c, &r, RQ_ENTRY_ADOPT, &entry, err);
-    return countdown_wait(&n);
+    return countdown_wait(c, &n);
 }
 
 struct barrier {
@@ -637,7 +638,7 @@ enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512])
         rq_strand_post(rq_database_strand(list[i]), &barriers[i].task, RQ_CARRY);
     }
     countdown_one(&n, RQ_OK);
-    (void)countdown_wait(&n); /* barriers bring no error */
+    (void)countdown_wait(c, &n); /* barriers bring no error */
     free(barriers);
     for (size_t i = 0; i < count; i++) {
         struct rq_database_info info;
@@ -779,7 +780,7 @@ enum rq_err rq_catalog_compact(struct rq_catalog *c)
     struct picture p = { .task = { .run = run_picture }, .catalog = c };
     countdown_init(&p.n, 1);
     rq_strand_post(rq_driver_loop(c->driver), &p.task, RQ_HAND_OVER);
-    enum rq_err err = countdown_wait(&p.n);
+    enum rq_err err = countdown_wait(c, &p.n);
     if (err == RQ_OK) {
         err = sync_replicas(&p);
     }
@@ -790,7 +791,7 @@ enum rq_err rq_catalog_compact(struct rq_catalog *c)
         struct compacted t = { .task = { .run = run_compacted }, .catalog = c, .index = p.descriptor.index };
         countdown_init(&t.n, 1);
         rq_strand_post(rq_driver_loop(c->driver), &t.task, RQ_HAND_OVER);
-        err = countdown_wait(&t.n);
+        err = countdown_wait(c, &t.n);
     }
     for (uint32_t i = 0; i < p.descriptor.database_count; i++) {
         rq_database_unref(p.list[i]);

@@ -10,6 +10,7 @@
 #include "raftd/ops/journal.h"
 
 struct rq_driver {
+    struct rq_pool *pool; /* borrows */
     struct rq_strand loop, log_strand;
     struct rq_log *log;   /* borrows */
     struct rq_node *node; /* owns; loop context */
@@ -143,6 +144,13 @@ static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
 
 /* --- clock ---------------------------------------------------------------------------------------------------------------- */
 
+void rq_driver_timer(struct rq_driver *d)
+{
+    if (!atomic_exchange(&d->timer_posted, true)) {
+        rq_strand_post(&d->loop, &d->timer_task, RQ_CARRY);
+    }
+}
+
 static void *timer_thread(void *arg)
 {
     struct rq_driver *d = arg;
@@ -152,9 +160,7 @@ static void *timer_thread(void *arg)
         if (now_ms(NULL) >= wake_ms) {
             d->wake_ms = UINT64_MAX; /* until the task says the next */
             pthread_mutex_unlock(&d->lock);
-            if (!atomic_exchange(&d->timer_posted, true)) {
-                rq_strand_post(&d->loop, &d->timer_task, RQ_CARRY);
-            }
+            rq_driver_timer(d);
             pthread_mutex_lock(&d->lock);
         } else if (wake_ms == UINT64_MAX) {
             pthread_cond_wait(&d->changed, &d->lock);
@@ -170,6 +176,7 @@ bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms)
 {
     uint64_t end = now_ms(NULL) + timeout_ms;
     struct timespec until = { (time_t)(end / 1000u), (long)(end % 1000u) * 1000000 };
+    rq_pool_run_before_wait(d->pool);
     pthread_mutex_lock(&d->lock);
     int waited = 0;
     while (!atomic_load(&d->leads) && waited == 0) {
@@ -212,6 +219,7 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     if (d == NULL) {
         return RQ_NOMEM;
     }
+    d->pool = config->pool;
     d->log = config->log;
     d->machine = *config->machine;
     d->write_task.run = run_write;
@@ -228,11 +236,12 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     pthread_cond_init(&d->changed, &attr);
     pthread_condattr_destroy(&attr);
 
-    /* Nothing else is on the loop strand yet, so this thread carries it: the start is done when post returns. */
+    /* Nothing else is on the loop strand yet, so this thread carries it: the start is done when these return. */
     struct start start = { { .run = run_start }, d, &config->node, RQ_MISUSE };
     *ret_driver = d; /* the machine may look at the driver from within */
     rq_strand_post(&d->loop, &start.task, RQ_CARRY);
-    if (start.err != RQ_OK) {
+    rq_pool_run_before_wait(config->pool);
+    if (start.err != RQ_OK || !rq_pool_has_threads(config->pool)) {
         return start.err;
     }
     return pthread_create(&d->timer, NULL, timer_thread, d) == 0 ? RQ_OK : RQ_NOMEM;

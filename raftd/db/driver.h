@@ -40,8 +40,10 @@ struct rq_driver_config {
     const struct rq_node_machine *machine;
 };
 
-/* Starts the node: what the log knows to be committed has been delivered when this returns. */
+/* Starts the node: what the log knows to be committed has been delivered when this returns.  With a pool that has no threads
+ * there is none for the clock either: rq_driver_timer() is the caller's. */
 enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_driver **ret_driver);
+void rq_driver_timer(struct rq_driver *d); /* time has passed: the node looks whether something is due */
 
 void rq_driver_submit(struct rq_driver *d, struct rq_submit *s);
 struct rq_strand *rq_driver_loop(struct rq_driver *d);

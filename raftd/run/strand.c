@@ -231,3 +231,14 @@ bool rq_pool_run_one(struct rq_pool *pool)
     carry(s, 1);
     return true;
 }
+
+void rq_pool_run_before_wait(struct rq_pool *pool)
+{
+    while (pool->thread_count == 0 && rq_pool_run_one(pool)) {
+    }
+}
+
+bool rq_pool_has_threads(const struct rq_pool *pool)
+{
+    return pool->thread_count > 0;
+}

@@ -33,7 +33,7 @@ struct rq_strand {
     struct rq_task *last;
     bool running; /* some thread carries it, or the pool has it queued */
     const char *name;
-    struct rq_pool *pool;       /* borrows */
+    struct rq_pool *pool;         /* borrows */
     struct rq_strand *next_ready; /* in the pool's queue, or in a thread's list of strands to carry */
 };
 
@@ -56,5 +56,8 @@ void rq_strand_will_block(void);
 enum rq_err rq_pool_new(unsigned thread_count, const char *name, struct rq_pool **ret_pool);
 void rq_pool_free(struct rq_pool *pool); /* finishes what is queued, joins the threads */
 bool rq_pool_run_one(struct rq_pool *pool);
+/* Before waiting for what was posted: without threads nobody else would run it.  With threads nothing is done. */
+void rq_pool_run_before_wait(struct rq_pool *pool);
+bool rq_pool_has_threads(const struct rq_pool *pool);
 
 #endif
