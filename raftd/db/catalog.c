@@ -151,12 +151,19 @@ static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device
     struct rq_catalog *c = ctx;
     pthread_mutex_lock(&c->lock);
     struct known_file *f = known_file(c, id);
-    if (f == NULL) {
-        add_file(c, (struct known_file){ id, inode, device });
-        write_files(c);
-    } else if (f->inode != inode || f->device != device) {
-        f->inode = inode;
-        f->device = device;
+    if (f == NULL || f->inode != inode || f->device != device) {
+        /* Its name is durable first: one that a dead predecessor left may not be, and were it lost then, the file would seem to
+         * have been removed by somebody. */
+        enum rq_err err = c->config.disk->ops->sync_dir(c->config.disk, c->config.dir);
+        if (err != RQ_OK) {
+            rq_fatal("the data directory could not be synced", err);
+        }
+        if (f == NULL) {
+            add_file(c, (struct known_file){ id, inode, device });
+        } else {
+            f->inode = inode;
+            f->device = device;
+        }
         write_files(c);
     }
     pthread_mutex_unlock(&c->lock);
