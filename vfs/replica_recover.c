@@ -1,7 +1,10 @@
 /* Replica, recovery: what the WAL holds is found by its checksums alone, whoever wrote it and however they ended.
  *
  * Frames behind the last commit are nobody's: they are left where they are, and the next append writes over them; the chain
- * of checksums goes on from the last committed frame, so what remains of them can never verify. */
+ * of checksums goes on from the last committed frame, so what remains of them can never verify.
+ *
+ * What is taken in is written again: after a failed sync the kernel may hold as clean what never reached the disk, and then the
+ * next sync, which says that the log is not needed any more, would do nothing. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -52,6 +55,11 @@ enum rq_err rq_replica_frame_read(struct rq_replica *r, const struct rq_wal_head
     return RQ_OK;
 }
 
+static enum rq_err write_again(struct rq_replica *r, const uint8_t *bytes, size_t count, uint64_t offset)
+{
+    return count > 0 ? r->disk->ops->write(r->wal, bytes, count, offset) : RQ_OK;
+}
+
 /* Takes in every transaction of the WAL whose head is r->head.  ret_page_count: of the last one. */
 static enum rq_err frames_scan(struct rq_replica *r, uint32_t *ret_page_count)
 {
@@ -61,15 +69,16 @@ static enum rq_err frames_scan(struct rq_replica *r, uint32_t *ret_page_count)
     size_t got = per_read * (size_t)frame_bytes;
     bool verifies = true;
     while (verifies && got == per_read * (size_t)frame_bytes) {
-        err = r->disk->ops->read(r->wal, r->chunk, per_read * (size_t)frame_bytes,
-                                 rq_wal_frame_offset(r->frames.added + 1, r->page_size), &got);
+        const uint64_t offset = rq_wal_frame_offset(r->frames.added + 1, r->page_size);
+        err = r->disk->ops->read(r->wal, r->chunk, per_read * (size_t)frame_bytes, offset, &got);
         if (err == RQ_OK) {
             err = rq_frames_reserve(&r->frames, per_read);
         }
         if (err != RQ_OK) {
             return err;
         }
-        for (size_t at = 0; at + frame_bytes <= got; at += frame_bytes) {
+        size_t at = 0;
+        for (; at + frame_bytes <= got; at += frame_bytes) {
             uint32_t pgno, commit_size;
             if (rq_wal_frame_decode(&r->head, sum, r->chunk + at, r->chunk + at + RQ_WAL_FRAME_BYTES, &pgno,
                                     &commit_size) != RQ_OK) {
@@ -81,6 +90,10 @@ static enum rq_err frames_scan(struct rq_replica *r, uint32_t *ret_page_count)
                 rq_frames_commit(&r->frames);
                 *ret_page_count = commit_size;
             }
+        }
+        err = write_again(r, r->chunk, at, offset);
+        if (err != RQ_OK) {
+            return err;
         }
     }
     rq_frames_rollback(&r->frames);
@@ -136,7 +149,10 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
         if (r->head.page_size != r->page_size) {
             return RQ_CORRUPT;
         }
-        err = frames_scan(r, &page_count);
+        err = write_again(r, bytes, sizeof bytes, 0);
+        if (err == RQ_OK) {
+            err = frames_scan(r, &page_count);
+        }
     }
     if (err == RQ_OK) {
         err = page1_load(r);
