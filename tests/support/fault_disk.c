@@ -1,10 +1,13 @@
 #include "tests/support/fault_disk.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct fault_file {
     struct rq_file file; /* first */
     struct rq_file *below;
+    struct rq_file *lazy; /* the same file without DSYNC, if below has it and somebody lies */
+    char *path;
 };
 
 static struct fault_disk *disk_of(struct rq_disk *d)
@@ -32,15 +35,29 @@ static enum rq_err fault(struct rq_disk *d, enum fault_kind kind)
     return f->hit && f->stays ? f->err : RQ_OK;
 }
 
+static bool lies(struct rq_disk *d, enum fault_kind kind, const char *path)
+{
+    struct fault_disk *f = disk_of(d);
+    return f->lies != NULL && f->lies(f->lies_ctx, kind, path);
+}
+
 static enum rq_err fault_open(struct rq_disk *d, const char *path, int flags, unsigned mode, struct rq_file **ret_file)
 {
     enum rq_err err = fault(d, FAULT_OPEN);
+    struct rq_disk *disk = disk_of(d)->below;
     struct fault_file *f = calloc(1, sizeof *f);
-    if (f == NULL) {
+    if (f == NULL || (f->path = strdup(path)) == NULL) {
         abort();
     }
-    err = err == RQ_OK ? disk_of(d)->below->ops->open(disk_of(d)->below, path, flags, mode, &f->below) : err;
+    err = err == RQ_OK ? disk->ops->open(disk, path, flags, mode, &f->below) : err;
+    if (err == RQ_OK && (flags & RQ_OPEN_DSYNC) != 0 && disk_of(d)->lies != NULL) {
+        err = disk->ops->open(disk, path, RQ_OPEN_WRITE, 0, &f->lazy);
+        if (err != RQ_OK) {
+            disk->ops->close(f->below);
+        }
+    }
     if (err != RQ_OK) {
+        free(f->path);
         free(f);
         return err;
     }
@@ -51,8 +68,13 @@ static enum rq_err fault_open(struct rq_disk *d, const char *path, int flags, un
 
 static void fault_close(struct rq_file *f)
 {
-    below(f)->disk->ops->close(below(f));
-    free(f);
+    struct fault_file *file = (struct fault_file *)f;
+    file->below->disk->ops->close(file->below);
+    if (file->lazy != NULL) {
+        file->lazy->disk->ops->close(file->lazy);
+    }
+    free(file->path);
+    free(file);
 }
 
 static enum rq_err fault_read(struct rq_file *f, void *data, size_t bytes, uint64_t offset, size_t *ret_bytes)
@@ -64,8 +86,10 @@ static enum rq_err fault_read(struct rq_file *f, void *data, size_t bytes, uint6
 static enum rq_err fault_writev(struct rq_file *f, struct iovec *parts, int part_count, uint64_t offset)
 {
     enum rq_err err = fault(f->disk, FAULT_WRITE);
+    struct fault_file *file = (struct fault_file *)f;
     if (err == RQ_OK) {
-        return below(f)->disk->ops->writev(below(f), parts, part_count, offset);
+        struct rq_file *to = file->lazy != NULL && lies(f->disk, FAULT_WRITE, file->path) ? file->lazy : file->below;
+        return to->disk->ops->writev(to, parts, part_count, offset);
     }
     size_t left = disk_of(f->disk)->partial_bytes;
     for (int i = 0; i < part_count && left > 0; i++) {
@@ -86,6 +110,9 @@ static enum rq_err fault_write(struct rq_file *f, const void *data, size_t bytes
 static enum rq_err fault_sync(struct rq_file *f)
 {
     enum rq_err err = fault(f->disk, FAULT_SYNC);
+    if (err == RQ_OK && lies(f->disk, FAULT_SYNC, ((struct fault_file *)f)->path)) {
+        return RQ_OK;
+    }
     return err == RQ_OK ? below(f)->disk->ops->sync(below(f)) : err;
 }
 
@@ -151,6 +178,9 @@ static enum rq_err fault_mkdir(struct rq_disk *d, const char *path, unsigned mod
 static enum rq_err fault_sync_dir(struct rq_disk *d, const char *path)
 {
     enum rq_err err = fault(d, FAULT_SYNC_DIR);
+    if (err == RQ_OK && lies(d, FAULT_SYNC_DIR, path)) {
+        return RQ_OK;
+    }
     return err == RQ_OK ? disk_of(d)->below->ops->sync_dir(disk_of(d)->below, path) : err;
 }
 

@@ -9,7 +9,11 @@
  *   ... workload on &f.disk ...
  *   if (!f.hit) break;
  *
- * Calls are counted per kind in f.calls.  One thread. */
+ * Calls are counted per kind in f.calls.  One thread.
+ *
+ * f.lies is asked before each sync (FAULT_SYNC, FAULT_SYNC_DIR) and each write through an RQ_OPEN_DSYNC handle (FAULT_WRITE):
+ * true, and the sync is answered OK without being made, the write made without being durable.  So a planted bug, one sync of
+ * the code under test taken away, needs no switch in that code.  It may also play another thread of it. */
 #ifndef TESTS_SUPPORT_FAULT_DISK_H
 #define TESTS_SUPPORT_FAULT_DISK_H
 
@@ -44,6 +48,8 @@ struct fault_disk {
     size_t partial_bytes;
     bool stays;
     bool hit;
+    bool (*lies)(void *ctx, enum fault_kind kind, const char *path);
+    void *lies_ctx;
 };
 
 void fault_disk_init(struct fault_disk *f, struct rq_disk *below);
