@@ -27,6 +27,8 @@
 
 /* A layer of several transactions has no more pages than this; a transaction with more is a layer by itself. */
 #define RQ_LAYER_BYTES_MAX (4u << 20)
+/* And no more transactions than a state machine remembers the origins of. */
+#define RQ_LAYER_TXN_MAX 1024u
 
 struct rq_hold;
 

@@ -111,7 +111,8 @@ static struct rq_layer *layer_for(struct rq_hold *h)
 {
     struct rq_layer *layer = h->newest;
     const uint64_t bytes = overlay_bytes(&h->db->dirty);
-    if (layer != NULL && !layer->closed && overlay_bytes(&layer->pages) + bytes <= RQ_LAYER_BYTES_MAX) {
+    if (layer != NULL && !layer->closed && overlay_bytes(&layer->pages) + bytes <= RQ_LAYER_BYTES_MAX &&
+        layer->version - layer->base < RQ_LAYER_TXN_MAX) {
         return layer;
     }
     rq_hold_close(h);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "raftd/db/driver.h"
+#include "raftd/db/executor.h"
 #include "raftd/db/origins.h"
 #include "raftd/db/staged.h"
 #include "raftd/log/log.h"
@@ -66,6 +67,7 @@ struct rq_commit {
     uint64_t base;
     uint32_t page_size, db_page_count;
     struct rq_bytes pages;  /* owns: {u32 page number, page} ... */
+    struct rq_group *group; /* borrows: instead of pages, several transactions of the executor */
     struct rq_staged *body; /* owns: instead of pages, when they were too many; checked and in normal form already */
     void (*answer)(struct rq_commit *c, const struct rq_msg_outcome *outcome); /* c is the callee's afterwards */
     void *ctx;                                                                 /* the asker's, as tag */
@@ -120,6 +122,11 @@ void rq_database_commit(struct rq_commit *c);
 
 /* A connection has ended: what its slot held is free. */
 void rq_database_session_ended(struct rq_database *db, uint64_t session);
+
+/* --- from the executor; any thread -------------------------------------------------------------------------------------- */
+
+/* Where an executor's groups go; borrows db. */
+struct rq_executor_host rq_database_executor_host(struct rq_database *db);
 
 /* --- from the state machine; loop context, in the order of the log -------------------------------------------------------- */
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "raftd/db/database_impl.h"
+#include "raftd/db/executor.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 
@@ -74,7 +75,7 @@ void rq_db_answer(struct rq_database *db, struct rq_commit *c, enum rq_err err, 
 {
     struct rq_msg_outcome outcome = {
         .err = err,
-        .version = err == RQ_OK ? c->base + 1 : db->version,
+        .version = err == RQ_OK ? (c->group != NULL ? c->group->head.version : c->base + 1) : db->version,
         .text = { text, (uint32_t)strlen(text) },
     };
     c->answer(c, &outcome);
@@ -193,6 +194,17 @@ static enum rq_err make_record(struct rq_database *db, struct rq_commit *c)
     return err == RQ_OK ? rq_txn_end(&db->record, 0) : err;
 }
 
+/* For rq_group_record(). */
+static enum rq_err base_page(void *ctx, uint32_t pgno, uint8_t *page, uint32_t page_size)
+{
+    const struct rq_database *db = ctx;
+    if (pgno > db->file.page_count) {
+        memset(page, 0, page_size);
+        return RQ_OK;
+    }
+    return rq_replica_read(db->replica, pgno, page);
+}
+
 /* A durable body, and the small entry that names it. */
 static enum rq_err make_staged(struct rq_database *db, struct rq_commit *c)
 {
@@ -244,10 +256,17 @@ static enum rq_err prepare(struct rq_database *db, struct rq_commit *c, const ch
     if (db->file.page_size != 0 && c->page_size != db->file.page_size) {
         return RQ_PAGESIZE;
     }
-    size_t pages = c->body != NULL ? rq_staged_page_count(c->body) : c->pages.size / (4 + c->page_size);
+    size_t pages = c->body != NULL    ? rq_staged_page_count(c->body)
+                   : c->group != NULL ? c->group->pages->count
+                                      : c->pages.size / (4 + c->page_size);
     enum rq_err err = reserve(db, c->page_size, c->db_page_count, (uint32_t)pages);
-    if (err == RQ_OK) {
-        err = c->body != NULL ? make_staged(db, c) : make_record(db, c);
+    if (err == RQ_OK && c->body != NULL) {
+        err = make_staged(db, c);
+    } else if (err == RQ_OK && c->group != NULL) {
+        db->record.size = 0;
+        err = rq_group_record(c->group, base_page, db, &db->record);
+    } else if (err == RQ_OK) {
+        err = make_record(db, c);
     }
     if (err == RQ_CORRUPT || err == RQ_IO) {
         *ret_text = "the base of the transaction could not be read from the replica";
@@ -315,5 +334,6 @@ static void run_commit(struct rq_task *task)
 void rq_database_commit(struct rq_commit *c)
 {
     c->task.run = run_commit;
-    rq_strand_post(&c->db->place->strand, &c->task, RQ_CARRY);
+    /* The executor goes on with the next group meanwhile. */
+    rq_strand_post(&c->db->place->strand, &c->task, c->group != NULL ? RQ_HAND_OVER : RQ_CARRY);
 }

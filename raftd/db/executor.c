@@ -170,7 +170,7 @@ enum rq_err rq_group_record(const struct rq_group *g, rq_base_page base, void *c
         uint8_t *page;
         err = rq_overlay_walk_next(&walk, &pgno, &page);
         if (err == RQ_OK) {
-            err = base(ctx, pgno, before);
+            err = base(ctx, pgno, before, page_size);
         }
         if (err == RQ_OK) {
             if (pgno == 1) {

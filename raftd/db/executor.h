@@ -63,7 +63,7 @@ struct rq_group {
 };
 
 /* The page of the version head.base, in normal form; zeros for one past its end. */
-typedef enum rq_err (*rq_base_page)(void *ctx, uint32_t pgno, uint8_t *page);
+typedef enum rq_err (*rq_base_page)(void *ctx, uint32_t pgno, uint8_t *page, uint32_t page_size);
 
 /* The group as a transaction record, behind what out holds.  TOOBIG: it has to go as a staged body; such a group is a single
  * transaction.  On any error out is as it was. */

@@ -46,15 +46,10 @@ static void must(enum rq_err err, const char *what)
 
 /* --- one group ---------------------------------------------------------------------------------------------------------- */
 
-struct base {
-    const char *name;
-    uint32_t page_size;
-};
-
-static enum rq_err base_page(void *ctx, uint32_t pgno, uint8_t *page)
+static enum rq_err base_page(void *ctx, uint32_t pgno, uint8_t *page, uint32_t page_size)
 {
-    const struct base *base = ctx;
-    return local_read(base->name, pgno, page, base->page_size);
+    const struct log_host *h = ctx;
+    return local_read(h->name, pgno, page, page_size);
 }
 
 struct delta_source {
@@ -109,8 +104,7 @@ static enum rq_err carry(struct log_host *h, struct rq_group *g)
     const double start = now();
     struct rq_bytes record;
     rq_bytes_init(&record, rq_log_payload_bytes_max(h->log));
-    struct base base = { .name = h->name, .page_size = g->head.page_size };
-    enum rq_err err = rq_group_record(g, base_page, &base, &record);
+    enum rq_err err = rq_group_record(g, base_page, h, &record);
     if (err != RQ_OK) {
         rq_bytes_fini(&record);
         return err;
