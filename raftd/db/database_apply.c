@@ -16,6 +16,7 @@ struct source {
     uint32_t page_size;
     size_t at;
     struct rq_staged_reader *body;
+    struct rq_overlay_walk group;
 };
 
 static enum rq_err next_from_memory(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
@@ -33,6 +34,11 @@ static enum rq_err next_from_memory(void *ctx, uint32_t *ret_pgno, const uint8_t
 static enum rq_err next_from_body(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
 {
     return rq_staged_next(((struct source *)ctx)->body, ret_pgno, ret_page);
+}
+
+static enum rq_err next_from_group(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
+{
+    return rq_group_walk_next(&((struct source *)ctx)->group, ret_pgno, ret_page);
 }
 
 /* All pages of the record, made from our own base and proved by their hashes, before a byte is written. */
@@ -71,7 +77,8 @@ static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *read
 static bool own_pages(const struct rq_database *db, const struct rq_txn_head *head, const struct rq_txn_reader *reader)
 {
     const struct rq_commit *c = db->in_flight;
-    if (c == NULL || c->body != NULL || c->base != head->base || head->origin_count != 1) {
+    if (c == NULL || c->body != NULL || c->base != head->base ||
+        head->origin_count != (c->group != NULL ? c->group->head.origin_count : 1)) {
         return false;
     }
     struct rq_origin origin = rq_txn_origin(reader, 0);
@@ -111,6 +118,7 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
         if (s->body != NULL) {
             rq_staged_rewind(s->body);
         }
+        rq_overlay_walk_rewind(&s->group);
     }
 }
 
@@ -129,7 +137,10 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
         err = rq_staged_open(db->env.disk, db->env.staged_dir, staged, &s.body);
     } else {
         s.source.next = next_from_memory;
-        if (own_pages(db, head, reader)) {
+        if (own_pages(db, head, reader) && db->in_flight->group != NULL) {
+            s.source.next = next_from_group;
+            err = rq_group_walk_init(&s.group, db->in_flight->group);
+        } else if (own_pages(db, head, reader)) {
             s.pages = &db->in_flight->pages;
             err = RQ_OK;
         } else {
@@ -151,6 +162,7 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
     if (err == RQ_OK) {
         rq_replica_get_state(db->replica, &db->file);
     }
+    rq_overlay_walk_fini(&s.group);
     rq_staged_close(s.body);
     if (db->work.capacity > KEEP_BYTES) {
         rq_bytes_fini(&db->work);

@@ -20,7 +20,7 @@ static enum rq_err stage(struct rq_database *db, const struct rq_group *g, struc
     const uint32_t page_size = g->head.page_size;
     const struct rq_body_head head = { .page_size = page_size, .db_page_count = g->head.page_count };
     struct rq_overlay_walk walk;
-    enum rq_err err = rq_overlay_walk_init(&walk, g->pages, g->head.page_count);
+    enum rq_err err = rq_group_walk_init(&walk, g);
     if (err != RQ_OK) {
         return err;
     }
@@ -29,12 +29,9 @@ static enum rq_err stage(struct rq_database *db, const struct rq_group *g, struc
     err = record == NULL ? RQ_NOMEM : rq_staged_new(db->env.disk, db->env.staged_dir, &head, &body);
     while (err == RQ_OK) {
         uint32_t pgno;
-        uint8_t *page;
-        err = rq_overlay_walk_next(&walk, &pgno, &page);
+        const uint8_t *page;
+        err = rq_group_walk_next(&walk, &pgno, &page);
         if (err == RQ_OK) {
-            if (pgno == 1) {
-                rq_page1_normalise(page);
-            }
             rq_put_u32(record, pgno);
             memcpy(record + 4, page, page_size);
             err = rq_staged_add(body, record, 4 + page_size);

@@ -153,12 +153,30 @@ static struct rq_origin *origins_of(const struct rq_group *g)
     return origins;
 }
 
+enum rq_err rq_group_walk_init(struct rq_overlay_walk *walk, const struct rq_group *g)
+{
+    return rq_overlay_walk_init(walk, g->pages, g->head.page_count);
+}
+
+enum rq_err rq_group_walk_next(struct rq_overlay_walk *walk, uint32_t *ret_pgno, const uint8_t **ret_page)
+{
+    uint8_t *page;
+    enum rq_err err = rq_overlay_walk_next(walk, ret_pgno, &page);
+    if (err == RQ_OK) {
+        if (*ret_pgno == 1) {
+            rq_page1_normalise(page);
+        }
+        *ret_page = page;
+    }
+    return err;
+}
+
 enum rq_err rq_group_record(const struct rq_group *g, rq_base_page base, void *ctx, struct rq_bytes *out)
 {
     const size_t start = out->size;
     const uint32_t page_size = g->head.page_size;
     struct rq_overlay_walk walk;
-    enum rq_err err = rq_overlay_walk_init(&walk, g->pages, g->head.page_count);
+    enum rq_err err = rq_group_walk_init(&walk, g);
     if (err != RQ_OK) {
         return err;
     }
@@ -167,15 +185,12 @@ enum rq_err rq_group_record(const struct rq_group *g, rq_base_page base, void *c
     err = origins == NULL || before == NULL ? RQ_NOMEM : rq_txn_begin(out, &g->head, origins);
     while (err == RQ_OK) {
         uint32_t pgno;
-        uint8_t *page;
-        err = rq_overlay_walk_next(&walk, &pgno, &page);
+        const uint8_t *page;
+        err = rq_group_walk_next(&walk, &pgno, &page);
         if (err == RQ_OK) {
             err = base(ctx, pgno, before, page_size);
         }
         if (err == RQ_OK) {
-            if (pgno == 1) {
-                rq_page1_normalise(page);
-            }
             err = rq_txn_add(out, pgno, before, page, page_size);
         }
     }

@@ -62,6 +62,10 @@ struct rq_group {
     uint32_t request_count;
 };
 
+/* Its pages in normal form, ascending; next gives NOTFOUND after the last, and a page is valid until the next call. */
+enum rq_err rq_group_walk_init(struct rq_overlay_walk *walk, const struct rq_group *g);
+enum rq_err rq_group_walk_next(struct rq_overlay_walk *walk, uint32_t *ret_pgno, const uint8_t **ret_page);
+
 /* The page of the version head.base, in normal form; zeros for one past its end. */
 typedef enum rq_err (*rq_base_page)(void *ctx, uint32_t pgno, uint8_t *page, uint32_t page_size);
 
