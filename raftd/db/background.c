@@ -10,7 +10,7 @@
 
 #define IDLE_MS       50  /* after so long without a commit a database file is made complete, so that a copy of it is */
 #define BLOCKED_MS    250 /* a reader is in the way: look again */
-#define OVER_LIMIT_MS 10  /* the WAL is too long, and readers are asked to leave it */
+#define OVER_LIMIT_MS 2   /* the WAL is too long, and readers are asked to leave it */
 #define CHECK_MS      20000 /* well within the minute in which a change by others is to be noticed */
 #define LOOK_MS       1000  /* how long a publication that somebody damaged stays so */
 #define SOFT_FRAMES   1000
@@ -62,7 +62,7 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
     if (!quiet) {
         sooner(due, quiet_since + IDLE_MS);
     }
-    if (!quiet && wal.frames - wal.backfilled < SOFT_FRAMES) {
+    if (!quiet && wal.frames - wal.backfilled < SOFT_FRAMES && wal.frames < HARD_FRAMES) {
         return;
     }
     if (wal.backfilled < wal.frames) {

@@ -146,7 +146,14 @@ struct rq_strand *rq_database_strand(const struct rq_database *db)
 void rq_db_touch(struct rq_database *db)
 {
     atomic_store_explicit(&db->last_use_ms, now_ms(), memory_order_relaxed);
-    if (!atomic_exchange(&db->stirred, true)) {
+    bool stirs = !atomic_exchange(&db->stirred, true);
+    if (db->replica != NULL) {
+        struct rq_replica_wal wal;
+        rq_replica_get_wal(db->replica, &wal);
+        stirs = stirs || wal.frames / db->env.wal_soft_frames > db->frames_touched / db->env.wal_soft_frames;
+        db->frames_touched = wal.frames;
+    }
+    if (stirs) {
         db->env.stir(db->env.ctx);
     }
 }

@@ -53,6 +53,7 @@ struct rq_database {
     struct rq_database_info info; /* guarded by info_lock */
     _Atomic uint64_t last_use_ms;
     atomic_bool stirred;
+    uint32_t frames_touched; /* in the WAL at the last touch: each wal_soft_frames stir once more */
 };
 
 /* One posting to the strand that carries more than the embedded task can. */

@@ -1,8 +1,8 @@
 /* Group commit: single-row INSERTs into a table with one secondary index, each a durable transaction of its own; native SQLite
  * (WAL, synchronous=FULL, which does not get faster with more clients) and the executor with so many requests in flight.
  *
- * The executor's groups go to a real log and a real replica on the same disk (tests/support/log_host.h).  Both sides alternate;
- * figures are medians.  Nothing here is a test.
+ * The executor's groups go through a real node, log and replica on the same disk (tests/support/one_host.h).  Both sides
+ * alternate; figures are medians.  Nothing here is a test.
  *
  *   bench_group [--dir DIR] [--rounds N] [--seconds S] [--verbose]
  *
@@ -17,8 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/support/local_sink.h"
-#include "tests/support/log_host.h"
+#include "tests/support/one_host.h"
 #include "vfs/shim.h"
 
 #define ROUNDS_MAX 16
@@ -27,7 +26,7 @@
 #define SCHEMA                                                                          \
     "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT); CREATE INDEX t_b ON t(b); " \
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "  \
-    "INSERT INTO t SELECT i, 'a row of some forty bytes, as usual ...', i % 1000 FROM n"
+    "INSERT INTO t SELECT i, 'a row of some forty bytes, as usual ...', i % 100 FROM n"
 #define INSERT "INSERT INTO t(a, b) VALUES('a row of some forty bytes, as usual ...', ?)"
 
 static char root_dir[512];
@@ -62,19 +61,20 @@ static void remove_tree(const char *path)
 
 static int insert(sqlite3_stmt *s, unsigned i)
 {
-    sqlite3_bind_int64(s, 1, (sqlite3_int64)(i * 2654435761u % 1000u));
+    sqlite3_bind_int64(s, 1, (sqlite3_int64)(i * 2654435761u % 100u));
     (void)sqlite3_step(s);
     return sqlite3_reset(s);
 }
 
 /* --- native ------------------------------------------------------------------------------------------------------------- */
 
-static double native(int round)
+static double native(void)
 {
-    char path[600];
+    static unsigned database_count;
+    char path[700];
     sqlite3 *db;
     sqlite3_stmt *s;
-    snprintf(path, sizeof path, "%s/native%d.db", root_dir, round);
+    snprintf(path, sizeof path, "%s/plain/native%u.db", root_dir, database_count++);
     must(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "unix"), "open");
     must(sqlite3_exec(db, "PRAGMA journal_mode=wal; PRAGMA synchronous=full;" SCHEMA, NULL, NULL, NULL), "schema");
     must(sqlite3_prepare_v2(db, INSERT, -1, &s, NULL), INSERT);
@@ -98,6 +98,7 @@ struct client {
 };
 
 static struct client clients[FLIGHT_MAX];
+static struct one_host *host;
 static struct rq_executor *executor;
 static sqlite3_stmt *statement;
 static atomic_uint running;
@@ -147,18 +148,14 @@ static void await_all(void)
     }
 }
 
-static double ours(int round, unsigned in_flight, double *ret_wait_max)
+static double ours(unsigned in_flight, double *ret_wait_max)
 {
-    char dir[600], path[700], log_dir[700];
-    snprintf(dir, sizeof dir, "%s/served-%u-%d", root_dir, in_flight, round);
-    local_start(dir);
-    snprintf(path, sizeof path, "%s/group.db", dir);
-    snprintf(log_dir, sizeof log_dir, "%s/raft/log", dir);
-    struct rq_sink *maker = local_sink_new(NULL, path, NULL, 0);
-    must(maker->ops->open(maker, "group.db", true) == RQ_OK ? SQLITE_OK : SQLITE_CANTOPEN, path);
-    maker->ops->close(maker);
-    struct log_host *host = log_host_new(log_dir, "group.db");
-    const struct rq_executor_config config = { .path = path, .host = log_host_ops(host) };
+    static unsigned database_count;
+    char name[32], path[700];
+    snprintf(name, sizeof name, "group%u.db", database_count++);
+    snprintf(path, sizeof path, "%s/%s", root_dir, name);
+    struct rq_database *db = one_host_create(host, name);
+    const struct rq_executor_config config = { .path = path, .host = rq_database_executor_host(db) };
     must(rq_executor_new(&config, &executor) == RQ_OK ? SQLITE_OK : SQLITE_NOMEM, "executor");
 
     struct rq_sql_request schema = { .transaction = true, .run = run_schema, .done = schema_done };
@@ -166,7 +163,8 @@ static double ours(int round, unsigned in_flight, double *ret_wait_max)
     rq_executor_queue(executor, &schema);
     await_all();
 
-    const struct log_host_stats before = log_host_stats(host);
+    struct rq_log_stats before, after;
+    one_host_log_stats(host, &before);
     const double start = now();
     until = start + seconds;
     atomic_store(&running, in_flight);
@@ -181,21 +179,14 @@ static double ours(int round, unsigned in_flight, double *ret_wait_max)
         count += clients[i].done;
         *ret_wait_max = clients[i].wait_max > *ret_wait_max ? clients[i].wait_max : *ret_wait_max;
     }
-    const struct log_host_stats after = log_host_stats(host);
-    const double groups = (double)(after.groups - before.groups);
+    one_host_log_stats(host, &after);
     if (verbose) {
-        printf(
-            "  %u in flight: %.0f/s; groups of %.0f, %.1f pages, %.0f bytes; us a group: record %.0f, log %.0f, apply "
-            "%.0f, "
-            "all %.0f; longest wait %.1f ms\n",
-            in_flight, count / elapsed, count / groups, (double)(after.pages - before.pages) / groups,
-            (double)(after.record_bytes - before.record_bytes) / groups,
-            (after.record_s - before.record_s) / groups * 1e6, (after.write_s - before.write_s) / groups * 1e6,
-            (after.apply_s - before.apply_s) / groups * 1e6, elapsed / groups * 1e6, *ret_wait_max * 1e3);
+        const double groups = (double)(after.entries - before.entries);
+        printf("  %u in flight: %.0f/s; groups of %.0f, %.0f us each; longest wait %.1f ms\n", in_flight,
+               count / elapsed, count / groups, elapsed / groups * 1e6, *ret_wait_max * 1e3);
     }
     rq_executor_free(executor);
-    log_host_free(host);
-    local_stop();
+    rq_database_unref(db);
     return count / elapsed;
 }
 
@@ -217,10 +208,8 @@ static void row(unsigned in_flight, const char *goal)
 {
     double native_rates[ROUNDS_MAX], our_rates[ROUNDS_MAX], wait_max = 0;
     for (int i = 0; i < rounds; i++) {
-        native_rates[i] = native(i);
-        our_rates[i] = ours(i, in_flight, &wait_max);
-        remove_tree(root_dir);
-        mkdir(root_dir, 0755);
+        native_rates[i] = native();
+        our_rates[i] = ours(in_flight, &wait_max);
     }
     const double a = median(native_rates), b = median(our_rates);
     printf("| in-process group commit, %u in flight; longest wait %.1f ms | %.0f/s | %.0f/s | **%.1f** | %s |\n",
@@ -262,9 +251,14 @@ int main(int argc, char **argv)
     mkdir(root_dir, 0755);
     const struct rq_shim_config shim = { .disk = rq_disk_real(), .sink_new = rq_executor_sink_new };
     must(rq_shim_register(&shim), "register");
+    char plain[600];
+    snprintf(plain, sizeof plain, "%s/plain", root_dir);
+    host = one_host_new(root_dir);
+    mkdir(plain, 0755);
     printf("| work | native | rqvfs | ratio | at least |\n|---|---|---|---|---|\n");
     row(64, "10");
     row(512, "20");
+    one_host_free(host);
     remove_tree(root_dir);
     return 0;
 }

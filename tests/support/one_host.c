@@ -60,9 +60,9 @@ struct one_host *one_host_new(const char *dir)
     must(rq_identity_write(rq_disk_real(), h->raft_dir, &identity), "identity");
     open_log(h, &found);
     must(rq_pool_new(POOL_THREADS, "pool", &h->pool), "pool");
-    const struct rq_background_config background = {
-        .compact_entries = 8192, .compact_every_ms = 30000, .compact_bytes = 128u << 20
-    };
+    const struct rq_background_config background = { .compact_entries = 8192,
+                                                     .compact_every_ms = 30000,
+                                                     .compact_bytes = 128u << 20 };
     must(rq_background_new(&background, &h->background), "background");
     const struct rq_catalog_config catalog = {
         .disk = rq_disk_real(),

@@ -1,4 +1,5 @@
 /* database_group: what the executor makes goes through the node as any commit does, and comes back with its outcome. */
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,8 +7,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <sqlite3.h>
 
 #include "raftd/db/database.h"
 #include "raftd/db/executor.h"
@@ -137,8 +136,9 @@ static void a_large_transaction_goes_as_a_staged_body(void)
     struct fixture f = begin();
     execute(&f, "CREATE TABLE t(x)");
     one_host_log_stats(host, &before);
-    execute(&f, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "
-                "INSERT INTO t SELECT randomblob(1000) FROM n");
+    execute(&f,
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "
+            "INSERT INTO t SELECT randomblob(1000) FROM n");
     one_host_log_stats(host, &after);
     check_eq(after.entries - before.entries, 1);
     check_eq(number(&f, "SELECT count(*) FROM t"), 20000);
