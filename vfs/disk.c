@@ -266,6 +266,7 @@ static struct rq_file_info info_from_stat(const struct stat *st)
         .size = (uint64_t)st->st_size,
         .inode = st->st_ino,
         .device = st->st_dev,
+        .modified_ns = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec,
         .links = (uint32_t)st->st_nlink,
         .mode = st->st_mode,
         .regular = S_ISREG(st->st_mode),

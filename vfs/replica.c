@@ -202,6 +202,7 @@ static enum rq_err publish_first(struct rq_replica *r, bool files_made)
     atomic_store(&head->state, (uint32_t)RQ_DB_LIVE);
     /* A predecessor may have died in a reset. */
     atomic_fetch_add(&head->reset_gate, atomic_load(&head->reset_gate) & 1u);
+    rq_replica_note_modified(r);
     return RQ_OK;
 }
 

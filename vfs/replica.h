@@ -111,7 +111,8 @@ enum rq_err rq_replica_reset(struct rq_replica *r);
 enum rq_err rq_replica_sync(struct rq_replica *r);
 
 /* Puts -shm right where it differs from our own knowledge; makes it again if it was removed.  Reads no file, so it can be done
- * often.  BUSY: it was deleted and somebody is about to make it: try again. */
+ * often.  CORRUPT: the database file was written by somebody else.  BUSY: -shm was deleted and somebody is about to make it: try
+ * again.  Neither while a back-fill is on its way. */
 enum rq_err rq_replica_mend(struct rq_replica *r, char text[160]);
 
 /* Does that; and finds out whether the files are still ours.  CORRUPT: a frame in

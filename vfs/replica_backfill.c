@@ -283,6 +283,7 @@ enum rq_err rq_replica_backfill(struct rq_replica *r)
             }
             pthread_mutex_unlock(&r->mutex);
             err = backfill_locked(r, &b, limit);
+            rq_replica_note_modified(r);
             (void)r->disk->ops->lock(r->shm, RQ_SHM_READ0, 1, RQ_UNLOCKED);
         } else if (err == RQ_BUSY) {
             blocked = true;

@@ -30,6 +30,12 @@ static enum rq_err name_check(struct rq_replica *r, const char *path, struct rq_
     return err;
 }
 
+void rq_replica_note_modified(struct rq_replica *r)
+{
+    struct rq_file_info info;
+    r->db_modified_ns = r->disk->ops->info(r->db, &info) == RQ_OK ? info.modified_ns : 0;
+}
+
 /* A new -shm under the name that lost the old one.  Our own readers follow files_epoch; who holds the old one goes on reading
  * the snapshot that it shows. */
 static enum rq_err shm_replace(struct rq_replica *r)
@@ -53,9 +59,19 @@ static enum rq_err shm_replace(struct rq_replica *r)
     return err;
 }
 
-enum rq_err rq_replica_mend(struct rq_replica *r, char text[160])
+/* Nobody else may write to it: stock tools do not (byte 18), and checkpoints are kept out by locks. */
+static enum rq_err modified_check(struct rq_replica *r, char text[160])
 {
-    text[0] = 0;
+    struct rq_file_info info;
+    enum rq_err err = r->disk->ops->info(r->db, &info);
+    if (err == RQ_OK && r->db_modified_ns != 0 && info.modified_ns != r->db_modified_ns) {
+        return finding(text, RQ_CORRUPT, "%s: somebody else has written to it", r->path);
+    }
+    return err == RQ_OK ? RQ_OK : finding(text, err, "%s: %s", r->path, rq_err_text(err));
+}
+
+static enum rq_err publications_check(struct rq_replica *r, char text[160])
+{
     pthread_mutex_lock(&r->mutex);
     enum rq_err err = name_check(r, r->shm_path, r->shm);
     if (err == RQ_NOTFOUND || err == RQ_FOREIGN) {
@@ -66,6 +82,13 @@ enum rq_err rq_replica_mend(struct rq_replica *r, char text[160])
     rq_replica_publish_control(r);
     pthread_mutex_unlock(&r->mutex);
     return err == RQ_OK ? RQ_OK : finding(text, err, "%s: %s", r->shm_path, rq_err_text(err));
+}
+
+enum rq_err rq_replica_mend(struct rq_replica *r, char text[160])
+{
+    text[0] = 0;
+    enum rq_err err = modified_check(r, text);
+    return err == RQ_OK ? publications_check(r, text) : err;
 }
 
 /* What the files must hold, as it was at one moment. */
@@ -134,7 +157,7 @@ enum rq_err rq_replica_check(struct rq_replica *r, char text[160])
         return finding(text, err, "%s: %s", r->wal_path,
                        err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
     }
-    err = rq_replica_mend(r, text);
+    err = publications_check(r, text);
     if (err != RQ_OK) {
         return err;
     }
@@ -147,5 +170,5 @@ enum rq_err rq_replica_check(struct rq_replica *r, char text[160])
     free(buffer);
     free(e.frames);
     free(e.page1);
-    return err;
+    return err == RQ_OK ? modified_check(r, text) : err;
 }

@@ -34,6 +34,7 @@ struct rq_replica {
     unsigned mode; /* of the database file; -wal and -shm get the same */
 
     struct rq_file *db; /* owns */
+    uint64_t db_modified_ns; /* by us, as nobody else may; the background thread's */
     struct rq_file *wal;
     struct rq_file *shm;
     bool dir_synced; /* background only: the names of -wal and the database are durable */
@@ -134,6 +135,9 @@ void rq_replica_publish_frames(struct rq_replica *r, uint32_t from);
 void rq_replica_publish_head(struct rq_replica *r);
 /* Makes hash tables and headers what we know; writes only what differs. */
 void rq_replica_publish_all(struct rq_replica *r);
+/* Before a check sees the database file, after we have written to it. */
+void rq_replica_note_modified(struct rq_replica *r);
+
 /* The control page: what is applied, and whether readers are to leave the WAL. */
 void rq_replica_publish_control(struct rq_replica *r);
 /* For SQLite's checkpoint info, only with regions whole. */

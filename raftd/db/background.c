@@ -91,13 +91,14 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
     }
 }
 
-/* With the replica held.  whole: reads the WAL, too; else only asks whether the file is still there. */
-static void check(struct rq_database *db, struct rq_replica *r, bool whole)
+/* With the replica held.  Is the file still there?  looks: was it written by somebody else, and is -shm in order?  whole: is every
+ * frame of the WAL what it was? */
+static void check(struct rq_database *db, struct rq_replica *r, bool looks, bool whole)
 {
     char text[160] = "", why[RQ_DB_TEXT_BYTES];
     enum rq_err err = rq_database_check_name(db);
-    if (err == RQ_OK && whole) {
-        err = rq_replica_check(r, text);
+    if (err == RQ_OK && (looks || whole)) {
+        err = whole ? rq_replica_check(r, text) : rq_replica_mend(r, text);
     }
     if (err == RQ_IO) {
         rq_fatal("a replica could not be read", err);
@@ -139,11 +140,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
         rq_database_info(list[i], &info);
         struct rq_replica *r = rq_database_hold(list[i]);
         if (r != NULL && info.state != RQ_DB_QUARANTINED) {
-            check(list[i], r, checks);
-            if (looks && !checks) {
-                char text[160];
-                (void)rq_replica_mend(r, text); /* what could not be mended now is found again */
-            }
+            check(list[i], r, looks, checks);
             tend_wal(list[i], r, leaving, due);
         } else {
             rq_database_settled(list[i]);

@@ -185,6 +185,122 @@ def a_changed_page_quarantines_its_database_and_no_other():
         check("app.db" in raftd.log(), "the log does not name it")
 
 
+def refuses_reads_and_writes(raftd, connection, word):
+    """A database that is quarantined: new and old connections, reads and writes, and what /status and the log say."""
+    wait_for(lambda: raftd.status()["store"]["databases"]["app.db"]["state"] == "quarantined", "the database is quarantined", 65)
+    for statement in ("SELECT count(*) FROM t", "INSERT INTO t VALUES(1)"):
+        with fails(CORRUPT_QUARANTINED):
+            connection.execute(statement).fetchall()
+        with fails(CORRUPT_QUARANTINED):
+            connect(raftd.path(), busy_ms=100).execute(statement).fetchall()
+    message = raftd.status()["store"]["databases"]["app.db"]["message"]
+    check(word in message, f"the message does not say {word!r}: {message}")
+    check(raftd.log().count('msg="database quarantined"') == 1, "the log tells it once")
+    check(raftd.process.poll() is None, "raftd ended")
+
+
+def complete(raftd):
+    copy = temporary("copy")
+    shutil.copy(raftd.path(), copy)
+    try:
+        native, served_rows = (sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute("SELECT count(*) FROM t").fetchone()
+                               for path in (copy, raftd.path()))
+        return native == served_rows
+    except sqlite3.Error:
+        return False
+
+
+def whole_file(raftd):
+    """Everything is in the database file."""
+    wait_for(lambda: complete(raftd), "the file is complete")
+
+
+def overwrite(path, offset, data):
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@test
+def a_database_file_that_is_written_while_it_is_served():
+    raftd, connection = served(3000)
+    whole_file(raftd)
+    overwrite(raftd.path(), 2 * 4096 + 100, b"changed")
+    refuses_reads_and_writes(raftd, connection, "somebody else has written")
+    with raftd.path().open("rb") as file:
+        file.seek(2 * 4096 + 100)
+        equal(file.read(7), b"changed", "what was found is left for whoever looks into it")
+
+
+@test
+def a_database_file_that_is_shortened_while_it_is_served():
+    raftd, connection = served(3000)
+    whole_file(raftd)
+    os.truncate(raftd.path(), 2 * 4096)
+    refuses_reads_and_writes(raftd, connection, "somebody else has written")
+    equal(raftd.path().stat().st_size, 2 * 4096, "size of what was found")
+
+
+@test
+def a_database_file_that_is_replaced_while_it_is_served():
+    raftd, connection = served()
+    whole_file(raftd)
+    copy = temporary("copy")
+    shutil.copy(raftd.path(), copy)
+    os.replace(copy, raftd.path())
+    refuses_reads_and_writes(raftd, connection, "another file")
+
+
+@test(seconds=90)
+def a_wal_that_is_changed_while_it_is_served():
+    raftd, connection = served()
+    reader = connect(raftd.path())
+    reader.execute("BEGIN")
+    value(reader, "SELECT count(*) FROM t")  # so the WAL stays as it is
+    connection.executemany("INSERT INTO t VALUES(?)", [(n,) for n in range(5)])
+    overwrite(raftd.path("app.db-wal"), 32 + 24 + 2000, b"changed")
+    refuses_reads_and_writes(raftd, connection, "was changed")
+
+
+def refuses_after(damage, word):
+    """Damage while raftd is down; then a start that serves every other database."""
+    raftd, connection = served(3000)
+    connect(raftd.path("other.db")).execute("CREATE TABLE u(x)")
+    whole_file(raftd)
+    raftd.stop()
+    damage(raftd.path())
+    found = raftd.path().read_bytes()
+    raftd.start()
+    refuses_reads_and_writes(raftd, connection, word)
+    equal(value(connect(raftd.path("other.db")), "SELECT count(*) FROM u"), 0, "other databases are served")
+    equal(raftd.path().read_bytes() == found, True, "the file is as it was found")
+
+
+@test
+def a_stamp_of_another_database():
+    refuses_after(lambda path: overwrite(path, 72, b"\0\0\1\0"), "of database")
+
+
+@test
+def a_shortened_file():
+    refuses_after(lambda path: os.truncate(path, 2 * 4096), "")
+
+
+@test
+def a_file_that_was_replaced_by_its_copy():
+    def replace(path):
+        copy = temporary("copy")
+        shutil.copy(path, copy)
+        os.replace(copy, path)
+
+    refuses_after(replace, "replaced")
+
+
+@test
+def a_file_that_is_no_database_any_more():
+    refuses_after(lambda path: overwrite(path, 0, b"not a database"), "")
+
+
 # --- the socket -----------------------------------------------------------------------------------------------------------
 
 
@@ -381,6 +497,45 @@ def a_deleted_shm():
 @test(seconds=90)
 def an_emptied_shm():
     scribbled("app.db-shm", empty, ends=(0, -signal.SIGBUS))
+
+
+@test
+def a_snapshot_outlives_its_control_page():
+    """Whoever reads by a page that was removed still holds back the back-fill; and goes on with the new page."""
+    raftd, writer = served(100)
+    reader = connect(raftd.path())
+    reader.execute("BEGIN")
+    equal(value(reader, "SELECT count(*) FROM t"), 100)
+    for _ in range(3):
+        inode = raftd.path("app.db-rqctl").stat().st_ino
+        raftd.path("app.db-rqctl").unlink()
+        began = time.monotonic()
+        wait_for(lambda: raftd.path("app.db-rqctl").exists() and raftd.path("app.db-rqctl").stat().st_ino != inode,
+                 "the page is there again")
+        check(time.monotonic() - began < 2, f"it took {time.monotonic() - began:.1f} s")
+        connect(raftd.path()).execute("UPDATE t SET x = x + 1000")
+        writer.execute("UPDATE t SET x = x + 1000")
+        time.sleep(0.3)  # longer than raftd waits before it back-fills what nobody reads
+        equal(value(reader, "SELECT sum(x) FROM t"), 4950, "what the old snapshot reads")
+    reader.execute("COMMIT")
+    equal(value(reader, "SELECT sum(x) FROM t"), 4950 + 6 * 100 * 1000, "what a new snapshot reads")
+    whole_file(raftd)
+
+
+@test
+def a_control_page_whose_header_is_overwritten():
+    raftd, writer = served(10)
+    for offset in (0, 8, 16, 24, 28, 32):
+        overwrite(raftd.path("app.db-rqctl"), offset, b"\xa5\xa5\xa5\xa5")
+
+        def works():
+            try:
+                writer.execute("INSERT INTO t VALUES(1)")
+                return value(connect(raftd.path(), busy_ms=100), "SELECT count(*) FROM t") > 0
+            except sqlite3.Error:
+                return False
+
+        wait_for(works, f"work goes on after a scribble at {offset}", 3)
 
 
 # --- names and permissions ------------------------------------------------------------------------------------------------
