@@ -51,6 +51,13 @@ def all_languages_share_one_database():
     equal(shell_stock(raftd.path("visits.db"), "SELECT count(DISTINCT language) FROM visits;"), str(len(present)))
 
 
+@test
+def the_oldest_sqlite_will_do():
+    raftd = Raftd()
+    result = subprocess.run([BUILD / "tests" / "e2e" / "old_host", EXTENSION, raftd.path()], capture_output=True, text=True, timeout=30)
+    equal((result.returncode, result.stdout), (0, "old host: ok\n"), "a host with SQLite 3.24's table of functions")
+
+
 @test(seconds=120)
 def the_demo_runs():
     check(RAFTD.exists(), f"{RAFTD} is not built")
