@@ -1,10 +1,11 @@
 """Programs whose connection string cannot be changed: RQVFS_DEFAULT=1, and LD_PRELOAD."""
 
 import os
+import shutil
 import subprocess
 import sys
 
-from harness import EXTENSION, Raftd, check, equal, finish, main, python, shell, shell_stock, temporary, test
+from harness import EXTENSION, Raftd, Skip, check, equal, finish, main, python, shell, shell_stock, temporary, test
 
 PLAIN_PROGRAM = """
 import sqlite3, sys
@@ -61,6 +62,88 @@ def preload_needs_no_change_of_a_program():
     raftd.stop()
     equal(is_replicated(raftd.path()), True, "app.db is a replica")
 
+
+# Programs as they are found: a plain path, nothing of rqvfs.  Each prints the number of rows.
+PLAIN_PROGRAMS = {
+    "php": ["-r", """$db = new PDO("sqlite:" . $argv[1]); $db->setAttribute(PDO::ATTR_ERRMODE, PDO::ERRMODE_EXCEPTION);
+        $db->exec("CREATE TABLE IF NOT EXISTS t(x)"); $db->exec("INSERT INTO t VALUES(1)");
+        echo $db->query("SELECT count(*) FROM t")->fetchColumn(), "\\n";""", "--"],
+    "ruby": ["-e", """require "sqlite3"; db = SQLite3::Database.new(ARGV[0])
+        db.execute("CREATE TABLE IF NOT EXISTS t(x)"); db.execute("INSERT INTO t VALUES(1)")
+        puts db.get_first_value("SELECT count(*) FROM t")"""],
+    "perl": ["-MDBI", "-e", """my $db = DBI->connect("dbi:SQLite:dbname=$ARGV[0]", "", "", {RaiseError => 1});
+        $db->do("CREATE TABLE IF NOT EXISTS t(x)"); $db->do("INSERT INTO t VALUES(1)");
+        print $db->selectrow_array("SELECT count(*) FROM t"), "\\n";"""],
+    "node": ["-e", """const sqlite3 = require("sqlite3"); const db = new sqlite3.Database(process.argv[1]);
+        db.serialize(() => { db.run("CREATE TABLE IF NOT EXISTS t(x)"); db.run("INSERT INTO t VALUES(1)");
+            db.get("SELECT count(*) AS n FROM t", (error, row) => console.log(error || row.n)); });"""],
+}
+
+
+def preload_test(language, command):
+    def function():
+        if shutil.which(language) is None:
+            raise Skip(f"{language} is not installed")
+        raftd = Raftd()
+        elsewhere = temporary("elsewhere.db")
+        for path, wanted in ((raftd.path(), "1"), (raftd.path(), "2"), (elsewhere, "1")):
+            result = subprocess.run([*command, path], env={**os.environ, "LD_PRELOAD": str(EXTENSION)}, capture_output=True, text=True,
+                                    timeout=30)
+            equal((result.returncode, result.stdout.strip(), result.stderr), (0, wanted, ""), f"{language} on {path}")
+        raftd.stop()
+        equal((is_replicated(raftd.path()), is_replicated(elsewhere)), (True, False), "which file is a replica")
+
+    function.__name__ = f"preload_serves_{language}"
+    return function
+
+
+for name, arguments in PLAIN_PROGRAMS.items():
+    test(preload_test(name, [name, *arguments]))
+
+
+@test
+def preload_serves_tcl():
+    if shutil.which("tclsh") is None:
+        raise Skip("tclsh is not installed")
+    script = temporary("plain.tcl")  # it takes no program on its command line
+    script.write_text("package require sqlite3; sqlite3 db [lindex $argv 0]; db eval {CREATE TABLE IF NOT EXISTS t(x)}\n"
+                      "db eval {INSERT INTO t VALUES(1)}; puts [db eval {SELECT count(*) FROM t}]\n")
+    preload_test("tclsh", ["tclsh", script])()
+
+
+@test
+def the_default_vfs_serves_plain_names_of_a_python_program():
+    raftd = Raftd()
+    program = PLAIN_PROGRAM.replace("import sqlite3, sys", "import sqlite3, sys, harness\nharness.load_extension()")
+    elsewhere = temporary("elsewhere.db")
+    for path, wanted in ((raftd.path(), "1\n"), (raftd.path(), "2\n"), (elsewhere, "1\n"), (":memory:", "1\n"), ("", "1\n")):
+        equal(finish(python(program, path, env={"RQVFS_DEFAULT": "1"})), wanted, f"rows of {path!r}")
+    # docs/operating.md: the directory is flat, and a name in a subdirectory is a native file.
+    raftd.path("sub").mkdir()
+    equal(finish(python(program, raftd.path("sub/x.db"), env={"RQVFS_DEFAULT": "1"})), "1\n", "rows in a subdirectory")
+    raftd.stop()
+    equal([is_replicated(path) for path in (raftd.path(), elsewhere, raftd.path("sub/x.db"))], [True, False, False])
+
+
+@test
+def one_program_uses_replicated_and_plain_databases_at_once():
+    raftd = Raftd()
+    program = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[2], isolation_level=None)
+connection.execute("PRAGMA journal_mode=wal")
+connection.execute("CREATE TABLE p(x)")
+connection.execute("ATTACH ? AS r", (sys.argv[1],))
+connection.execute("CREATE TABLE r.t(x)")
+connection.execute("BEGIN")
+connection.execute("INSERT INTO t VALUES(1)")
+connection.execute("INSERT INTO p SELECT x + 1 FROM t")
+connection.execute("COMMIT")
+connection.execute("CREATE TEMP TABLE w AS SELECT * FROM p UNION ALL SELECT * FROM t")
+print(*connection.execute("SELECT sum(x), (SELECT journal_mode FROM pragma_journal_mode('main')) FROM w").fetchone())
+"""
+    equal(finish(python(program, raftd.path(), temporary("plain.db"), env={"LD_PRELOAD": str(EXTENSION)})), "3 wal\n")
+    equal(shell_stock(raftd.path(), "SELECT x FROM t;"), "1")
 
 @test
 def preload_serves_the_stock_shell():
