@@ -5,11 +5,12 @@ import itertools
 import json
 import os
 import sqlite3
+import subprocess
 import threading
 import time
 import urllib.parse
 
-from harness import check, connect, connect_stock, equal, main, shell_stock, temporary, test, uri, value
+from harness import BUILD, EXTENSION, Raftd, check, connect, connect_stock, equal, main, shell_stock, temporary, test, uri, value
 from twins import Answer, Twins, ask
 
 SCHEMA = """
@@ -952,6 +953,17 @@ def a_child_that_uses_an_inherited_connection_is_told_misuse():
     equal(len(cursor.fetchall()), 2, "the rest of the statement that was open over the fork")
     ours.execute("INSERT INTO t(a) VALUES(100)")
     equal(value(ours, "SELECT count(*) FROM t WHERE a = 100"), 3)
+
+
+@test
+def calls_of_the_c_interface():
+    raftd = Raftd()
+    native = temporary("native")
+    native.mkdir()
+    result = subprocess.run([BUILD / "tests" / "e2e" / "twin_calls", EXTENSION, native, raftd.directory], capture_output=True, text=True,
+                            timeout=50)
+    print(result.stdout, result.stderr)
+    equal(result.returncode, 0, "exit code")
 
 
 main()
