@@ -1,12 +1,14 @@
 """raftd dies, or hangs, at the worst moment: a commit's answer is the truth, and what waits is told why."""
 
 import os
+import random
 import signal
 import sqlite3
 import threading
 import time
 
-from harness import (BUSY_AWAY, IOERR_UNKNOWN, Raftd, check, connect, equal, fails, main, shell_stock, test, value, wait_for)
+from harness import (BUSY_AWAY, EXTENSION, IOERR_UNKNOWN, Raftd, check, connect, equal, fails, main, shell, shell_stock, test, uri,
+                     value, wait_for)
 
 
 def table(raftd, **parameters):
@@ -143,6 +145,100 @@ def a_new_name_cannot_be_opened_while_raftd_is_down():
     late = connect(raftd.path("other.db"))
     late.execute("CREATE TABLE t(x)")
     equal(value(late, "SELECT count(*) FROM t"), 0)
+
+
+@test(seconds=120)
+def kills_at_random_points_of_small_and_big_commits():
+    """SIGSTOP somewhere, then SIGKILL: every COMMIT that began before ends with the truth, in four writers, one of them with
+    transactions that travel in many frames."""
+    raftd = Raftd()
+    table(raftd).close()
+    dice = random.Random(7)
+    done, errors = threading.Event(), []
+    acknowledged = [[] for _ in range(4)]
+
+    def write(writer):
+        connection = connect(raftd.path(), busy_ms=30000, timeout=30000)
+        number = 0
+        while not done.is_set():
+            number += 1
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("INSERT INTO t VALUES(?)", (f"{writer}:{number}",))
+                if writer == 0:
+                    connection.execute("UPDATE big SET x = randomblob(6000000)")
+                connection.execute("COMMIT")
+                acknowledged[writer].append(number)
+            except sqlite3.Error as error:
+                errors.append((writer, number, error.sqlite_errorname, str(error)))
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    first = connect(raftd.path())
+    first.execute("CREATE TABLE big(x)")
+    first.execute("INSERT INTO big VALUES(1)")
+    writers = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    for writer in writers:
+        writer.start()
+    for _ in range(10):
+        before = [len(each) for each in acknowledged]
+        wait_for(lambda: errors or all(len(each) > had for each, had in zip(acknowledged, before)), "everybody commits", 30)
+        time.sleep(dice.random() * 0.02)  # any point of a commit
+        os.kill(raftd.process.pid, signal.SIGSTOP)
+        time.sleep(dice.random() * 0.02)
+        raftd.kill()
+        raftd.start()
+    done.set()
+    for writer in writers:
+        writer.join()
+    equal(errors, [], "errors of writers that wait long enough")
+    rows = [row[0] for row in first.execute("SELECT x FROM t")]
+    equal(sorted(rows), sorted(f"{writer}:{number}" for writer in range(4) for number in acknowledged[writer]),
+          "rows against acknowledged commits")
+    equal(shell_stock(raftd.path(), "PRAGMA integrity_check;"), "ok")
+
+
+@test
+def a_busy_handler_decides_how_long_to_wait_for_raftd():
+    raftd = Raftd()
+    connection = table(raftd)
+    raftd.kill()
+    for busy_ms in (0, 300, 1000):
+        connection.execute(f"PRAGMA busy_timeout={busy_ms}")
+        began = time.monotonic()
+        with fails(BUSY_AWAY):
+            connection.execute("INSERT INTO t VALUES(1)")
+        waited = (time.monotonic() - began) * 1000
+        check(busy_ms * 0.8 <= waited < busy_ms + 500, f"waited {waited:.0f} ms with a busy timeout of {busy_ms}")
+
+
+@test
+def the_message_says_what_to_start():
+    raftd = Raftd()
+    table(raftd).close()
+    raftd.kill()
+    script = f".log stdout\n.load {EXTENSION.with_suffix('')}\n.open '{uri(raftd.path())}'\nINSERT INTO t VALUES(1);\n"
+    result = shell(script)
+    check(f"start it with: raftd {raftd.directory}" in result.stdout, f"the shell said: {result.stdout} {result.stderr}")
+    check("locked" in result.stderr, f"the shell said: {result.stderr}")
+
+
+@test
+def a_raftd_that_hangs_is_away_too():
+    raftd = Raftd()
+    connection = table(raftd, busy_ms=0)
+    connection.execute("INSERT INTO t VALUES(1)")
+    os.kill(raftd.process.pid, signal.SIGSTOP)
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 1, "reads go on")
+    other = connect(raftd.path(), busy_ms=0, timeout=500)
+    began = time.monotonic()
+    with fails(BUSY_AWAY):
+        other.execute("INSERT INTO t VALUES(2)")
+    check(time.monotonic() - began < 2, "a write to a raftd that hangs")
+    os.kill(raftd.process.pid, signal.SIGCONT)
+    connection.execute("PRAGMA busy_timeout=5000")
+    connection.execute("INSERT INTO t VALUES(3)")
+    equal(value(connection, "SELECT group_concat(x) FROM t"), "1,3")
 
 
 main()
