@@ -263,6 +263,19 @@ def attached_databases_are_read_together_and_written_one_at_a_time():
 
 
 @test
+def one_database_attached_twice():
+    twins = Twins(creation=SCHEMA)
+    counts = "SELECT (SELECT count(*) FROM main.t), (SELECT count(*) FROM x.t)"
+    for statement in ("ATTACH '{uri:twin.db}' AS x", counts, "INSERT INTO x.t(a) VALUES(2)", "INSERT INTO main.t(a) VALUES(2)", counts,
+                      "BEGIN", "INSERT INTO main.t(a) VALUES(2)", counts, "INSERT INTO x.t(a) VALUES(2)", counts, "COMMIT",
+                      "BEGIN IMMEDIATE", "ROLLBACK", "INSERT INTO x.t(a) SELECT a FROM main.t",
+                      "BEGIN", "SELECT count(*) FROM main.t", "INSERT INTO x.t(a) VALUES(2)", "INSERT INTO main.t(a) VALUES(2)", "ROLLBACK",
+                      counts):
+        twins(statement)
+    twins.same_content()
+
+
+@test
 def a_transaction_over_two_replicated_databases_is_refused_before_anything_happened():
     for first, second in (("t(a)", "o.u(x)"), ("o.u(x)", "t(a)")):
         twins = two_databases()
@@ -880,6 +893,22 @@ def opening_alone_makes_no_database():
     twins.open("second", name="new.db")
     twins("INSERT INTO t VALUES(1)", who="second")
     twins("SELECT * FROM t")
+
+
+@test
+def a_file_that_was_there_before():
+    twins = Twins(creation=SCHEMA)
+    for side in twins.sides:
+        side.path("touched.db").touch()  # a database without content, as some programs make it
+        side.connections["stock"] = sqlite3.connect(side.path("stock.db"), isolation_level=None)
+    twins.open("touched", name="touched.db")
+    twins("CREATE TABLE t(x)", who="touched")
+    twins("SELECT * FROM t", who="touched")
+    # Of another maker: left alone, so it cannot be opened as if it were replicated.
+    twins("CREATE TABLE t(x)", who="stock")
+    answer = ask(lambda: twins.ours.open("stock.db"))
+    equal(answer.error, (sqlite3.SQLITE_CANTOPEN, "unable to open database file"))
+    twins("INSERT INTO t VALUES(1)", who="stock")
 
 
 @test
