@@ -29,6 +29,7 @@ struct rq_catalog {
     struct rq_database_env env;
     struct rq_driver *driver;
     atomic_bool leads, caught_up;
+    atomic_uint dropping; /* entries that were delivered, whose files are not in the trash yet */
 
     pthread_mutex_t lock;
     struct rq_database **databases; /* counted; guarded by lock, as what follows */
@@ -374,6 +375,7 @@ static void dropped(void *ctx)
 {
     struct dropping *d = ctx;
     forget_file(d->catalog, rq_database_id(d->db));
+    atomic_fetch_sub(&d->catalog->dropping, 1);
     while (d->requests != NULL) {
         struct rq_request *r = d->requests;
         d->requests = r->next;
@@ -423,6 +425,7 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
         note_database("database dropped", db);
     }
     d->db = db;
+    atomic_fetch_add(&c->dropping, 1);
     rq_database_drop(db, dropped, d);
 }
 
@@ -582,9 +585,20 @@ static void countdown_one(struct countdown *n, enum rq_err err)
     pthread_mutex_unlock(&n->lock);
 }
 
+static size_t countdown_left(struct countdown *n)
+{
+    pthread_mutex_lock(&n->lock);
+    size_t left = n->left;
+    pthread_mutex_unlock(&n->lock);
+    return left;
+}
+
+/* Without threads whoever waits runs what he waits for. */
 static enum rq_err countdown_wait(struct rq_catalog *c, struct countdown *n)
 {
-    rq_pool_run_before_wait(c->config.pool);
+    struct rq_pool *pool = c->config.pool;
+    while (!rq_pool_has_threads(pool) && countdown_left(n) > 0 && rq_pool_run_one(pool)) {
+    }
     pthread_mutex_lock(&n->lock);
     while (n->left > 0) {
         pthread_cond_wait(&n->zero, &n->lock);
@@ -712,9 +726,11 @@ static void run_picture(struct rq_task *task)
 
     d->index = rq_driver_view(c->driver).delivered;
     d->term = rq_driver_term_at(c->driver, d->index);
-    p->err = d->term == 0 ? RQ_BUSY
-                          : rq_node_configuration(node, d->index, &d->configuration, &d->configuration_bytes,
-                                                  &d->configuration_index);
+    /* A descriptor past a DROP would leave nobody to move the files, should this process die first. */
+    p->err = d->term == 0 || atomic_load(&c->dropping) > 0
+                 ? RQ_BUSY
+                 : rq_node_configuration(node, d->index, &d->configuration, &d->configuration_bytes,
+                                         &d->configuration_index);
     if (p->err == RQ_OK) {
         p->err = rq_catalog_list(c, &p->list, &count);
     }

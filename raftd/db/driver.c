@@ -176,7 +176,8 @@ bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms)
 {
     uint64_t end = now_ms(NULL) + timeout_ms;
     struct timespec until = { (time_t)(end / 1000u), (long)(end % 1000u) * 1000000 };
-    rq_pool_run_before_wait(d->pool);
+    while (!rq_pool_has_threads(d->pool) && !atomic_load(&d->leads) && rq_pool_run_one(d->pool)) {
+    }
     pthread_mutex_lock(&d->lock);
     int waited = 0;
     while (!atomic_load(&d->leads) && waited == 0) {
@@ -193,6 +194,7 @@ struct start {
     struct rq_driver *d;
     const struct rq_node_config *config;
     enum rq_err err;
+    bool done;
 };
 
 static void run_start(struct rq_task *task)
@@ -208,6 +210,7 @@ static void run_start(struct rq_task *task)
     };
     const struct rq_node_machine machine = { d, on_committed, on_role };
     s->err = rq_node_new(s->config, &env, &machine, &d->node);
+    s->done = true;
     if (s->err == RQ_OK) {
         loop_done(d);
     }
@@ -237,10 +240,11 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     pthread_condattr_destroy(&attr);
 
     /* Nothing else is on the loop strand yet, so this thread carries it: the start is done when these return. */
-    struct start start = { { .run = run_start }, d, &config->node, RQ_MISUSE };
+    struct start start = { { .run = run_start }, d, &config->node, RQ_MISUSE, false };
     *ret_driver = d; /* the machine may look at the driver from within */
     rq_strand_post(&d->loop, &start.task, RQ_CARRY);
-    rq_pool_run_before_wait(config->pool);
+    while (!rq_pool_has_threads(config->pool) && !start.done && rq_pool_run_one(config->pool)) {
+    }
     if (start.err != RQ_OK || !rq_pool_has_threads(config->pool)) {
         return start.err;
     }

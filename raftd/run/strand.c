@@ -22,6 +22,7 @@ struct rq_pool {
     pthread_cond_t wake;
     struct strand_list ready; /* guarded by lock, as stops */
     bool stops;
+    uint64_t shuffle;      /* 0: the oldest strand comes first */
     unsigned thread_count; /* immutable after new */
     pthread_t threads[];
 };
@@ -220,9 +221,21 @@ void rq_pool_free(struct rq_pool *pool)
     free(pool);
 }
 
+/* By chance: those in front of the one that is taken go to the back. */
+static void shuffle(struct rq_pool *pool)
+{
+    pool->shuffle = pool->shuffle * 6364136223846793005u + 1442695040888963407u;
+    for (uint64_t n = pool->shuffle >> 61; n > 0 && pool->ready.first != pool->ready.last; n--) {
+        list_put(&pool->ready, list_take(&pool->ready));
+    }
+}
+
 bool rq_pool_run_one(struct rq_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
+    if (pool->shuffle != 0) {
+        shuffle(pool);
+    }
     struct rq_strand *s = list_take(&pool->ready);
     pthread_mutex_unlock(&pool->lock);
     if (s == NULL) {
@@ -232,10 +245,9 @@ bool rq_pool_run_one(struct rq_pool *pool)
     return true;
 }
 
-void rq_pool_run_before_wait(struct rq_pool *pool)
+void rq_pool_shuffle(struct rq_pool *pool, uint64_t seed)
 {
-    while (pool->thread_count == 0 && rq_pool_run_one(pool)) {
-    }
+    pool->shuffle = seed | 1;
 }
 
 bool rq_pool_has_threads(const struct rq_pool *pool)

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "raftd/wire/err.h"
 
@@ -56,8 +57,8 @@ void rq_strand_will_block(void);
 enum rq_err rq_pool_new(unsigned thread_count, const char *name, struct rq_pool **ret_pool);
 void rq_pool_free(struct rq_pool *pool); /* finishes what is queued, joins the threads */
 bool rq_pool_run_one(struct rq_pool *pool);
-/* Before waiting for what was posted: without threads nobody else would run it.  With threads nothing is done. */
-void rq_pool_run_before_wait(struct rq_pool *pool);
+/* From now on rq_pool_run_one() takes any ready strand, as threads would, but repeatably. */
+void rq_pool_shuffle(struct rq_pool *pool, uint64_t seed);
 bool rq_pool_has_threads(const struct rq_pool *pool);
 
 #endif

@@ -86,11 +86,21 @@ static bool ends_with(const char *s, const char *end)
     return a >= b && strcmp(s + a - b, end) == 0;
 }
 
+/* The background thread holds the replica: a drop would wait for it. */
+static bool drops(void)
+{
+    bool some = false;
+    for (unsigned i = 0; i < MODEL_NAMES; i++) {
+        some = some || h.model.names[i].dropping;
+    }
+    return some;
+}
+
 static bool lies(void *ctx, enum fault_kind kind, const char *path)
 {
     (void)ctx;
     bool wal = ends_with(path, "-wal"), file = ends_with(path, ".db") || ends_with(path, ".sqlite");
-    if (kind == FAULT_SYNC && wal && !h.plays && (h.doing == BACKFILL || h.doing == COMPACT)) {
+    if (kind == FAULT_SYNC && wal && !h.plays && !drops() && (h.doing == BACKFILL || h.doing == COMPACT)) {
         h.plays = true; /* commits go on beside the background thread */
         for (uint32_t n = below(12); n > 0 && rq_pool_run_one(h.rig.pool); n--) {
         }
@@ -278,6 +288,7 @@ static void play(uint64_t seed, enum plant plant)
     fault_disk_init(&h.above, &h.disk->disk);
     h.above.lies = lies;
     h.rig = (struct rig){ .disk = &h.above.disk,
+                          .shuffle = seed << 8,
                           .segment_bytes = seed % 4 == 0 ? 65536 : 20480,
                           .cache_bytes = seed % 2 == 0 ? 1 : 1u << 20 };
     raftd_model_init(&h.model, &h.rig, seed);

@@ -230,8 +230,7 @@ static struct rq_request *request_new(struct raftd_model *m, struct model_name *
 
 static void is_created(struct raftd_model *m, struct model_name *n, uint32_t id)
 {
-    raftd_model_must(m, id > m->id_max, "%s: id %u was used before", n->name, id);
-    m->id_max = id > m->id_max ? id : m->id_max;
+    raftd_model_must(m, id > n->last_id, "%s: id %u was used before", n->name, id);
     n->creating = false;
     n->id = id;
     n->now.version = n->now.page_count = 0;
@@ -466,6 +465,7 @@ static void verify_name(struct raftd_model *m, struct model_name *n)
 
 void raftd_model_verify(struct raftd_model *m)
 {
+    rig_settle(m->rig); /* files of what a replayed DROP dropped may still be on their way */
     for (unsigned i = 0; i < MODEL_NAMES; i++) {
         verify_name(m, &m->names[i]);
     }

@@ -47,7 +47,6 @@ struct raftd_model {
     bool (*silent)(struct raftd_model *m); /* raftd is dead already: nobody hears its answers */
     bool fails;                            /* a refusal for lack of something is no fault */
     struct model_name names[MODEL_NAMES];
-    uint32_t id_max;
     uint64_t seq;
     unsigned acknowledged, staged, dropped, found_unanswered, lost_unanswered, refused, failed;
     char wrong[200]; /* empty: so far so good */

@@ -178,6 +178,7 @@ static void start_node(struct start *s)
 {
     struct rig *r = s->rig;
     refuse_on(rq_pool_new(0, "rig", &r->pool), "the pool");
+    rq_pool_shuffle(r->pool, r->shuffle++);
     const struct rq_catalog_config catalog = {
         .disk = r->disk,
         .pool = r->pool,

@@ -23,6 +23,7 @@
 struct rig {
     struct rq_disk *disk; /* holds RIG_DIR; borrows */
     uint64_t segment_bytes, cache_bytes;
+    uint64_t shuffle; /* in which order strands run */
     struct rq_pool *pool;
     struct rq_log *log;
     struct rq_driver *driver;
