@@ -49,14 +49,15 @@ static enum rq_err map_page(struct rq_disk *disk, struct rq_file *file, struct r
         disk->ops->close(file);
         return err;
     }
-    ret_control->file = file;
-    ret_control->former = NULL;
-    ret_control->head = memory;
-    ret_control->slots = (struct rq_slot *)((uint8_t *)memory + RQ_CONTROL_HEAD_BYTES);
+    *ret_control = (struct rq_control){
+        .file = file,
+        .head = memory,
+        .slots = (struct rq_slot *)((uint8_t *)memory + RQ_CONTROL_HEAD_BYTES),
+    };
     return RQ_OK;
 }
 
-static bool page_usable(const struct rq_control *c, uint64_t boot)
+bool rq_control_usable(const struct rq_control *c, uint64_t boot)
 {
     return boot != 0 && atomic_load(&c->head->magic) == RQ_CONTROL_MAGIC && c->head->bytes == RQ_CONTROL_BYTES &&
            c->head->slot_count == RQ_SLOT_COUNT && c->head->boot == boot && atomic_load(&c->head->gone) == 0;
@@ -74,7 +75,7 @@ enum rq_err rq_control_open(struct rq_disk *disk, const char *path, uint64_t boo
     if (err != RQ_OK) {
         return err;
     }
-    if (!page_usable(&c, boot)) {
+    if (!rq_control_usable(&c, boot)) {
         rq_control_close(&c);
         return RQ_UNREADY;
     }
@@ -210,7 +211,7 @@ enum rq_err rq_control_check(const struct rq_control *c, const char *path, uint6
     if (err == RQ_OK && (ours.inode != named.inode || ours.device != named.device)) {
         err = RQ_FOREIGN;
     }
-    if (err == RQ_OK && (ours.size < RQ_CONTROL_BYTES || !page_usable(c, boot))) {
+    if (err == RQ_OK && (ours.size < RQ_CONTROL_BYTES || !rq_control_usable(c, boot))) {
         err = RQ_UNREADY;
     }
     return err;
@@ -277,6 +278,12 @@ static void unlock_slot(struct rq_control *c, uint32_t slot)
                                    RQ_UNLOCKED); /* unlocking a lock we hold cannot fail */
 }
 
+/* Of this description: its lock cannot be found out by trying. */
+static bool own_slot(const struct rq_control *c, uint32_t slot)
+{
+    return (c->claimed[slot / 64] >> (slot % 64) & 1) != 0;
+}
+
 /* Takes back what a slot stands for.  Only with its lock: of its own, or of one whose process died.  pid last: who is killed
  * in here leaves a slot that the next sweep sees. */
 static void clear_slot(struct rq_control *c, uint32_t slot)
@@ -294,7 +301,8 @@ enum rq_err rq_slot_claim(struct rq_control *c, uint64_t session, uint32_t *ret_
     /* First those that look free, then those that only look taken. */
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
-            if ((atomic_load(&c->slots[i].pid) == 0) == (pass == 0) && lock_slot(c, i)) {
+            if ((atomic_load(&c->slots[i].pid) == 0) == (pass == 0) && !own_slot(c, i) && lock_slot(c, i)) {
+                c->claimed[i / 64] |= 1ull << (i % 64);
                 clear_slot(c, i);
                 atomic_store(&c->slots[i].progress, 0);
                 atomic_store(&c->slots[i].session, session);
@@ -311,6 +319,7 @@ void rq_slot_release(struct rq_control *c, uint32_t slot)
 {
     clear_slot(c, slot);
     unlock_slot(c, slot);
+    c->claimed[slot / 64] &= ~(1ull << (slot % 64));
 }
 
 /* Could anything in the page stand for this slot? */
@@ -325,7 +334,7 @@ void rq_control_sweep(struct rq_control *c)
 {
     for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
         /* Its lock is taken while it is cleared, so that nobody can move in meanwhile. */
-        if (slot_used(c, i, atomic_load(&c->head->waiting[i / 64])) && lock_slot(c, i)) {
+        if (slot_used(c, i, atomic_load(&c->head->waiting[i / 64])) && !own_slot(c, i) && lock_slot(c, i)) {
             clear_slot(c, i);
             unlock_slot(c, i);
         }

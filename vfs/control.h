@@ -10,10 +10,11 @@
  *
  * The file is always whole (written, not sparse), and is never shortened while it is named: mapping it is safe.
  *
- * Slots.  One connection = one slot = one open file of its own: a slot belongs to who holds an OFD lock on byte RQ_SLOT_LOCK + i
- * of the file, and such locks belong to the open file description.  So a slot whose lock is free belongs to nobody, whatever it
- * says; the kernel frees it when the last descriptor of that description is closed, however the process ended.  A forked child
- * has such a descriptor too, and must drop it: rq_control_orphan().
+ * Slots.  One connection = one slot: a slot belongs to who holds an OFD lock on byte RQ_SLOT_LOCK + i of the file, and such locks
+ * belong to the open file description.  So a slot whose lock is free belongs to nobody, whatever it says; the kernel frees it
+ * when the last descriptor of that description is closed, however the process ended.  A forked child has such a descriptor too,
+ * and must drop it: rq_control_orphan().  Locks of one description do not exclude each other, so it remembers those that it has
+ * (claimed): the connections of a process share one (control_share.h).
  *
  * Readers (instead of SQLite's read marks, and without system calls): word `snapshot` of the slot.
  *      NONE                          no snapshot
@@ -115,6 +116,7 @@ struct rq_control {
     struct rq_file *file; /* owns */
     struct rq_control_head *head;
     struct rq_slot *slots;
+    uint64_t claimed[RQ_SLOT_COUNT / 64]; /* slots of this description; guarded by whoever shares it */
     struct rq_control *former; /* owns; raftd's: a page that lost its name, kept while readers by its table remain */
 };
 
@@ -126,6 +128,9 @@ enum rq_err rq_control_open(struct rq_disk *disk, const char *path, uint64_t boo
 enum rq_err rq_control_publish(struct rq_disk *disk, const char *path, uint64_t boot, unsigned mode,
                                struct rq_control *ret_control);
 void rq_control_close(struct rq_control *c);
+
+/* Whole, of this boot, and not given up. */
+bool rq_control_usable(const struct rq_control *c, uint64_t boot);
 
 /* raftd: is it still the file of this name, as long as it must be, and in order?  Anything but OK: replace it. */
 enum rq_err rq_control_check(const struct rq_control *c, const char *path, uint64_t boot);
@@ -143,8 +148,7 @@ void rq_control_orphan(struct rq_control *c);
 /* Hash of /proc/sys/kernel/random/boot_id; 0, which no page is ever of, when that cannot be read. */
 uint64_t rq_boot_id(void);
 
-/* A free slot, locked; BUSY when all are taken: the caller falls back to SQLite's read marks and cannot queue for the turn.
- * At most one for each rq_control: a second one would find the first one's lock free. */
+/* A free slot, locked; BUSY when all are taken: the caller falls back to SQLite's read marks and cannot queue for the turn. */
 enum rq_err rq_slot_claim(struct rq_control *c, uint64_t session, uint32_t *ret_slot);
 void rq_slot_release(struct rq_control *c, uint32_t slot); /* gives up snapshot, ticket and turn too */
 
@@ -169,8 +173,7 @@ bool rq_turn_wait(struct rq_control *c, uint32_t slot, uint64_t timeout_us);
 void rq_turn_pass(struct rq_control *c, uint32_t slot);
 
 /* raftd: frees every slot whose lock is free (its process died), and the turn if it was there; puts right what a scribble or a
- * death between two steps left of the turn.  raftd's own connections need a description of their own for their slots, as
- * everybody does: on this one the sweep would find their locks free. */
+ * death between two steps left of the turn. */
 void rq_control_sweep(struct rq_control *c);
 
 /* Between control.c and turn.c: what a slot that belongs to nobody still holds of turn and queue. */

@@ -3,7 +3,7 @@
  * Ours are databases in a served directory and their journals.  Everything else is opened by the previous default VFS into the
  * same sqlite3_file, with its own methods: no call of ours stands in the way of it.
  *
- * Locks: list_lock (who is open in this process), then the one in files.c.  Never held across a call to raftd or a sleep. */
+ * Locks: list_lock (who is open in this process), then those in control_share.c and files.c.  Never held across a call to raftd or a sleep. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -288,7 +288,7 @@ static int vfs_sleep(sqlite3_vfs *vfs, int us)
     if (db == NULL) {
         return shim.parent->xSleep(shim.parent, us);
     }
-    (void)rq_turn_wait(&db->view.control, db->view.slot, (uint64_t)us); /* whether offered or not, the next try tells */
+    (void)rq_turn_wait(db->view.control, db->view.slot, (uint64_t)us); /* whether offered or not, the next try tells */
     db_unref(db);
     return us;
 }
@@ -424,7 +424,7 @@ static bool uri_true(const char *name, int flags, const char *key)
     return (flags & SQLITE_OPEN_URI) != 0 && sqlite3_uri_boolean(name, key, 0) != 0;
 }
 
-static int open_served(const char *name, sqlite3_file *file, int flags, int *ret_flags)
+static int check_served(const char *name, int flags)
 {
     if (uri_true(name, flags, "immutable") || uri_true(name, flags, "nolock")) {
         /* SQLite would read without ever taking a lock, so without a snapshot. */
@@ -436,11 +436,19 @@ static int open_served(const char *name, sqlite3_file *file, int flags, int *ret
         sqlite3_log(SQLITE_CANTOPEN, "rqvfs: %s: a replicated database cannot have this name", name);
         return SQLITE_CANTOPEN;
     }
+    return SQLITE_OK;
+}
+
+/* Takes the control page, if this process has it already. */
+static int open_served(const char *name, sqlite3_file *file, int flags, int *ret_flags, struct rq_control *page)
+{
     struct rq_shim_db *db = calloc(1, sizeof *db);
     if (db == NULL) {
+        rq_control_share_put(page);
         return SQLITE_NOMEM;
     }
     rq_snapshot_init(&db->view, shim.config.disk);
+    db->view.control = page;
     db->ref_count = 1;
     db->generation = atomic_load(&shim.generation);
     db->read_only = (flags & SQLITE_OPEN_READONLY) != 0;
@@ -450,7 +458,11 @@ static int open_served(const char *name, sqlite3_file *file, int flags, int *ret
     rq_spill_init(&db->journal, shim.config.disk, shim.spill_dir, shim.config.memory_max);
     db->path_bytes = strlen(name);
     db->path = malloc(db->path_bytes + 1);
-    int code = SQLITE_NOMEM;
+    int code = check_served(name, flags);
+    if (code != SQLITE_OK) {
+        goto undo;
+    }
+    code = SQLITE_NOMEM;
     if (db->path == NULL) {
         goto undo;
     }
@@ -513,8 +525,9 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
         }
     }
     if (name != NULL && (flags & SQLITE_OPEN_MAIN_DB) != 0) {
-        if (uri_text(name, flags, "raftd") != NULL || served_directory(name)) {
-            return open_served(name, file, flags, ret_flags);
+        struct rq_control *page = rq_snapshot_known_page(shim.config.disk, name);
+        if (page != NULL || uri_text(name, flags, "raftd") != NULL || served_directory(name)) {
+            return open_served(name, file, flags, ret_flags, page);
         }
         if (wants_serving(name, flags)) {
             sqlite3_log(SQLITE_CANTOPEN, "rqvfs: %s: its directory is not served: start \"raftd DIRECTORY\" for it",
@@ -530,12 +543,14 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
 static void fork_prepare(void)
 {
     pthread_mutex_lock(&list_lock);
+    rq_control_share_fork_lock();
     rq_files_fork_lock();
 }
 
 static void fork_parent(void)
 {
     rq_files_fork_unlock();
+    rq_control_share_fork_unlock();
     pthread_mutex_unlock(&list_lock);
 }
 
@@ -550,10 +565,12 @@ static void fork_child(void)
             rq_snapshot_orphan(&db->view);
         }
     }
+    rq_control_share_fork_orphan();
     rq_files_fork_orphan();
     near.serial = 0;
     armed.serial = 0;
     rq_files_fork_unlock();
+    rq_control_share_fork_unlock();
     pthread_mutex_unlock(&list_lock);
 }
 

@@ -32,7 +32,7 @@
 void rq_shim_progress(struct rq_shim_db *db)
 {
     if (db->view.slot_held) {
-        _Atomic uint64_t *progress = &db->view.control.slots[db->view.slot].progress;
+        _Atomic uint64_t *progress = &db->view.control->slots[db->view.slot].progress;
         atomic_store_explicit(progress, atomic_load_explicit(progress, memory_order_relaxed) + 1, memory_order_relaxed);
     }
 }
@@ -41,7 +41,7 @@ void rq_shim_progress(struct rq_shim_db *db)
 static bool view_newest(const struct rq_shim_db *db)
 {
     if (db->committed_any) {
-        const struct rq_control_head *head = db->view.control.head;
+        const struct rq_control_head *head = db->view.control->head;
         return !db->view_spoilt && atomic_load(&head->gone) == 0 && atomic_load(&head->version) <= db->version;
     }
     return rq_snapshot_current(&db->view);
@@ -61,12 +61,12 @@ int rq_shim_turn_take(struct rq_shim_db *db)
     }
     db->away_logged = false;
     /* The turn first, then the look at the snapshot: who is stale while another writes gets BUSY, as from native SQLite. */
-    if (rq_snapshot_claim(&db->view, session) != RQ_OK || rq_turn_take(&db->view.control, db->view.slot) != RQ_OK) {
+    if (rq_snapshot_claim(&db->view, session) != RQ_OK || rq_turn_take(db->view.control, db->view.slot) != RQ_OK) {
         rq_shim_wait_arm(db);
         return SQLITE_BUSY;
     }
     if (!view_newest(db)) {
-        rq_turn_release(&db->view.control, db->view.slot);
+        rq_turn_release(db->view.control, db->view.slot);
         rq_shim_wait_arm(db); /* a busy handler's next try is then with the turn, so on the newest commit */
         return SQLITE_BUSY_SNAPSHOT;
     }
@@ -76,7 +76,7 @@ int rq_shim_turn_take(struct rq_shim_db *db)
 void rq_shim_turn_release(struct rq_shim_db *db)
 {
     if (db->view.slot_held) {
-        rq_turn_release(&db->view.control, db->view.slot); /* nothing if raftd passed it on with the commit */
+        rq_turn_release(db->view.control, db->view.slot); /* nothing if raftd passed it on with the commit */
     }
 }
 

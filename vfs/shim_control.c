@@ -30,8 +30,8 @@ static int pragma(struct rq_shim_db *db, char **words)
     if (strcasecmp(name, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0) {
         memcpy(value, "normal", sizeof "normal"); /* raftd writes the file whenever it has to */
     } else if (strcasecmp(name, "page_size") == 0) {
-        const struct rq_control_head *head = db->view.control.head;
-        bool exists = db->page_count > 0 || (head != NULL && atomic_load(&head->state) != RQ_DB_EMPTY);
+        bool exists = db->page_count > 0 ||
+                      (db->view.control != NULL && atomic_load(&db->view.control->head->state) != RQ_DB_EMPTY);
         if (exists) {
             value[0] = '\0'; /* as in WAL mode: neither now nor at the next VACUUM */
         }
@@ -73,7 +73,7 @@ int rq_shim_file_control(sqlite3_file *file, int op, void *arg)
             *(int *)arg = 0;
             return SQLITE_OK;
         case SQLITE_FCNTL_HAS_MOVED:
-            *(int *)arg = db->view.control.head != NULL && atomic_load(&db->view.control.head->gone) != 0;
+            *(int *)arg = db->view.control != NULL && atomic_load(&db->view.control->head->gone) != 0;
             return SQLITE_OK;
         case SQLITE_FCNTL_VFSNAME:
             *(char **)arg = sqlite3_mprintf("rqvfs");

@@ -72,9 +72,9 @@ int rq_shim_view_begin(struct rq_shim_db *db)
     }
     if (err != RQ_OK) {
         int code = rq_shim_code(err, SQLITE_IOERR_LOCK);
-        if (err == RQ_QUARANTINED && db->view.control.file != NULL) {
-            char why[sizeof db->view.control.head->message]; /* a copy: anybody may write there meanwhile */
-            memcpy(why, db->view.control.head->message, sizeof why);
+        if (err == RQ_QUARANTINED && db->view.control != NULL) {
+            char why[sizeof db->view.control->head->message]; /* a copy: anybody may write there meanwhile */
+            memcpy(why, db->view.control->head->message, sizeof why);
             why[sizeof why - 1] = '\0';
             rq_shim_log(db, code, why);
         }

@@ -176,7 +176,7 @@ int rq_hold_take(struct rq_hold *h, uint64_t wait_us)
     for (uint64_t gone = 0;
          (code == SQLITE_BUSY || code == SQLITE_BUSY_SNAPSHOT) && gone < wait_us && db->view.slot_held;
          gone = now_us() - begin) {
-        (void)rq_turn_wait(&db->view.control, db->view.slot, wait_us - gone); /* whether offered, the next try tells */
+        (void)rq_turn_wait(db->view.control, db->view.slot, wait_us - gone); /* whether offered, the next try tells */
         code = try_take(db);
     }
     rq_shim_wait_disarm();
@@ -254,13 +254,12 @@ bool rq_hold_broken(const struct rq_hold *h)
 
 bool rq_hold_wanted(const struct rq_hold *h)
 {
-    return h->db->view.control.head != NULL && rq_turn_wanted(&h->db->view.control);
+    return h->db->view.control != NULL && rq_turn_wanted(h->db->view.control);
 }
 
 bool rq_hold_crowded(const struct rq_hold *h)
 {
     const struct rq_snapshot *view = &h->db->view;
-    const struct rq_control_head *head = view->control.head;
-    return head != NULL && !view->empty && view->kind == RQ_SNAP_WAL &&
-           atomic_load_explicit(&head->drain, memory_order_relaxed) != 0;
+    return view->control != NULL && !view->empty && view->kind == RQ_SNAP_WAL &&
+           atomic_load_explicit(&view->control->head->drain, memory_order_relaxed) != 0;
 }

@@ -126,7 +126,7 @@ static bool index_head_same(const struct rq_snapshot *s)
 
 static _Atomic uint64_t *slot_word(const struct rq_snapshot *s)
 {
-    return &s->control.slots[s->slot].snapshot;
+    return &s->control->slots[s->slot].snapshot;
 }
 
 static void unlock_mark(struct rq_snapshot *s)
@@ -208,7 +208,7 @@ static enum rq_err publish_by_mark(struct rq_snapshot *s)
 /* Says what is about to be read, and that it may be: BUSY, try again with what is there now. */
 static enum rq_err publish(struct rq_snapshot *s)
 {
-    uint32_t gate = atomic_load(&s->control.head->reset_gate);
+    uint32_t gate = atomic_load(&s->control->head->reset_gate);
     if (s->slot_held) {
         atomic_store(slot_word(s), rq_snap_word(RQ_SNAP_ACTIVE, s->kind, s->kind == RQ_SNAP_WAL ? s->max_frame : 0));
     } else if (s->files->shm != NULL) {
@@ -219,13 +219,13 @@ static enum rq_err publish(struct rq_snapshot *s)
     }
     s->state = RQ_SNAPSHOT_ACTIVE;
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&s->control.head->gone) != 0) {
+    if (atomic_load(&s->control->head->gone) != 0) {
         return RQ_BUSY; /* its table is not read any more */
     }
     if (s->files->shm == NULL) {
         return rq_files_grown(s->files) ? RQ_BUSY : RQ_OK;
     }
-    bool gate_open = s->kind == RQ_SNAP_FILE || ((gate & 1) == 0 && atomic_load(&s->control.head->reset_gate) == gate);
+    bool gate_open = s->kind == RQ_SNAP_FILE || ((gate & 1) == 0 && atomic_load(&s->control->head->reset_gate) == gate);
     return gate_open && index_head_same(s) ? RQ_OK : RQ_BUSY;
 }
 
@@ -329,10 +329,11 @@ static void drop_control(struct rq_snapshot *s)
 {
     drop_files(s);
     if (s->slot_held) {
-        rq_slot_release(&s->control, s->slot);
+        rq_control_share_release(s->control, s->slot);
         s->slot_held = false;
     }
-    rq_control_close(&s->control);
+    rq_control_share_put(s->control);
+    s->control = NULL;
 }
 
 void rq_snapshot_fini(struct rq_snapshot *s)
@@ -342,7 +343,7 @@ void rq_snapshot_fini(struct rq_snapshot *s)
 
 void rq_snapshot_orphan(struct rq_snapshot *s)
 {
-    rq_control_orphan(&s->control);
+    s->control = NULL;
     s->slot_held = false;
     s->mark = -1;
     if (s->marks != NULL) {
@@ -354,35 +355,28 @@ void rq_snapshot_orphan(struct rq_snapshot *s)
 
 enum rq_err rq_snapshot_open(struct rq_snapshot *s)
 {
-    if (s->control.file != NULL) {
+    if (s->control != NULL) {
         return RQ_OK;
     }
-    char *path = malloc(strlen(s->path) + sizeof "-rqctl");
-    if (path == NULL) {
-        return RQ_NOMEM;
-    }
-    memcpy(path, s->path, strlen(s->path));
-    memcpy(path + strlen(s->path), "-rqctl", sizeof "-rqctl");
-    enum rq_err err = rq_control_open(s->disk, path, s->boot, &s->control);
-    free(path);
-    if (err == RQ_OK && atomic_load(&s->control.head->ready) == 0) {
-        rq_control_close(&s->control);
-        err = RQ_UNREADY;
-    }
-    return err;
+    return rq_control_share_get(s->disk, s->path, s->boot, &s->control);
+}
+
+struct rq_control *rq_snapshot_known_page(struct rq_disk *disk, const char *path)
+{
+    return rq_control_share_find(disk, path, boot_id());
 }
 
 enum rq_err rq_snapshot_claim(struct rq_snapshot *s, uint64_t session)
 {
     if (!s->slot_held) {
-        enum rq_err err = rq_slot_claim(&s->control, session, &s->slot);
+        enum rq_err err = rq_control_share_claim(s->control, session, &s->slot);
         if (err != RQ_OK) {
             return err;
         }
         s->slot_held = true;
     } else if (session != 0 &&
-               atomic_load_explicit(&s->control.slots[s->slot].session, memory_order_relaxed) != session) {
-        atomic_store(&s->control.slots[s->slot].session, session);
+               atomic_load_explicit(&s->control->slots[s->slot].session, memory_order_relaxed) != session) {
+        atomic_store(&s->control->slots[s->slot].session, session);
     }
     return RQ_OK;
 }
@@ -390,8 +384,8 @@ enum rq_err rq_snapshot_claim(struct rq_snapshot *s, uint64_t session)
 /* The set of files that the control page speaks of. */
 static enum rq_err follow_files(struct rq_snapshot *s)
 {
-    uint32_t epoch = atomic_load(&s->control.head->files_epoch);
-    uint32_t db_id = atomic_load(&s->control.head->db_id);
+    uint32_t epoch = atomic_load(&s->control->head->files_epoch);
+    uint32_t db_id = atomic_load(&s->control->head->db_id);
     if (s->files != NULL && s->files->epoch == epoch && s->files->db_id == db_id && !rq_files_grown(s->files)) {
         return RQ_OK;
     }
@@ -401,7 +395,7 @@ static enum rq_err follow_files(struct rq_snapshot *s)
 
 static bool same_files(const struct rq_snapshot *s)
 {
-    const struct rq_control_head *h = s->control.head;
+    const struct rq_control_head *h = s->control->head;
     return atomic_load_explicit(&h->gone, memory_order_acquire) == 0 &&
            atomic_load_explicit(&h->state, memory_order_relaxed) == (s->empty ? RQ_DB_EMPTY : RQ_DB_LIVE) &&
            (s->empty || (s->files->epoch == atomic_load_explicit(&h->files_epoch, memory_order_relaxed) &&
@@ -429,7 +423,7 @@ static bool take_up(struct rq_snapshot *s)
 /* One attempt.  BUSY, PROTOCOL: something moved meanwhile, try again. */
 static enum rq_err try_begin(struct rq_snapshot *s)
 {
-    struct rq_control_head *control = s->control.head;
+    struct rq_control_head *control = s->control->head;
     if (atomic_load(&control->gone) != 0) {
         return RQ_UNREADY;
     }
@@ -500,7 +494,7 @@ enum rq_err rq_snapshot_begin(struct rq_snapshot *s)
     if (s->state == RQ_SNAPSHOT_IDLE && take_up(s)) {
         return RQ_OK;
     }
-    if (s->control.file == NULL) {
+    if (s->control == NULL) {
         return RQ_UNREADY;
     }
     if (!s->slot_held && s->claims_refused++ % CLAIM_EVERY == 0 && rq_snapshot_claim(s, 0) == RQ_OK) {
@@ -529,7 +523,7 @@ void rq_snapshot_end(struct rq_snapshot *s, bool keep)
     if (s->state != RQ_SNAPSHOT_ACTIVE) {
         return;
     }
-    bool draining = s->kind == RQ_SNAP_WAL && atomic_load_explicit(&s->control.head->drain, memory_order_relaxed) != 0;
+    bool draining = s->kind == RQ_SNAP_WAL && atomic_load_explicit(&s->control->head->drain, memory_order_relaxed) != 0;
     if (!keep || s->empty || !s->slot_held || s->mark >= 0 || s->files->shm == NULL || draining) {
         withdraw(s);
         return;

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "raftd/wire/err.h"
-#include "vfs/control.h"
+#include "vfs/control_share.h"
 #include "vfs/disk.h"
 #include "vfs/files.h"
 #include "vfs/wal.h"
@@ -25,8 +25,8 @@ struct rq_snapshot {
     struct rq_disk *disk; /* borrows, for ever */
     const char *path;     /* borrows: of the database file */
     uint64_t boot;
-    struct rq_control control; /* owns; file NULL: not open */
-    struct rq_files *files;    /* shares; NULL while nothing was committed */
+    struct rq_control *control; /* shares; NULL: not open */
+    struct rq_files *files;     /* shares; NULL while nothing was committed */
     bool slot_held;
     uint32_t slot;
     uint32_t claims_refused; /* since all slots were taken */
@@ -58,6 +58,9 @@ void rq_snapshot_fini(struct rq_snapshot *s);
 /* Maps the control page if it is not mapped.  NOTFOUND, UNREADY: raftd has to be asked. */
 enum rq_err rq_snapshot_open(struct rq_snapshot *s);
 
+/* The control page of the database at path if this process has it mapped already, else NULL: for a snapshot's control. */
+struct rq_control *rq_snapshot_known_page(struct rq_disk *disk, const char *path);
+
 /* The newest commit.  UNREADY: the control page is not this database's any more: ask raftd, then rq_snapshot_open().
  * QUARANTINED.  NOTFOUND: raftd says there is a database, but there is no file.  BUSY, PROTOCOL: as SQLite's codes of these
  * names. */
@@ -79,7 +82,8 @@ enum rq_err rq_snapshot_claim(struct rq_snapshot *s, uint64_t session);
 void rq_snapshot_wait_begin(struct rq_snapshot *s);
 void rq_snapshot_wait_end(struct rq_snapshot *s);
 
-/* In a forked child: lets go without touching what belongs to the parent.  Files are orphaned by rq_files_fork_orphan(). */
+/* In a forked child: lets go without touching what belongs to the parent.  Control pages and files are orphaned by
+ * rq_control_share_fork_orphan() and rq_files_fork_orphan(). */
 void rq_snapshot_orphan(struct rq_snapshot *s);
 
 #endif

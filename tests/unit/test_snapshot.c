@@ -344,13 +344,13 @@ static void a_reset_in_progress_holds_up_only_who_needs_the_wal(void)
     check_eq(commit_one(1), RQ_OK);
     reader_init(&s, rq_disk_real());
     check_eq(rq_snapshot_open(&s), RQ_OK);
-    atomic_store(&s.control.head->reset_gate, 1);
+    atomic_store(&s.control->head->reset_gate, 1);
     check_eq(rq_snapshot_begin(&s), RQ_BUSY);
     check_eq(local_backfill("app.db"), RQ_OK);
     check_eq(rq_snapshot_begin(&s), RQ_OK);
     check_eq(s.kind, RQ_SNAP_FILE);
     rq_snapshot_end(&s, true);
-    atomic_store(&s.control.head->reset_gate, 2);
+    atomic_store(&s.control->head->reset_gate, 2);
     rq_snapshot_fini(&s);
 }
 
