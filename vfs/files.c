@@ -5,10 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vfs/control_share.h"
 #include "vfs/wal.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct rq_files *list; /* under list_lock */
+
+static struct rq_files_id id_of(const struct rq_file_info *info)
+{
+    return (struct rq_files_id){ .device = info->device, .inode = info->inode };
+}
 
 static enum rq_err beside(const char *path, const char *suffix, char **ret_path)
 {
@@ -44,6 +50,7 @@ static enum rq_err map_all(struct rq_files *f, uint32_t region_count_min, struct
     if (err != RQ_OK) {
         return err;
     }
+    f->shm_is = id_of(&info);
     uint64_t count = info.size / RQ_WAL_INDEX_REGION;
     if (count < region_count_min || count == 0 || count > UINT32_MAX / RQ_WAL_INDEX_REGION) {
         return RQ_CORRUPT;
@@ -108,6 +115,7 @@ static enum rq_err open_wal(struct rq_files *f)
         err = disk->ops->info(f->wal, &info);
     }
     if (err == RQ_OK) {
+        f->wal_is = id_of(&info);
         err = open_beside(disk, f->path, "-shm", RQ_OPEN_WRITE, &f->shm);
     }
     if (err == RQ_OK) {
@@ -149,7 +157,12 @@ static enum rq_err files_new(struct rq_disk *disk, const char *path, uint32_t db
     if (err == RQ_OK) {
         err = disk->ops->lock(f->db, RQ_DB_SHARED, RQ_DB_SHARED_BYTES, RQ_SHARED);
     }
+    struct rq_file_info info;
     if (err == RQ_OK) {
+        err = disk->ops->info(f->db, &info);
+    }
+    if (err == RQ_OK) {
+        f->db_is = id_of(&info);
         err = open_wal(f); /* after SHARED: from here on nobody deletes them */
     }
     if (err != RQ_OK) {
@@ -160,23 +173,140 @@ static enum rq_err files_new(struct rq_disk *disk, const char *path, uint32_t db
     return RQ_OK;
 }
 
+/* --- parked sets -------------------------------------------------------------------------------------------------------- */
+
+/* Unlocking cannot fail. */
+static void unlock_all(struct rq_files *f)
+{
+    const struct rq_disk_ops *ops = f->disk->ops;
+    (void)ops->lock(f->db, RQ_DB_SHARED, RQ_DB_SHARED_BYTES, RQ_UNLOCKED);
+    if (f->shm != NULL) {
+        (void)ops->lock(f->shm, RQ_SHM_DMS, 1, RQ_UNLOCKED);
+        (void)ops->lock(f->shm, RQ_SHM_CKPT, 1, RQ_UNLOCKED);
+    }
+}
+
+static bool named_so(const struct rq_files *f, const char *suffix, struct rq_files_id is, uint64_t bytes_min)
+{
+    char *name;
+    struct rq_file_info info;
+    if (beside(f->path, suffix, &name) != RQ_OK) {
+        return false;
+    }
+    bool same = f->disk->ops->stat(f->disk, name, &info) == RQ_OK && info.inode == is.inode &&
+                info.device == is.device && info.size >= bytes_min;
+    free(name);
+    return same;
+}
+
+/* Takes up a parked set.  The locks come first: from then on nobody deletes or empties what the names mean.
+ * NOTFOUND: they mean other files by now. */
+static enum rq_err take_up(struct rq_files *f)
+{
+    const struct rq_disk_ops *ops = f->disk->ops;
+    enum rq_err err = ops->lock(f->db, RQ_DB_SHARED, RQ_DB_SHARED_BYTES, RQ_SHARED);
+    if (err == RQ_OK) {
+        err = ops->lock(f->shm, RQ_SHM_DMS, 1, RQ_SHARED);
+    }
+    if (err == RQ_OK) {
+        err = ops->lock(f->shm, RQ_SHM_CKPT, 1, RQ_SHARED);
+    }
+    if (err == RQ_OK) {
+        const uint64_t mapped = (uint64_t)atomic_load(&f->map)->region_count * RQ_WAL_INDEX_REGION;
+        if (!named_so(f, "", f->db_is, 0) || !named_so(f, "-wal", f->wal_is, 0) ||
+            !named_so(f, "-shm", f->shm_is, mapped)) {
+            f->stale = true;
+            err = RQ_NOTFOUND;
+        }
+    }
+    if (err == RQ_OK) {
+        f->ref_count = 1;
+    } else {
+        unlock_all(f);
+    }
+    return err;
+}
+
+static void list_remove(struct rq_files *f)
+{
+    struct rq_files **at = &list;
+    while (*at != f) {
+        at = &(*at)->next;
+    }
+    *at = f->next;
+}
+
+static void list_add(struct rq_files *f)
+{
+    f->next = list;
+    list = f;
+}
+
+/* Closes the parked sets of databases that lost their name (they may be deleted, and their space is to be free), and those that
+ * are too many. */
+static void drop_parked(void)
+{
+    uint32_t parked = 0;
+    for (struct rq_files **at = &list; *at != NULL;) {
+        struct rq_files *f = *at;
+        if (f->ref_count == 0 && (!named_so(f, "", f->db_is, 0) || ++parked > RQ_PARKED_MAX)) {
+            *at = f->next;
+            files_free(f);
+        } else {
+            at = &f->next;
+        }
+    }
+}
+
+static void park(struct rq_files *f)
+{
+    list_remove(f);
+    if (f->db == NULL) { /* inherited through fork */
+        files_free(f);
+        return;
+    }
+    unlock_all(f);
+    f->stale = f->stale || f->shm == NULL; /* whether that is still so is found out by opening it anew */
+    list_add(f);
+    drop_parked();
+}
+
+/* --- calls -------------------------------------------------------------------------------------------------------------- */
+
+/* A reference to the set that is there already; NOTFOUND: there is none. */
+static enum rq_err get_known(struct rq_disk *disk, const char *path, uint32_t db_id, uint32_t epoch,
+                             struct rq_files **ret_files)
+{
+    for (struct rq_files *f = list; f != NULL; f = f->next) {
+        if (f->disk != disk || f->db_id != db_id || f->epoch != epoch || strcmp(f->path, path) != 0 || f->stale ||
+            rq_files_grown(f)) {
+            continue;
+        }
+        enum rq_err err = RQ_OK;
+        if (f->ref_count > 0) {
+            f->ref_count++;
+        } else {
+            err = take_up(f);
+        }
+        if (err != RQ_NOTFOUND) {
+            *ret_files = f;
+            return err;
+        }
+    }
+    return RQ_NOTFOUND;
+}
+
 enum rq_err rq_files_get(struct rq_disk *disk, const char *path, uint32_t db_id, uint32_t epoch,
                          struct rq_files **ret_files)
 {
-    enum rq_err err = RQ_OK;
+    struct rq_files *f;
     pthread_mutex_lock(&list_lock);
-    struct rq_files *f = list;
-    while (f != NULL && !(f->disk == disk && f->db_id == db_id && f->epoch == epoch && strcmp(f->path, path) == 0 &&
-                          !rq_files_grown(f))) {
-        f = f->next;
-    }
-    if (f != NULL) {
-        f->ref_count++;
-    } else {
+    enum rq_err err = get_known(disk, path, db_id, epoch, &f);
+    if (err == RQ_NOTFOUND) {
+        drop_parked();
         err = files_new(disk, path, db_id, epoch, &f);
         if (err == RQ_OK) {
-            f->next = list;
-            list = f;
+            list_add(f);
         }
     }
     pthread_mutex_unlock(&list_lock);
@@ -192,18 +322,10 @@ void rq_files_put(struct rq_files *f)
         return;
     }
     pthread_mutex_lock(&list_lock);
-    bool last = --f->ref_count == 0;
-    if (last) {
-        struct rq_files **at = &list;
-        while (*at != f) {
-            at = &(*at)->next;
-        }
-        *at = f->next;
+    if (--f->ref_count == 0) {
+        park(f);
     }
     pthread_mutex_unlock(&list_lock);
-    if (last) {
-        files_free(f);
-    }
 }
 
 bool rq_files_grown(const struct rq_files *f)
@@ -255,9 +377,15 @@ void rq_files_fork_unlock(void)
 
 void rq_files_fork_orphan(void)
 {
-    for (struct rq_files *f = list; f != NULL; f = f->next) {
+    for (struct rq_files **at = &list; *at != NULL;) {
+        struct rq_files *f = *at;
         close_all(f);
-        f->epoch = UINT32_MAX; /* nobody finds it again; inherited connections only free it */
-        f->db_id = UINT32_MAX;
+        f->stale = true; /* inherited connections only free it */
+        if (f->ref_count == 0) {
+            *at = f->next;
+            files_free(f);
+        } else {
+            at = &f->next;
+        }
     }
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "tests/support/tap.h"
-#include "vfs/control.h"
+#include "vfs/control_share.h"
 
 #define BOOT 77u
 
@@ -382,6 +382,83 @@ static void forked_child_that_drops_what_it_inherited_keeps_no_slot_alive(void)
     }
 }
 
+static uint32_t slots_in_use(const struct rq_control *c)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        count += atomic_load(&c->slots[i].pid) != 0;
+    }
+    return count;
+}
+
+/* db_path is the page's without its suffix. */
+static void share_three_slots(int keep)
+{
+    char db_path[96];
+    struct rq_control *c[3];
+    uint32_t slot[3];
+    (void)snprintf(db_path, sizeof db_path, "%.*s", (int)(strlen(path) - strlen("-rqctl")), path);
+    for (int i = 0; i < 3; i++) {
+        check_eq(rq_control_share_get(rq_disk_real(), db_path, BOOT, &c[i]), RQ_OK);
+        check_eq(rq_control_share_claim(c[i], 1234, &slot[i]), RQ_OK);
+        check(i == 0 || (c[i] == c[0] && slot[i] != slot[i - 1]));
+    }
+    check_eq(rq_turn_take(c[2], slot[2]), RQ_OK);
+    check_eq(rq_turn_take(c[1], slot[1]), RQ_BUSY);
+    rq_control_share_release(c[0], slot[0]);
+    rq_control_share_put(c[0]);
+    atomic_fetch_add(&board->ready, 1);
+    while (keep != 0) {
+        (void)pause();
+    }
+}
+
+static void a_process_that_dies_with_a_shared_page_frees_each_of_its_slots(void)
+{
+    struct rq_control daemon;
+    fresh_page(&daemon);
+    atomic_store(&daemon.head->ready, 1);
+    pid_t pid = spawn(share_three_slots, 1);
+    while (atomic_load(&board->ready) == 0) {
+        (void)sched_yield();
+    }
+    rq_control_sweep(&daemon);
+    check_eq(slots_in_use(&daemon), 2); /* the third was given back */
+    (void)kill(pid, SIGKILL);
+    (void)reap(pid);
+    rq_control_sweep(&daemon);
+    check_eq(slots_in_use(&daemon), 0);
+    check_eq(atomic_load(&daemon.head->turn), 0);
+    rq_control_close(&daemon);
+}
+
+static void a_sweep_leaves_the_slots_of_its_own_description_alone(void)
+{
+    struct rq_control daemon;
+    uint32_t slot;
+    fresh_page(&daemon);
+    check_eq(rq_slot_claim(&daemon, 1, &slot), RQ_OK);
+    rq_control_sweep(&daemon);
+    check_eq(slots_in_use(&daemon), 1);
+    rq_control_close(&daemon);
+}
+
+static void every_slot_can_be_claimed_once_through_one_description(void)
+{
+    struct rq_control daemon;
+    uint32_t slot;
+    fresh_page(&daemon);
+    for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+        check_eq(rq_slot_claim(&daemon, 1, &slot), RQ_OK);
+        check_eq(slot, i);
+    }
+    check_eq(rq_slot_claim(&daemon, 1, &slot), RQ_BUSY);
+    rq_slot_release(&daemon, 700);
+    check_eq(rq_slot_claim(&daemon, 1, &slot), RQ_OK);
+    check_eq(slot, 700);
+    rq_control_close(&daemon);
+}
+
 static void every_slot_can_be_claimed_once(void)
 {
     struct rq_control daemon;
@@ -520,6 +597,9 @@ int main(int argc, char **argv)
         TAP(kills_never_wedge_the_turn),
         TAP(forked_child_that_drops_what_it_inherited_keeps_no_slot_alive),
         TAP(every_slot_can_be_claimed_once),
+        TAP(every_slot_can_be_claimed_once_through_one_description),
+        TAP(a_process_that_dies_with_a_shared_page_frees_each_of_its_slots),
+        TAP(a_sweep_leaves_the_slots_of_its_own_description_alone),
         TAP(restarted_daemon_takes_over_page_turn_and_slots),
         TAP(page_of_another_boot_or_without_magic_is_replaced_and_says_so),
         TAP(scribbled_words_end_and_mend),

@@ -644,6 +644,31 @@ static void without_a_free_slot_sqlites_read_marks_serve(void)
     sqlite3_close(db);
 }
 
+/* POSIX locks are the process's, and go when it closes any descriptor of the file. */
+static void the_last_close_leaves_the_locks_of_a_stock_connection_of_the_process(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_rq(name);
+    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *stock = open_plain(served, name);
+    ok(stock, "BEGIN");
+    check_eq(number(stock, "SELECT x FROM t"), 1);
+    ok(db, "UPDATE t SET x = 2");
+    sqlite3_close(db);
+    check_eq(local_backfill(name), RQ_OK);
+    check_eq(local_reset(name), RQ_BUSY); /* the stock reader's mark is locked */
+    db = open_rq(name);
+    ok(db, "UPDATE t SET x = 3");
+    sqlite3_close(db);
+    check_eq(local_reset(name), RQ_BUSY);
+    check_eq(number(stock, "SELECT x FROM t"), 1);
+    ok(stock, "COMMIT");
+    check_eq(number(stock, "SELECT x FROM t"), 3);
+    check_eq(local_backfill(name), RQ_OK);
+    check_eq(local_reset(name), RQ_OK);
+    sqlite3_close(stock);
+}
+
 static void a_stock_tool_beside_reads_and_never_writes(void)
 {
     const char *name = fresh();
@@ -1154,6 +1179,41 @@ static void applications_see_an_ordinary_header(void)
 
 /* --- fork --------------------------------------------------------------------------------------------------------------- */
 
+static int descriptors_of(const char *name)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        char link[64], target[512];
+        (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t bytes = readlink(link, target, sizeof target - 1);
+        target[bytes > 0 ? bytes : 0] = '\0';
+        count += strstr(target, name) != NULL;
+    }
+    return count;
+}
+
+static void a_forked_child_has_nothing_of_what_its_parent_keeps_open(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_rq(name);
+    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    const int raftds = 4; /* the sink of this test has its files open in this process */
+    sqlite3_close(db);
+    check_eq(descriptors_of(name), raftds + 4);
+    (void)fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(descriptors_of(name) == raftds ? 0 : 1);
+    }
+    int status = -1;
+    check_eq(waitpid(pid, &status, 0), pid);
+    check_eq(status, 0);
+    check_eq(descriptors_of(name), raftds + 4);
+    db = open_rq(name);
+    all_see(db, name, "SELECT x FROM t", 1);
+    sqlite3_close(db);
+}
+
 static void a_forked_child_cannot_use_or_harm_what_it_inherited(void)
 {
     const char *name = fresh();
@@ -1252,6 +1312,7 @@ int main(int argc, char **argv)
         TAP(a_snapshot_stays_between_statements_until_it_is_taken_away),
         TAP(without_a_free_slot_sqlites_read_marks_serve),
         TAP(a_stock_tool_beside_reads_and_never_writes),
+        TAP(the_last_close_leaves_the_locks_of_a_stock_connection_of_the_process),
         TAP(each_outcome_has_its_code_and_leaves_the_connection_good),
         TAP(a_commit_on_an_old_base_is_refused),
         TAP(the_wal_can_be_reset_while_a_commit_waits),
@@ -1270,6 +1331,7 @@ int main(int argc, char **argv)
         TAP(pragmas_answer_as_on_a_wal_database),
         TAP(applications_see_an_ordinary_header),
         TAP(a_forked_child_cannot_use_or_harm_what_it_inherited),
+        TAP(a_forked_child_has_nothing_of_what_its_parent_keeps_open),
         TAP(as_default_it_serves_what_is_served_and_leaves_the_rest_alone),
     };
     (void)snprintf(plain, sizeof plain, "/tmp/rqshim-XXXXXX");

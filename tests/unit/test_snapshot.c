@@ -21,11 +21,11 @@
 #define SUM   1000000u
 
 static char dir[64];
-static char path[128];
+static char path[128], page_path[160];
 
 /* --- a disk that counts ------------------------------------------------------------------------------------------------- */
 
-static atomic_uint disk_calls;
+static atomic_uint disk_calls, disk_opens;
 static struct rq_disk_ops counting_ops;
 static struct rq_disk counting_disk = { &counting_ops };
 
@@ -59,6 +59,7 @@ static enum rq_err counting_open(struct rq_disk *d, const char *name, int flags,
 {
     (void)d;
     atomic_fetch_add(&disk_calls, 1);
+    atomic_fetch_add(&disk_opens, 1);
     return rq_disk_real()->ops->open(rq_disk_real(), name, flags, mode, ret_file);
 }
 
@@ -164,17 +165,22 @@ static enum rq_err sum_of(struct rq_snapshot *s, uint32_t *ret_sum)
     return RQ_OK;
 }
 
-static void an_unchanged_snapshot_costs_no_call(void)
+static void count_calls(void)
 {
-    struct rq_snapshot s;
-    uint32_t sum = 0;
-    start();
     counting_ops = *rq_disk_real()->ops;
     counting_ops.read = counting_read;
     counting_ops.info = counting_info;
     counting_ops.lock = counting_lock;
     counting_ops.stat = counting_stat;
     counting_ops.open = counting_open;
+}
+
+static void an_unchanged_snapshot_costs_no_call(void)
+{
+    struct rq_snapshot s;
+    uint32_t sum = 0;
+    start();
+    count_calls();
     reader_init(&s, &counting_disk);
     check_eq(rq_snapshot_open(&s), RQ_OK);
     check_eq(commit_one(1), RQ_OK);
@@ -197,6 +203,167 @@ static void an_unchanged_snapshot_costs_no_call(void)
     check_eq(sum, SUM);
     rq_snapshot_end(&s, true);
     rq_snapshot_fini(&s);
+}
+
+static void begin_new(struct rq_snapshot *s)
+{
+    reader_init(s, &counting_disk);
+    check_eq(rq_snapshot_open(s), RQ_OK);
+    check_eq(rq_snapshot_begin(s), RQ_OK);
+}
+
+static void connections_share_what_is_open(void)
+{
+    struct rq_snapshot a, b;
+    struct rq_control page;
+    start();
+    count_calls();
+    begin_new(&a);
+    unsigned opens = atomic_load(&disk_opens);
+    begin_new(&b);
+    check(opens > 0);
+    check_eq(atomic_load(&disk_opens), opens);
+    check(a.control == b.control && a.files == b.files);
+    check(a.slot != b.slot);
+
+    uint32_t slots[2] = { a.slot, b.slot };
+    check_eq(rq_control_open(rq_disk_real(), page_path, rq_boot_id(), &page), RQ_OK);
+    rq_snapshot_fini(&a);
+    rq_control_sweep(&page); /* as raftd: a slot is somebody's whose lock is taken */
+    check_eq(atomic_load(&page.slots[slots[0]].pid), 0);
+    check(atomic_load(&page.slots[slots[1]].pid) != 0);
+    check_eq(rq_snap_state(atomic_load(&page.slots[slots[1]].snapshot)), RQ_SNAP_ACTIVE);
+    rq_snapshot_fini(&b);
+    rq_control_close(&page);
+}
+
+static bool lock_taken(const char *suffix, uint64_t offset, uint64_t bytes)
+{
+    char name[160];
+    struct rq_file *f;
+    bool taken = false;
+    (void)snprintf(name, sizeof name, "%s%s", path, suffix);
+    check_eq(rq_disk_real()->ops->open(rq_disk_real(), name, RQ_OPEN_WRITE, 0, &f), RQ_OK);
+    check_eq(rq_disk_real()->ops->lock_test(f, offset, bytes, &taken), RQ_OK);
+    rq_disk_real()->ops->close(f);
+    return taken;
+}
+
+static bool locks_taken(void)
+{
+    bool db = lock_taken("", RQ_DB_SHARED, RQ_DB_SHARED_BYTES);
+    check_eq(lock_taken("-shm", RQ_SHM_CKPT, 1), db);
+    check_eq(lock_taken("-shm", RQ_SHM_DMS, 1), db);
+    return db;
+}
+
+static void what_stays_open_after_the_last_close_is_not_locked_and_is_taken_up_again(void)
+{
+    struct rq_snapshot s;
+    uint32_t sum = 0;
+    start();
+    count_calls();
+    check_eq(commit_one(1), RQ_OK);
+    begin_new(&s);
+    local_stop(); /* its locks go */
+    check(locks_taken());
+    const struct rq_files *files = s.files;
+    rq_snapshot_fini(&s);
+    check(!locks_taken());
+
+    unsigned opens = atomic_load(&disk_opens);
+    begin_new(&s);
+    check_eq(atomic_load(&disk_opens), opens);
+    check(s.files == files);
+    check(locks_taken());
+    check_eq(sum_of(&s, &sum), RQ_OK);
+    check_eq(sum, SUM);
+    rq_snapshot_fini(&s);
+    local_start(dir);
+}
+
+/* As a stock last closer and a new first opener do while raftd is down. */
+static void files_that_were_replaced_after_the_last_close_are_opened_anew(void)
+{
+    static const char *const suffixes[] = { "", "-wal", "-shm" };
+    struct rq_snapshot s;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        char command[1024];
+        start();
+        count_calls();
+        check_eq(commit_one(1), RQ_OK);
+        begin_new(&s);
+        struct rq_files_id was[] = { s.files->db_is, s.files->wal_is, s.files->shm_is };
+        rq_snapshot_fini(&s);
+        local_stop();
+        (void)snprintf(command, sizeof command, "cp %s%s %s.copy && mv %s.copy %s%s", path, suffixes[i], path, path, path,
+                       suffixes[i]);
+        check_eq(system(command), 0);
+        begin_new(&s);
+        struct rq_files_id is[] = { s.files->db_is, s.files->wal_is, s.files->shm_is };
+        for (size_t j = 0; j < 3; j++) {
+            check_eq(is[j].inode != was[j].inode, i == j);
+        }
+        check_eq(sum_of(&s, &sum), RQ_OK);
+        check_eq(sum, SUM);
+        rq_snapshot_fini(&s);
+        local_start(dir);
+    }
+}
+
+static void a_replaced_control_page_is_opened_anew(void)
+{
+    struct rq_snapshot s;
+    char command[1024];
+    start();
+    count_calls();
+    begin_new(&s);
+    const struct rq_control *was = s.control;
+    (void)snprintf(command, sizeof command, "cp %s %s.copy && mv %s.copy %s", page_path, page_path, page_path, page_path);
+    check_eq(system(command), 0);
+    check(rq_snapshot_known_page(&counting_disk, path) == NULL);
+    rq_snapshot_fini(&s);
+    begin_new(&s);
+    check(s.control != was);
+    rq_snapshot_fini(&s);
+}
+
+static uint32_t open_descriptors(void)
+{
+    uint32_t count = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+static void a_process_keeps_few_databases_open(void)
+{
+    struct rq_snapshot s;
+    char name[160];
+    uint32_t most = 0;
+    start();
+    for (int i = 0; i < 3 * (int)RQ_PARKED_MAX; i++) {
+        /* A database of its own for the process, by its name. */
+        (void)snprintf(name, sizeof name, "%s%d", path, i);
+        rq_snapshot_init(&s, rq_disk_real());
+        s.path = name;
+        static const char *const suffixes[] = { "", "-wal", "-shm", "-rqctl" };
+        char command[1024];
+        for (size_t j = 0; j < sizeof suffixes / sizeof *suffixes; j++) {
+            (void)snprintf(command, sizeof command, "cp %s%s %s%s", path, suffixes[j], name, suffixes[j]);
+            check_eq(system(command), 0);
+        }
+        check_eq(rq_snapshot_open(&s), RQ_OK);
+        check_eq(rq_snapshot_begin(&s), RQ_OK);
+        rq_snapshot_fini(&s);
+        uint32_t now = open_descriptors();
+        if (i < (int)RQ_PARKED_MAX + 1) {
+            most = now > most ? now : most;
+        }
+        check(now <= most);
+    }
 }
 
 struct reader {
@@ -428,6 +595,11 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(an_unchanged_snapshot_costs_no_call),
+        TAP(connections_share_what_is_open),
+        TAP(what_stays_open_after_the_last_close_is_not_locked_and_is_taken_up_again),
+        TAP(files_that_were_replaced_after_the_last_close_are_opened_anew),
+        TAP(a_replaced_control_page_is_opened_anew),
+        TAP(a_process_keeps_few_databases_open),
         TAP(every_snapshot_is_one_commit_under_writes_backfills_and_resets),
         TAP(a_writer_killed_between_the_header_copies_stops_nobody),
         TAP(a_reset_in_progress_holds_up_only_who_needs_the_wal),
@@ -439,6 +611,7 @@ int main(int argc, char **argv)
         return 1;
     }
     snprintf(path, sizeof path, "%s/app.db", dir);
+    snprintf(page_path, sizeof page_path, "%s-rqctl", path);
     local_start(dir);
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
     return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0 || failed;
