@@ -103,20 +103,24 @@ int main(int argc, char **argv)
     sqlite3 *first = open_served(argv[2], ""), *second = open_served(argv[2], "");
     must(init.code(first, &message, table), SQLITE_OK_LOAD_PERMANENTLY, first, "load again");
     run(first, "CREATE TABLE t(x); CREATE INDEX i ON t(x); INSERT INTO t VALUES(1)");
-    run(first, "PRAGMA cache_size=5; BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<5000)"
-               " INSERT INTO t SELECT i FROM n; SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; ROLLBACK");
+    run(first,
+        "PRAGMA cache_size=5; BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<5000)"
+        " INSERT INTO t SELECT i FROM n; SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; ROLLBACK");
     must(sqlite3_exec(second, "BEGIN; SELECT * FROM t", NULL, NULL, NULL), SQLITE_OK, second, "read");
     run(first, "INSERT INTO t VALUES(2); BEGIN IMMEDIATE");
-    must(sqlite3_exec(second, "INSERT INTO t VALUES(3)", NULL, NULL, NULL), SQLITE_BUSY, second, "write beside a writer");
+    must(sqlite3_exec(second, "INSERT INTO t VALUES(3)", NULL, NULL, NULL), SQLITE_BUSY, second,
+         "write beside a writer");
     run(first, "COMMIT");
-    must(sqlite3_exec(second, "INSERT INTO t VALUES(3)", NULL, NULL, NULL), SQLITE_BUSY_SNAPSHOT, second, "a stale write");
+    must(sqlite3_exec(second, "INSERT INTO t VALUES(3)", NULL, NULL, NULL), SQLITE_BUSY_SNAPSHOT, second,
+         "a stale write");
     run(second, "ROLLBACK; INSERT INTO t VALUES(3); VACUUM; PRAGMA journal_mode; PRAGMA mmap_size=1");
     copy(db, first);
     char *attach = sqlite3_mprintf("ATTACH 'file:%s-2?vfs=rqvfs' AS other", argv[2]);
     run(first, attach);
     sqlite3_free(attach);
     run(first, "CREATE TABLE other.u(y); BEGIN; INSERT INTO t VALUES(4)");
-    must(sqlite3_exec(first, "INSERT INTO u VALUES(4)", NULL, NULL, NULL), SQLITE_READONLY | 81 << 8, first, "two databases");
+    must(sqlite3_exec(first, "INSERT INTO u VALUES(4)", NULL, NULL, NULL), SQLITE_READONLY | 81 << 8, first,
+         "two databases");
     run(first, "COMMIT; SELECT rqvfs_version(); SELECT * FROM rqvfs_status; DETACH other");
     sqlite3 *third = open_served(argv[2], "-3");
     copy(third, db);

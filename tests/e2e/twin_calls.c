@@ -2,14 +2,13 @@
  * on one through rqvfs and notes every answer; the notes must be equal, line by line.
  *
  *   twin_calls EXTENSION NATIVE-DIRECTORY SERVED-DIRECTORY          TAP on stdout */
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <sqlite3.h>
 
 #define NOTES_MAX 65536
 
@@ -155,14 +154,16 @@ static void hooks(void)
 static void states(void)
 {
     sqlite3 *db = open_db();
-    static const char *const steps[] = { "BEGIN", "SELECT 1 FROM t", "INSERT INTO t VALUES(30)", "COMMIT", "BEGIN IMMEDIATE", "ROLLBACK" };
+    static const char *const steps[] = { "BEGIN",  "SELECT 1 FROM t", "INSERT INTO t VALUES(30)",
+                                         "COMMIT", "BEGIN IMMEDIATE", "ROLLBACK" };
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         sql(db, steps[i]);
         note("state %d, readonly %d", sqlite3_txn_state(db, "main"), sqlite3_db_readonly(db, "main"));
     }
     const char *name = sqlite3_db_filename(db, "main");
     note("file %s", name == NULL ? "NULL" : strcmp(name, now->path) == 0 ? "its path" : name);
-    note("journal %s, wal %s", strstr(sqlite3_filename_journal(name), "-journal"), strstr(sqlite3_filename_wal(name), "-wal"));
+    note("journal %s, wal %s", strstr(sqlite3_filename_journal(name), "-journal"),
+         strstr(sqlite3_filename_wal(name), "-wal"));
     note("checkpoint hook off %d", sqlite3_wal_autocheckpoint(db, 0));
     note("flush %d, release %d", sqlite3_db_cacheflush(db), sqlite3_db_release_memory(db));
     sql(db, "BEGIN; INSERT INTO t VALUES(31)");
@@ -177,11 +178,21 @@ static void controls(void)
     sql(db, "SELECT count(*) FROM t");
     static const struct {
         int op, value;
-    } of_int[] = { { SQLITE_FCNTL_LOCKSTATE, 0 },      { SQLITE_FCNTL_PERSIST_WAL, -1 },         { SQLITE_FCNTL_PERSIST_WAL, 1 },
-                   { SQLITE_FCNTL_PERSIST_WAL, -1 },   { SQLITE_FCNTL_PERSIST_WAL, 0 },          { SQLITE_FCNTL_POWERSAFE_OVERWRITE, -1 },
-                   { SQLITE_FCNTL_HAS_MOVED, 7 },      { SQLITE_FCNTL_POWERSAFE_OVERWRITE, 0 },  { SQLITE_FCNTL_POWERSAFE_OVERWRITE, -1 },
-                   { SQLITE_FCNTL_RESERVE_BYTES, -1 }, { SQLITE_FCNTL_EXTERNAL_READER, 7 },      { SQLITE_FCNTL_CHUNK_SIZE, 65536 },
-                   { SQLITE_FCNTL_RESET_CACHE, 0 },    { SQLITE_FCNTL_CKPT_DONE, 0 },            { 12345, 0 } };
+    } of_int[] = { { SQLITE_FCNTL_LOCKSTATE, 0 },
+                   { SQLITE_FCNTL_PERSIST_WAL, -1 },
+                   { SQLITE_FCNTL_PERSIST_WAL, 1 },
+                   { SQLITE_FCNTL_PERSIST_WAL, -1 },
+                   { SQLITE_FCNTL_PERSIST_WAL, 0 },
+                   { SQLITE_FCNTL_POWERSAFE_OVERWRITE, -1 },
+                   { SQLITE_FCNTL_HAS_MOVED, 7 },
+                   { SQLITE_FCNTL_POWERSAFE_OVERWRITE, 0 },
+                   { SQLITE_FCNTL_POWERSAFE_OVERWRITE, -1 },
+                   { SQLITE_FCNTL_RESERVE_BYTES, -1 },
+                   { SQLITE_FCNTL_EXTERNAL_READER, 7 },
+                   { SQLITE_FCNTL_CHUNK_SIZE, 65536 },
+                   { SQLITE_FCNTL_RESET_CACHE, 0 },
+                   { SQLITE_FCNTL_CKPT_DONE, 0 },
+                   { 12345, 0 } };
     for (size_t i = 0; i < sizeof of_int / sizeof *of_int; i++) {
         int value = of_int[i].value;
         int code = sqlite3_file_control(db, "main", of_int[i].op, &value);
@@ -240,9 +251,12 @@ static void flags(void)
     sql(db, "VACUUM");
     sql(db, "PRAGMA user_version=4");
     finish(db);
-    static const int more[] = { SQLITE_OPEN_READWRITE, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW,
-                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX,
-                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE, SQLITE_OPEN_READWRITE | SQLITE_OPEN_EXRESCODE,
+    static const int more[] = { SQLITE_OPEN_READWRITE,
+                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW,
+                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX,
+                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE,
+                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_EXRESCODE,
                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY };
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         db = open_with(more[i]);
@@ -294,9 +308,13 @@ static void interrupted_commits(void)
 {
     sqlite3 *db = open_db();
     sqlite3_progress_handler(db, 500, interrupts, db);
-    sql(db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<100000) INSERT INTO t(x) SELECT i FROM n");
+    sql(db,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<100000) INSERT INTO t(x) SELECT i FROM "
+        "n");
     sql(db, "BEGIN; INSERT INTO t(x) VALUES(80)");
-    sql(db, "DELETE FROM t WHERE x IN (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<100000) SELECT i FROM n)");
+    sql(db,
+        "DELETE FROM t WHERE x IN (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<100000) SELECT "
+        "i FROM n)");
     sqlite3_progress_handler(db, 0, NULL, NULL);
     sql(db, "COMMIT");
     sql(db, "SELECT count(*) FROM t; PRAGMA integrity_check");
