@@ -204,14 +204,14 @@ static void controls(void)
     note("mmap size %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_MMAP_SIZE, &size));
     note("%lld", size);
     sqlite3_file *file = NULL;
-    note("file pointer %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file));
+    note("file pointer %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, (void *)&file));
     note("is there %d", file != NULL);
     char *name = NULL;
-    note("temporary name %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_TEMPFILENAME, &name));
+    note("temporary name %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_TEMPFILENAME, (void *)&name));
     note("is a path %d", name != NULL && name[0] == '/' && access(name, F_OK) != 0);
     sqlite3_free(name);
     sqlite3_vfs *vfs = NULL;
-    note("vfs pointer %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs));
+    note("vfs pointer %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, (void *)&vfs));
     note("named %d", vfs != NULL && strcmp(vfs->zName, now->vfs) == 0);
     note("no such database %d", sqlite3_file_control(db, "absent", SQLITE_FCNTL_HAS_MOVED, &size));
     sql(db, "INSERT INTO t VALUES(40); SELECT count(*) FROM t");
@@ -342,7 +342,7 @@ static void listed_differences(void)
         note("numbers as listed %d", ours ? log == -1 && done == -1 : log >= 0 && done >= 0);
     }
     char *name = NULL;
-    note("vfs name %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_VFSNAME, &name));
+    note("vfs name %d", sqlite3_file_control(db, "main", SQLITE_FCNTL_VFSNAME, (void *)&name));
     note("vfs name as listed %d", strcmp(name, now->vfs) == 0);
     sqlite3_free(name);
     note("no checkpoint on close %d", sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL));
