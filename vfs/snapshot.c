@@ -533,9 +533,19 @@ void rq_snapshot_end(struct rq_snapshot *s, bool keep)
     s->state = RQ_SNAPSHOT_IDLE;
 }
 
+/* A reader of the file alone does not hold up a reset, which raftd makes also when nobody writes.  The WAL is empty then, and the
+ * file is still all there is to read, unless frames have come since.  (After the next ones it will be of another version.) */
+static bool only_reset(const struct rq_snapshot *s)
+{
+    struct rq_wal_index_head head;
+    return s->kind == RQ_SNAP_FILE && index_head_read(s, &head) == RQ_OK && head.mxFrame == 0 &&
+           atomic_load(&s->control.head->version) == s->version;
+}
+
 bool rq_snapshot_current(const struct rq_snapshot *s)
 {
-    return same_files(s) && (s->empty || s->files->shm == NULL || shared_equal(&s->index_head, index_memory(s)));
+    return same_files(s) &&
+           (s->empty || s->files->shm == NULL || shared_equal(&s->index_head, index_memory(s)) || only_reset(s));
 }
 
 void rq_snapshot_wait_begin(struct rq_snapshot *s)

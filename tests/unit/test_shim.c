@@ -766,6 +766,27 @@ static void a_commit_on_an_old_base_is_refused(void)
 }
 
 /* Everything is back-filled and the WAL begun anew while a commit waits; then other statements read on. */
+/* Which raftd does by itself when nobody writes: natively nobody but a writer would. */
+static void a_reset_of_the_wal_makes_no_reader_stale(void)
+{
+    const char *name = fresh();
+    sqlite3 *a = open_rq(name), *b = open_rq(name);
+    ok(a, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    check_eq(local_backfill(name), RQ_OK);
+    ok(b, "BEGIN; SELECT * FROM t"); /* a reader of the file alone: holds up no reset */
+    check_eq(local_reset(name), RQ_OK);
+    ok(b, "INSERT INTO t VALUES(2); COMMIT");
+    check_eq(local_backfill(name), RQ_OK);
+    ok(b, "BEGIN; SELECT * FROM t");
+    check_eq(local_reset(name), RQ_OK);
+    ok(a, "INSERT INTO t VALUES(3)"); /* but who writes then does */
+    check_eq(sqlite3_exec(b, "INSERT INTO t VALUES(4)", NULL, NULL, NULL), SQLITE_BUSY_SNAPSHOT);
+    ok(b, "ROLLBACK");
+    all_see(a, name, "SELECT sum(x) FROM t", 6);
+    sqlite3_close(a);
+    sqlite3_close(b);
+}
+
 static void reset_between(void)
 {
     (void)local_backfill(commit_between_name);
@@ -1315,6 +1336,7 @@ int main(int argc, char **argv)
         TAP(the_last_close_leaves_the_locks_of_a_stock_connection_of_the_process),
         TAP(each_outcome_has_its_code_and_leaves_the_connection_good),
         TAP(a_commit_on_an_old_base_is_refused),
+        TAP(a_reset_of_the_wal_makes_no_reader_stale),
         TAP(the_wal_can_be_reset_while_a_commit_waits),
         TAP(without_raftd_reads_go_on_and_writes_are_busy),
         TAP(after_a_stock_last_close_the_file_alone_is_read),
