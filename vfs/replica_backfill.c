@@ -308,7 +308,12 @@ static enum rq_err head_write(struct rq_replica *r, struct rq_wal_head *ret_head
     }
     rq_wal_head_encode(ret_head, bytes);
     err = r->disk->ops->write(r->wal, bytes, sizeof bytes, 0);
-    return err == RQ_OK ? rq_sync_final(r->disk, r->wal) : err;
+    if (err == RQ_OK) {
+        return rq_sync_final(r->disk, r->wal);
+    }
+    /* Any part of it may have been written, and the WAL goes on under the old one. */
+    rq_wal_head_encode(&r->head, bytes);
+    return r->disk->ops->write(r->wal, bytes, sizeof bytes, 0) == RQ_OK ? err : RQ_IO;
 }
 
 /* A long reader let the WAL grow: gives the space back.  Only behind the new header is durable: a shortened WAL under the old

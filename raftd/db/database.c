@@ -300,6 +300,7 @@ static void open_files(struct rq_database *db)
     }
     if (!there) {
         if (k->file_made || k->version > 0) {
+            db->missing = true;
             (void)snprintf(
                 text, sizeof text,
                 "%.60s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.60s'",
@@ -600,6 +601,9 @@ enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_know
 {
     struct rq_origins copy = db->origins;
     assert(rq_strand_is_mine(&db->place->strand));
+    if (db->file.version < db->version && !db->missing) {
+        return RQ_BUSY; /* fenced for a reason that may pass: what its file lacks is in the log alone */
+    }
     copy.ring = copy.capacity > 0 ? malloc(copy.capacity * sizeof *copy.ring) : NULL;
     if (copy.ring != NULL) {
         memcpy(copy.ring, db->origins.ring, copy.capacity * sizeof *copy.ring);

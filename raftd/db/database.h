@@ -158,7 +158,7 @@ void rq_database_info(struct rq_database *db, struct rq_database_info *ret_info)
  * On the strand. */
 uint64_t rq_database_checksum(struct rq_database *db);
 
-/* What a descriptor keeps; on the strand.  origins: a copy, the caller's. */
+/* What a descriptor keeps; on the strand.  origins: a copy, the caller's.  BUSY: the file lacks what the log has. */
 enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_known *ret_known);
 
 /* --- background thread --------------------------------------------------------------------------------------------------------- */

@@ -98,6 +98,14 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
             struct rq_replica *r;
             struct rq_replica_config config = rq_db_replica_config(db);
             err = rq_replica_create(&config, &s->source, after, &r);
+            if (err == RQ_EXISTS && told) { /* made by then, only not opened */
+                struct rq_replica_state state;
+                err = rq_replica_open(&config, &r, &state);
+                if (err == RQ_OK && memcmp(&state.stamp, &after->stamp, sizeof state.stamp) != 0) {
+                    rq_replica_close(r);
+                    err = RQ_EXISTS;
+                }
+            }
             if (err == RQ_OK) {
                 rq_db_set_replica(db, r);
             }

@@ -38,6 +38,7 @@ struct rq_database {
     enum rq_control_state state;
     char message[RQ_DB_TEXT_BYTES];
     bool dropped;
+    bool missing; /* its file was not there at start: the log cannot bring it back */
     bool caught_up;  /* the log was replayed up to what was known to be committed when raftd started */
     bool diverged;   /* the file holds what the log does not */
     bool superseded; /* seen in replay only: the file is already that of a later database of this name */
