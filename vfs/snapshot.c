@@ -539,7 +539,7 @@ static bool only_reset(const struct rq_snapshot *s)
 {
     struct rq_wal_index_head head;
     return s->kind == RQ_SNAP_FILE && index_head_read(s, &head) == RQ_OK && head.mxFrame == 0 &&
-           atomic_load(&s->control.head->version) == s->version;
+           atomic_load(&s->control->head->version) == s->version;
 }
 
 bool rq_snapshot_current(const struct rq_snapshot *s)
