@@ -62,7 +62,6 @@ struct rq_commit {
     struct rq_commit *next;
     struct rq_database *db; /* counted */
     bool ask;               /* only wants to know the outcome */
-    bool contended;         /* committed, and the turn went to somebody else: the asker has to wait for it */
     struct rq_origin origin;
     uint64_t base;
     uint32_t page_size, db_page_count;

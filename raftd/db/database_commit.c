@@ -126,7 +126,6 @@ void rq_db_settle(struct rq_database *db)
             uint32_t slot;
             if (rq_db_turn_holder(db, c->origin.session, &slot)) {
                 rq_turn_pass(&db->control, slot);
-                c->contended = (atomic_load(&db->control.head->turn) & 0xfffu) != 0;
             }
         }
         rq_db_answer(db, c, err, "");

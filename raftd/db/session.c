@@ -212,9 +212,6 @@ static bool on_status(struct session *s, uint64_t id, const struct rq_msg_status
 static void answered(struct rq_commit *c, const struct rq_msg_outcome *outcome)
 {
     struct session *s = c->ctx;
-    if (c->contended) {
-        rq_line_rest(s->line);
-    }
     send_outcome(s, c->tag, outcome);
     session_unref(s);
     rq_commit_free(c);

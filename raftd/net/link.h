@@ -47,8 +47,6 @@ void rq_link_stop(struct rq_link *link);
 
 /* Sends whole frames; what the socket does not take at once is copied.  On a closed line nothing happens. */
 void rq_line_send(struct rq_line *line, const void *data, size_t bytes);
-/* From within frame: the other side has to wait for somebody else before it can ask again, so its line is not watched. */
-void rq_line_rest(struct rq_line *line);
 void rq_line_unref(struct rq_line *line);
 
 /* For the log: who connected.  In a container these may mean nothing. */

@@ -1,12 +1,12 @@
-/* Link on nng: we accept, nng waits, the callback's thread does the work.
+/* Link on nng: we accept, nng keeps the lines that are idle, raftd/net/active.h those that are at work.
  *
  * A connection is accepted here and handed to nng through its `socket://` listener; we keep a duplicate of the descriptor.  An
- * idle line waits in nng: one recv is posted, which is also how we learn of the other side's death.  Once bytes are there, the
- * callback's thread has the line for itself: it reads and answers on the duplicate, without nng's two wake-ups per message, and
- * looks for the next request for a moment before it posts the next recv.
+ * idle line waits in nng: one recv is posted, which is also how we learn of the other side's death, and of a frame that is not
+ * finished in time.  Once bytes are there the line is active: it is read and answered on the duplicate, without nng's two wake-ups
+ * per message, until it has been quiet for a while.
  *
- * nng aborts the process when an aio is posted that has not run its callback.  rx is posted only from its own callback (and once
- * at the start); tx only while !tx_busy, and its callback clears that. */
+ * nng aborts the process when an aio is posted that has not run its callback.  rx is posted only while the line has none posted
+ * (once at the start, and when an active line has become quiet); tx only while !tx_busy, and its callback clears that. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,20 +25,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raftd/net/active.h"
 #include "raftd/net/link.h"
 #include "raftd/wire/bytes.h"
 
 #define READ_BYTES      16384u
 #define KEEP_BYTES      65536u /* a larger read buffer is given back when the line is idle */
 #define BACKLOG         1024
-#define TASK_THREADS    4 /* a callback may block in the log's sync while the others go on */
+#define TASK_THREADS    4 /* the first request of a line may block in the log's sync while the others go on */
 #define ACCEPT_PAUSE_MS 100
-
-/* After an answer the same application's next request is often only microseconds away, a tenth of what a wake-up costs.  A line
- * earns the right to be watched by bringing requests in time, and loses it when it does not. */
-#define SPIN_NS         40000
-#define SPIN_CREDIT_MAX 8
-#define SPIN_PROBE      32 /* without credit: every so many requests it gets another chance */
 
 struct rq_line {
     struct rq_link *link; /* borrows */
@@ -47,18 +43,15 @@ struct rq_line {
     int fd; /* duplicate of the stream's */
     void *user;
 
-    /* Owned by who has the line: rx's callback. */
+    /* Owned by who has the line: the callback of rx, or of active. */
+    struct rq_active_line active;
     struct rq_bytes in;     /* what has arrived and is not a whole frame yet */
     uint64_t half_since_ms; /* 0: no half frame */
-    int spin_credit;
-    unsigned requests;
 
     pthread_mutex_t lock;
     struct rq_bytes out, sending; /* guarded by lock, as tx_busy, closed */
     size_t sent;
     bool tx_busy, closed;
-    atomic_uint answers;
-    atomic_bool rests;
 };
 
 struct rq_link {
@@ -66,16 +59,15 @@ struct rq_link {
     int dir_fd, listen_fd, stop_fd;
     nng_stream_listener *listener;
     nng_aio *accepted;
+    struct rq_active *active;
     pthread_t thread;
 };
 
-static atomic_flag watching = ATOMIC_FLAG_INIT; /* one thread at a time looks for a next request */
-
-static uint64_t now_ns(void)
+static uint64_t now_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
 }
 
 void rq_line_unref(struct rq_line *line)
@@ -152,7 +144,6 @@ void rq_line_send(struct rq_line *line, const void *data, size_t bytes)
     const uint8_t *rest = data;
 
     pthread_mutex_lock(&line->lock);
-    atomic_fetch_add(&line->answers, 1);
     if (!line->closed && !line->tx_busy) {
         ssize_t n = send(line->fd, rest, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n >= 0) {
@@ -172,11 +163,6 @@ void rq_line_send(struct rq_line *line, const void *data, size_t bytes)
         }
     }
     pthread_mutex_unlock(&line->lock);
-}
-
-void rq_line_rest(struct rq_line *line)
-{
-    atomic_store(&line->rests, true);
 }
 
 /* --- receiving -------------------------------------------------------------------------------------------------------- */
@@ -206,7 +192,7 @@ static bool take_frames(struct rq_line *line)
         in->size -= at;
     }
     if (in->size > 0 && line->half_since_ms == 0) {
-        line->half_since_ms = now_ns() / 1000000u;
+        line->half_since_ms = now_ms();
     }
     return true;
 }
@@ -228,39 +214,13 @@ static bool make_room(struct rq_line *line)
     return rq_bytes_reserve(in, step < room ? step : room) == RQ_OK;
 }
 
-static bool may_spin(struct rq_line *line)
-{
-    return line->spin_credit > 0 || line->requests % SPIN_PROBE == 0;
-}
-
-/* Looks for the next request.  >0: bytes came; 0: none in time; <0: the line is at its end. */
-static ssize_t watch(struct rq_line *line)
-{
-    if (!may_spin(line) || !make_room(line) || atomic_flag_test_and_set(&watching)) {
-        return 0;
-    }
-    ssize_t n;
-    uint64_t until = now_ns() + SPIN_NS;
-    do {
-        n = recv(line->fd, line->in.data + line->in.size, line->in.capacity - line->in.size, MSG_DONTWAIT);
-    } while (n < 0 && (errno == EAGAIN || errno == EINTR) && now_ns() < until);
-    atomic_flag_clear(&watching);
-
-    if (n > 0) {
-        line->in.size += (size_t)n;
-        line->spin_credit += line->spin_credit < SPIN_CREDIT_MAX;
-        return n;
-    }
-    line->spin_credit -= line->spin_credit > 0;
-    return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
-}
-
 static void line_end(struct rq_line *line)
 {
     pthread_mutex_lock(&line->lock);
     line->closed = true;
     pthread_mutex_unlock(&line->lock);
     line_break(line);
+    rq_active_forget(line->link->active, &line->active);
     nng_stream_close(line->stream);
     line->link->ops.closed(line->user);
     rq_line_unref(line);
@@ -274,13 +234,23 @@ static void post_rx(struct rq_line *line)
     }
     nng_duration timeout = NNG_DURATION_INFINITE;
     if (line->half_since_ms != 0) {
-        uint64_t spent = now_ns() / 1000000u - line->half_since_ms;
+        uint64_t spent = now_ms() - line->half_since_ms;
         timeout = spent < RQ_LINE_HALF_FRAME_MS ? (nng_duration)(RQ_LINE_HALF_FRAME_MS - spent) : 0;
     }
     nng_iov iov = { line->in.data + line->in.size, line->in.capacity - line->in.size };
     (void)nng_aio_set_iov(line->rx, 1, &iov); /* fails only for more than 8 parts */
     nng_aio_set_timeout(line->rx, timeout);
     nng_stream_recv(line->stream, line->rx);
+}
+
+/* With what has come: gives it out, and waits for more. */
+static void serve(struct rq_line *line)
+{
+    if (!take_frames(line)) {
+        line_end(line);
+    } else if (!rq_active_wait(line->link->active, &line->active)) {
+        post_rx(line);
+    }
 }
 
 static void on_received(void *arg)
@@ -291,30 +261,36 @@ static void on_received(void *arg)
         return;
     }
     line->in.size += nng_aio_count(line->rx);
-    for (;;) {
-        unsigned answers = atomic_load(&line->answers);
-        atomic_store(&line->rests, false);
-        if (!take_frames(line)) {
-            line_end(line);
+    serve(line);
+}
+
+static struct rq_line *line_of(struct rq_active_line *active)
+{
+    return (struct rq_line *)((char *)active - offsetof(struct rq_line, active));
+}
+
+static void on_readable(struct rq_active_line *active)
+{
+    struct rq_line *line = line_of(active);
+    ssize_t n = -1;
+    if (make_room(line)) {
+        n = recv(line->fd, line->in.data + line->in.size, line->in.capacity - line->in.size, MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+            post_rx(line);
             return;
-        }
-        if (line->in.size > 0 || atomic_load(&line->answers) == answers) {
-            break; /* half a frame; or the answer is another thread's affair, and no request comes before it */
-        }
-        line->requests++;
-        if (atomic_load(&line->rests)) {
-            break;
-        }
-        ssize_t n = watch(line);
-        if (n < 0) {
-            line_end(line);
-            return;
-        }
-        if (n == 0) {
-            break;
         }
     }
-    post_rx(line);
+    if (n <= 0) {
+        line_end(line);
+        return;
+    }
+    line->in.size += (size_t)n;
+    serve(line);
+}
+
+static void on_quiet(struct rq_active_line *active)
+{
+    post_rx(line_of(active));
 }
 
 /* --- accepting -------------------------------------------------------------------------------------------------------- */
@@ -345,7 +321,7 @@ static bool line_new(struct rq_link *link, int fd)
     line->stream = nng_aio_get_output(link->accepted, 0);
     line->link = link;
     line->fd = dup_fd;
-    line->spin_credit = SPIN_CREDIT_MAX / 2;
+    line->active = (struct rq_active_line){ .fd = dup_fd, .readable = on_readable, .quiet = on_quiet };
     atomic_init(&line->refs, 2); /* one is the user's */
     pthread_mutex_init(&line->lock, NULL);
     rq_bytes_init(&line->in, RQ_FRAME_HEAD_BYTES + RQ_FRAME_BODY_MAX + READ_BYTES);
@@ -454,6 +430,10 @@ enum rq_err rq_link_new(const struct rq_link_config *config, struct rq_link **re
     nng_init_set_parameter(NNG_INIT_NUM_RESOLVER_THREADS, 1);
     if (nng_stream_listener_alloc(&link->listener, "socket://") != 0 ||
         nng_stream_listener_listen(link->listener) != 0 || nng_aio_alloc(&link->accepted, NULL, NULL) != 0) {
+        goto undo;
+    }
+    err = rq_active_new(&link->active);
+    if (err != RQ_OK) {
         goto undo;
     }
     err = listen_in(link->dir_fd, &link->listen_fd);

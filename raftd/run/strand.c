@@ -31,6 +31,7 @@ static _Thread_local struct {
     struct rq_strand *current;
     struct strand_list list; /* to be carried when current is released */
     bool yields;
+    bool holds; /* the list waits for rq_strand_let_go() */
 } carrier;
 
 static void list_put(struct strand_list *list, struct rq_strand *s)
@@ -158,9 +159,21 @@ void rq_strand_post(struct rq_strand *s, struct rq_task *task, enum rq_carry how
         return;
     }
     list_put(&carrier.list, s);
-    if (carrier.current == NULL) {
+    if (carrier.current == NULL && !carrier.holds) {
         carry_list();
     }
+}
+
+void rq_strand_hold(void)
+{
+    assert(carrier.current == NULL);
+    carrier.holds = true;
+}
+
+void rq_strand_let_go(void)
+{
+    carrier.holds = false;
+    carry_list();
 }
 
 static void *pool_thread(void *arg)

@@ -53,6 +53,10 @@ void rq_strand_yield(struct rq_strand *s);
  * to the pool, so that only the strand of the task itself stands still. */
 void rq_strand_will_block(void);
 
+/* What the calling thread posts between these two is carried at the end, all together: the log then writes once for all of it. */
+void rq_strand_hold(void);
+void rq_strand_let_go(void);
+
 /* thread_count 0: no threads; rq_pool_run_one() runs the oldest ready strand's next task and says whether there was one. */
 enum rq_err rq_pool_new(unsigned thread_count, const char *name, struct rq_pool **ret_pool);
 void rq_pool_free(struct rq_pool *pool); /* finishes what is queued, joins the threads */

@@ -1,0 +1,229 @@
+/* Two epoll sets: `lines` holds every line, armed for one event; `door` holds `lines`, and is where threads sleep.  The door is
+ * armed for one event, too: it is shut from the moment on in which a thread came through it, or a thread that is awake shut it to
+ * look at `lines` itself; nobody is woken for what the watcher takes anyway. */
+#include "raftd/net/active.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "raftd/run/strand.h"
+
+#define THREADS  4 /* some may be in the log's sync while the others go on */
+#define TAKE_MAX 16
+
+/* After a request the next is often only microseconds away, a tenth of what a wake-up costs.  To look for it is worth while as
+ * long as it is found; without credit one more chance is given now and then. */
+#define LOOK_NS    40000
+#define CREDIT_MAX 8
+#define PROBE      32
+
+struct rq_active {
+    int lines, door;
+    pthread_mutex_t lock;
+    bool watched;                        /* guarded by lock, as the list */
+    struct rq_active_line *first, *last; /* waited for; longest quiet first */
+
+    /* The watcher's. */
+    int credit;
+    unsigned rounds;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* With the lock held, as the next two. */
+static void list_put(struct rq_active *a, struct rq_active_line *line)
+{
+    line->prev = a->last;
+    line->next = NULL;
+    *(a->last != NULL ? &a->last->next : &a->first) = line;
+    a->last = line;
+}
+
+static void list_remove(struct rq_active *a, struct rq_active_line *line)
+{
+    *(line->prev != NULL ? &line->prev->next : &a->first) = line->next;
+    *(line->next != NULL ? &line->next->prev : &a->last) = line->prev;
+}
+
+static void set_door(struct rq_active *a, bool open)
+{
+    struct epoll_event e = { .events = open ? EPOLLIN | EPOLLONESHOT : 0 };
+    (void)epoll_ctl(a->door, EPOLL_CTL_MOD, a->lines, &e); /* it is in there from the start */
+}
+
+bool rq_active_wait(struct rq_active *a, struct rq_active_line *line)
+{
+    struct epoll_event e = { .events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.ptr = line };
+    int how = line->known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    line->known = true;
+    line->since_ms = now_ns() / 1000000u;
+    pthread_mutex_lock(&a->lock);
+    list_put(a, line);
+    bool done = epoll_ctl(a->lines, how, line->fd, &e) ==
+                0; /* the lock keeps the watcher off until it is known how this went */
+    if (!done) {
+        list_remove(a, line);
+        line->known = how == EPOLL_CTL_MOD;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return done;
+}
+
+void rq_active_forget(struct rq_active *a, struct rq_active_line *line)
+{
+    if (line->known) {
+        (void)epoll_ctl(a->lines, EPOLL_CTL_DEL, line->fd, NULL); /* it is in there */
+        line->known = false;
+    }
+}
+
+/* Makes the calling thread the watcher, unless there is one. */
+static bool begin_watch(struct rq_active *a, bool shut)
+{
+    pthread_mutex_lock(&a->lock);
+    bool mine = !a->watched;
+    a->watched = true;
+    if (mine && !shut) {
+        set_door(a, false);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return mine;
+}
+
+static void end_watch(struct rq_active *a)
+{
+    pthread_mutex_lock(&a->lock);
+    a->watched = false;
+    set_door(a, true);
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* The watcher's, as the next three: lines that are readable become the caller's. */
+static int take(struct rq_active *a, struct rq_active_line *taken[TAKE_MAX])
+{
+    struct epoll_event events[TAKE_MAX];
+    int n = epoll_wait(a->lines, events, TAKE_MAX, 0);
+    if (n > 0) {
+        pthread_mutex_lock(&a->lock);
+        for (int i = 0; i < n; i++) {
+            taken[i] = events[i].data.ptr;
+            list_remove(a, taken[i]);
+        }
+        pthread_mutex_unlock(&a->lock);
+    }
+    return n;
+}
+
+static int look(struct rq_active *a, struct rq_active_line *taken[TAKE_MAX])
+{
+    int n = take(a, taken);
+    if (n > 0 || (a->credit == 0 && ++a->rounds % PROBE != 0)) {
+        return n;
+    }
+    uint64_t until = now_ns() + LOOK_NS;
+    while (n <= 0 && now_ns() < until) {
+        n = take(a, taken);
+    }
+    if (n > 0) {
+        a->credit += a->credit < CREDIT_MAX;
+    } else {
+        a->credit -= a->credit > 0;
+    }
+    return n;
+}
+
+static void give_back_quiet(struct rq_active *a)
+{
+    uint64_t now_ms = now_ns() / 1000000u;
+    for (;;) {
+        pthread_mutex_lock(&a->lock);
+        struct rq_active_line *line = a->first;
+        bool quiet = line != NULL && now_ms - line->since_ms >= RQ_ACTIVE_QUIET_MS;
+        if (quiet) {
+            list_remove(a, line);
+        }
+        pthread_mutex_unlock(&a->lock);
+        if (!quiet) {
+            return;
+        }
+        rq_active_forget(a, line);
+        line->quiet(line);
+    }
+}
+
+static void *active_thread(void *arg)
+{
+    struct rq_active *a = arg;
+    for (;;) {
+        struct epoll_event e;
+        int came = epoll_wait(a->door, &e, 1, RQ_ACTIVE_QUIET_MS);
+        if (came < 0 || !begin_watch(a, came > 0)) {
+            continue;
+        }
+        do {
+            struct rq_active_line *taken[TAKE_MAX];
+            give_back_quiet(a);
+            int n = look(a, taken);
+            end_watch(a);
+            if (n <= 0) {
+                break;
+            }
+            rq_strand_hold();
+            for (int i = 0; i < n; i++) {
+                taken[i]->readable(taken[i]);
+            }
+            rq_strand_let_go();
+        } while (begin_watch(a, false));
+    }
+    return NULL;
+}
+
+enum rq_err rq_active_new(struct rq_active **ret_active)
+{
+    struct rq_active *a = calloc(1, sizeof *a);
+    if (a == NULL) {
+        return RQ_NOMEM;
+    }
+    pthread_mutex_init(&a->lock, NULL);
+    a->credit = CREDIT_MAX / 2;
+    a->lines = epoll_create1(EPOLL_CLOEXEC);
+    a->door = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event e = { .events = EPOLLIN | EPOLLONESHOT };
+    enum rq_err err = RQ_IO;
+    if (a->lines < 0 || a->door < 0 || epoll_ctl(a->door, EPOLL_CTL_ADD, a->lines, &e) != 0) {
+        goto undo;
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, active_thread, a) != 0) {
+            if (i > 0) {
+                break; /* those that are there do */
+            }
+            err = RQ_NOMEM;
+            goto undo;
+        }
+        (void)pthread_setname_np(thread, "raftd-lines"); /* for ps only */
+        pthread_detach(thread);
+    }
+    *ret_active = a;
+    return RQ_OK;
+
+undo:
+    if (a->lines >= 0) {
+        close(a->lines);
+    }
+    if (a->door >= 0) {
+        close(a->door);
+    }
+    free(a);
+    return err;
+}
