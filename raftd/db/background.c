@@ -188,6 +188,15 @@ static void compact(struct rq_background *b, uint64_t *due)
     }
 }
 
+/* Segments of zeros, before a commit has to wait for them. */
+static void prepare_log(struct rq_background *b)
+{
+    enum rq_err err = rq_driver_prepare_log(b->driver);
+    if (err != RQ_OK && err != RQ_FULL) { /* FULL: said to whoever needs the space */
+        rq_fatal("a segment of the log could not be made", err);
+    }
+}
+
 static void *background_thread(void *arg)
 {
     struct rq_background *b = arg;
@@ -207,6 +216,7 @@ static void *background_thread(void *arg)
             return NULL;
         }
         compact(b, &due);
+        prepare_log(b);
     }
 }
 

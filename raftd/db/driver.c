@@ -9,6 +9,9 @@
 
 #include "raftd/ops/journal.h"
 
+/* How long after a batch the next one waits for company: two syncs' time, but not longer than this. */
+#define GATHER_NS_MAX 400000u
+
 struct rq_driver {
     struct rq_pool *pool; /* borrows */
     struct rq_strand loop, log_strand;
@@ -22,6 +25,16 @@ struct rq_driver {
 
     _Atomic bool leads;
     _Atomic uint64_t term, leader_id, committed, delivered;
+
+    /* The log strand's. */
+    uint64_t written;       /* newest entry of the last batch */
+    uint64_t written_count; /* entries in it */
+    uint64_t written_ns;    /* when it was durable */
+    uint64_t sync_ns;       /* time it took */
+
+    _Atomic uint64_t gather_upto; /* the log strand waits for this entry; 0: it does not */
+    pthread_mutex_t gather_lock;
+    pthread_cond_t gathered;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -50,11 +63,51 @@ static void loop_done(struct rq_driver *d)
     pthread_mutex_unlock(&d->lock);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Several writers come back together after a batch.  Without this the first of them would start a sync of its own, and the others
+ * wait for two: batches of 1 and n - 1 in turn.  So a batch waits for as many as the last one had; a single writer never waits. */
+static void gather(struct rq_driver *d)
+{
+    if (d->written_count <= 1) {
+        return;
+    }
+    uint64_t upto = d->written + d->written_count;
+    uint64_t end = d->written_ns + (2 * d->sync_ns < GATHER_NS_MAX ? 2 * d->sync_ns : GATHER_NS_MAX);
+    struct timespec until = { (time_t)(end / 1000000000u), (long)(end % 1000000000u) };
+    pthread_mutex_lock(&d->gather_lock);
+    atomic_store(&d->gather_upto, upto);
+    int waited = 0;
+    while (rq_log_last(d->log) < upto && waited == 0) {
+        waited = pthread_cond_timedwait(&d->gathered, &d->gather_lock, &until);
+    }
+    atomic_store(&d->gather_upto, 0);
+    pthread_mutex_unlock(&d->gather_lock);
+}
+
+/* Loop context: an entry was queued. */
+static void tell_gatherer(struct rq_driver *d)
+{
+    uint64_t upto = atomic_load(&d->gather_upto);
+    if (upto != 0 && rq_log_last(d->log) >= upto) {
+        pthread_mutex_lock(&d->gather_lock);
+        pthread_cond_signal(&d->gathered);
+        pthread_mutex_unlock(&d->gather_lock);
+    }
+}
+
 static void run_write(struct rq_task *task)
 {
     struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, write_task));
     uint64_t durable;
+    gather(d);
     atomic_store(&d->write_posted, false);
+    uint64_t begin = now_ns();
     enum rq_err err = rq_log_write(d->log, &durable);
     if (err == RQ_NOTFOUND) {
         return;
@@ -62,6 +115,10 @@ static void run_write(struct rq_task *task)
     if (err != RQ_OK) {
         rq_fatal("the log could not be written", err);
     }
+    d->written_ns = now_ns();
+    d->sync_ns = d->written_ns - begin;
+    d->written_count = durable > d->written ? durable - d->written : 0;
+    d->written = durable;
     if (!atomic_exchange(&d->persisted_posted, true)) {
         rq_strand_post(&d->loop, &d->persisted_task, RQ_CARRY);
     }
@@ -112,6 +169,7 @@ void rq_driver_submit(struct rq_driver *d, struct rq_submit *s)
 static void on_write_wanted(void *ctx)
 {
     struct rq_driver *d = ctx;
+    tell_gatherer(d);
     if (!atomic_exchange(&d->write_posted, true)) {
         rq_strand_post(&d->log_strand, &d->write_task, RQ_CARRY);
     }
@@ -225,6 +283,7 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     d->pool = config->pool;
     d->log = config->log;
     d->machine = *config->machine;
+    d->written = rq_log_durable(config->log);
     d->write_task.run = run_write;
     d->persisted_task.run = run_persisted;
     d->timer_task.run = run_timer;
@@ -233,10 +292,12 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     rq_strand_init(&d->loop, config->pool, "loop");
     rq_strand_init(&d->log_strand, config->pool, "log");
     pthread_mutex_init(&d->lock, NULL);
+    pthread_mutex_init(&d->gather_lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&d->changed, &attr);
+    pthread_cond_init(&d->gathered, &attr);
     pthread_condattr_destroy(&attr);
 
     /* Nothing else is on the loop strand yet, so this thread carries it: the start is done when these return. */
@@ -277,6 +338,11 @@ struct rq_driver_view rq_driver_view(const struct rq_driver *d)
         .committed = atomic_load_explicit(&d->committed, memory_order_relaxed),
         .delivered = atomic_load(&d->delivered),
     };
+}
+
+enum rq_err rq_driver_prepare_log(struct rq_driver *d)
+{
+    return rq_log_prepare_wanted(d->log) ? rq_log_prepare(d->log) : RQ_OK;
 }
 
 void rq_driver_log_stats(struct rq_driver *d, struct rq_log_stats *ret_stats)

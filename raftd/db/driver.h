@@ -50,6 +50,8 @@ struct rq_strand *rq_driver_loop(struct rq_driver *d);
 struct rq_node *rq_driver_node(struct rq_driver *d);             /* loop context */
 uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index); /* loop context; 0: not in the log */
 struct rq_driver_view rq_driver_view(const struct rq_driver *d);
+/* Any thread that may wait for the disk: makes ready what the log will want next.  FULL is no reason to end. */
+enum rq_err rq_driver_prepare_log(struct rq_driver *d);
 void rq_driver_log_stats(struct rq_driver *d, struct rq_log_stats *ret_stats); /* any thread */
 
 /* Blocks until this node leads, or timeout_ms have passed. */
