@@ -95,6 +95,12 @@ static void live(void *ctx)
     commit(b, false);
 }
 
+static void compact(void *ctx)
+{
+    (void)ctx;
+    background(rq_catalog_compact(l.rig.catalog), "compaction");
+}
+
 static void verify(void *ctx)
 {
     (void)ctx;
@@ -102,7 +108,7 @@ static void verify(void *ctx)
 }
 
 /* False: nothing failed, there are no more such calls. */
-static bool live_with_fault(unsigned kinds, enum rq_err err, uint64_t nth, size_t partial_bytes)
+static bool live_with_fault(unsigned kinds, enum rq_err err, uint64_t nth, size_t partial_bytes, bool late)
 {
     memset(&l, 0, sizeof l);
     l.disk = record_disk_new();
@@ -113,7 +119,7 @@ static bool live_with_fault(unsigned kinds, enum rq_err err, uint64_t nth, size_
     raftd_model_init(&l.model, &l.rig, 5);
     l.model.silent = hears;
     l.model.fails = true;
-    fault_disk_arm(&l.above, kinds, nth, err);
+    fault_disk_arm(&l.above, kinds, late ? 0 : nth, err);
     tally->lives++;
     if (!rig_start(&l.rig)) {
         tally->refused_start++;
@@ -127,6 +133,15 @@ static bool live_with_fault(unsigned kinds, enum rq_err err, uint64_t nth, size_
     if (l.model.wrong[0] == '\0' && !rig_run(&l.rig, live, NULL)) {
         tally->ended++;
         raftd_model_must(&l.model, l.above.hit, "ended: %s", l.rig.why);
+    }
+    if (late) { /* a start over all of that, and what a database that is fenced for a while may not lose in it */
+        record_disk_crash(l.disk);
+        record_disk_start(l.disk);
+        l.model.life++;
+        fault_disk_arm(&l.above, kinds, nth, err);
+        if (!rig_start(&l.rig) || !rig_run(&l.rig, compact, NULL)) {
+            tally->refused_start++;
+        }
     }
     bool hit = l.above.hit;
     tally->failed += l.model.failed;
@@ -148,7 +163,7 @@ static bool live_with_fault(unsigned kinds, enum rq_err err, uint64_t nth, size_
     return hit;
 }
 
-static void live_with_each_fault(unsigned kinds, enum rq_err err, size_t partial_bytes, const char *what)
+static void live_with_each_fault(unsigned kinds, enum rq_err err, size_t partial_bytes, bool late, const char *what)
 {
     void *p = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     check(p != MAP_FAILED);
@@ -159,7 +174,7 @@ static void live_with_each_fault(unsigned kinds, enum rq_err err, size_t partial
     if (pid == 0) {
         do {
             tally->nth++;
-        } while (live_with_fault(kinds, err, tally->nth, partial_bytes) && tally->wrong[0] == '\0');
+        } while (live_with_fault(kinds, err, tally->nth, partial_bytes, late) && tally->wrong[0] == '\0');
         fflush(stdout);
         _exit(0);
     }
@@ -177,37 +192,45 @@ static void live_with_each_fault(unsigned kinds, enum rq_err err, size_t partial
 
 static void failing_writes_end_it_or_refuse_cleanly(void)
 {
-    live_with_each_fault(FAULT_BIT(FAULT_WRITE), RQ_IO, 700, "write");
+    live_with_each_fault(FAULT_BIT(FAULT_WRITE), RQ_IO, 700, false, "write");
 }
 
 static void failing_syncs_end_it(void)
 {
-    live_with_each_fault(FAULT_BIT(FAULT_SYNC), RQ_IO, 0, "sync");
-    live_with_each_fault(FAULT_BIT(FAULT_SYNC_DIR), RQ_IO, 0, "sync of a directory");
+    live_with_each_fault(FAULT_BIT(FAULT_SYNC), RQ_IO, 0, false, "sync");
+    live_with_each_fault(FAULT_BIT(FAULT_SYNC_DIR), RQ_IO, 0, false, "sync of a directory");
 }
 
 static void failing_names_end_it_or_refuse_cleanly(void)
 {
-    live_with_each_fault(FAULT_BIT(FAULT_OPEN), RQ_IO, 0, "open");
-    live_with_each_fault(FAULT_BIT(FAULT_RENAME), RQ_IO, 0, "rename");
-    live_with_each_fault(FAULT_BIT(FAULT_MKDIR), RQ_IO, 0, "mkdir");
-    live_with_each_fault(FAULT_BIT(FAULT_TRUNCATE), RQ_IO, 0, "truncate");
-    live_with_each_fault(FAULT_BIT(FAULT_MAP), RQ_IO, 0, "map");
+    live_with_each_fault(FAULT_BIT(FAULT_OPEN), RQ_IO, 0, false, "open");
+    live_with_each_fault(FAULT_BIT(FAULT_RENAME), RQ_IO, 0, false, "rename");
+    live_with_each_fault(FAULT_BIT(FAULT_MKDIR), RQ_IO, 0, false, "mkdir");
+    live_with_each_fault(FAULT_BIT(FAULT_TRUNCATE), RQ_IO, 0, false, "truncate");
+    live_with_each_fault(FAULT_BIT(FAULT_MAP), RQ_IO, 0, false, "map");
 }
 
 static void lack_of_space_ends_it_or_refuses_cleanly(void)
 {
-    live_with_each_fault(FAULT_BIT(FAULT_RESERVE), RQ_FULL, 0, "reserve");
-    live_with_each_fault(FAULT_BIT(FAULT_OPEN), RQ_FULL, 0, "open");
-    live_with_each_fault(FAULT_BIT(FAULT_WRITE), RQ_FULL, 700, "write");
+    live_with_each_fault(FAULT_BIT(FAULT_RESERVE), RQ_FULL, 0, false, "reserve");
+    live_with_each_fault(FAULT_BIT(FAULT_OPEN), RQ_FULL, 0, false, "open");
+    live_with_each_fault(FAULT_BIT(FAULT_WRITE), RQ_FULL, 700, false, "write");
+}
+
+static void failing_starts_lose_nothing(void)
+{
+    live_with_each_fault(FAULT_BIT(FAULT_OPEN), RQ_IO, 0, true, "open in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_READ), RQ_IO, 0, true, "read in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_WRITE), RQ_IO, 0, true, "write in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_MAP), RQ_IO, 0, true, "map in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_LOCK), RQ_BUSY, 0, true, "lock in a start");
 }
 
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(failing_writes_end_it_or_refuse_cleanly),
-        TAP(failing_syncs_end_it),
-        TAP(failing_names_end_it_or_refuse_cleanly),
+        TAP(failing_writes_end_it_or_refuse_cleanly),  TAP(failing_syncs_end_it),
+        TAP(failing_names_end_it_or_refuse_cleanly),   TAP(failing_starts_lose_nothing),
         TAP(lack_of_space_ends_it_or_refuses_cleanly),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
