@@ -183,9 +183,9 @@ def kills_at_random_points_of_small_and_big_commits():
     for _ in range(10):
         before = [len(each) for each in acknowledged]
         wait_for(lambda: errors or all(len(each) > had for each, had in zip(acknowledged, before)), "everybody commits", 30)
-        time.sleep(dice.random() * 0.02)  # any point of a commit
+        done.wait(dice.random() * 0.02)  # any point of a commit
         os.kill(raftd.process.pid, signal.SIGSTOP)
-        time.sleep(dice.random() * 0.02)
+        done.wait(dice.random() * 0.02)
         raftd.kill()
         raftd.start()
     done.set()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import threading
 import time
 
 from harness import (CORRUPT_QUARANTINED, Raftd, Skip, check, connect, connect_stock, equal, fails, finish, main, python, shell,
@@ -515,7 +516,7 @@ def a_snapshot_outlives_its_control_page():
         check(time.monotonic() - began < 2, f"it took {time.monotonic() - began:.1f} s")
         connect(raftd.path()).execute("UPDATE t SET x = x + 1000")
         writer.execute("UPDATE t SET x = x + 1000")
-        time.sleep(0.3)  # longer than raftd waits before it back-fills what nobody reads
+        threading.Event().wait(0.3)  # longer than raftd waits before it back-fills what nobody reads
         equal(value(reader, "SELECT sum(x) FROM t"), 4950, "what the old snapshot reads")
     reader.execute("COMMIT")
     equal(value(reader, "SELECT sum(x) FROM t"), 4950 + 6 * 100 * 1000, "what a new snapshot reads")

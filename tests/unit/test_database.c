@@ -1,11 +1,11 @@
 /* database: the outcome of a transaction is what the log says of it, whoever asks, however often, also after a restart. */
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "raftd/db/database.h"
+#include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 
 enum { PAGE = 512, ENTRIES_MAX = 64 };
@@ -113,14 +113,6 @@ static void close_database(void)
     world.db = NULL;
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *place)
-{
-    (void)info;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 static void end(void)
 {
     close_database();
@@ -129,7 +121,7 @@ static void end(void)
     }
     rq_place_free(world.place);
     rq_pool_free(world.pool);
-    check_eq(nftw(world.dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    check(scratch_remove(world.dir));
 }
 
 static void on_answer(struct rq_commit *c, const struct rq_msg_outcome *outcome)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "raftd/db/descriptor.h"
+#include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 
 static char dir[64];
@@ -27,9 +28,7 @@ static void begin(void)
 
 static void end(void)
 {
-    char command[128];
-    (void)snprintf(command, sizeof command, "rm -r %s", dir);
-    check_eq(system(command), 0);
+    check(scratch_remove(dir));
 }
 
 static void comes_back_as_it_was_written(void)

@@ -1,7 +1,6 @@
 /* shim: what SQLite does on a replicated database is what it does on its own; every transaction is handed to the sink exactly
  * once, or not at all; each outcome reaches the application as the code that vfs/shim.h names. */
 #include <dirent.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "tests/support/local_sink.h"
+#include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 #include "vfs/shim.h"
 
@@ -1306,12 +1306,6 @@ static void as_default_it_serves_what_is_served_and_leaves_the_rest_alone(void)
     sqlite3_close(db);
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
-    (void)info, (void)kind, (void)where;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -1369,5 +1363,5 @@ int main(int argc, char **argv)
         return 1;
     }
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
-    return nftw(plain, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0 || failed;
+    return !scratch_remove(plain) || failed;
 }

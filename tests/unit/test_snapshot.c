@@ -1,7 +1,6 @@
 /* snapshot: always one commit as a whole, the newest at begin, whatever is written, back-filled and reset meanwhile; without a
  * call to the disk while nothing changes; and whatever lies in shared memory, no access outside of it. */
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 
 #include "raftd/wire/bytes.h"
 #include "tests/support/local_sink.h"
+#include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 #include "vfs/snapshot.h"
 
@@ -289,7 +289,7 @@ static void files_that_were_replaced_after_the_last_close_are_opened_anew(void)
     struct rq_snapshot s;
     uint32_t sum = 0;
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        char command[1024];
+        char name[1024];
         start();
         count_calls();
         check_eq(commit_one(1), RQ_OK);
@@ -297,9 +297,8 @@ static void files_that_were_replaced_after_the_last_close_are_opened_anew(void)
         struct rq_files_id was[] = { s.files->db_is, s.files->wal_is, s.files->shm_is };
         rq_snapshot_fini(&s);
         local_stop();
-        (void)snprintf(command, sizeof command, "cp %s%s %s.copy && mv %s.copy %s%s", path, suffixes[i], path, path, path,
-                       suffixes[i]);
-        check_eq(system(command), 0);
+        (void)snprintf(name, sizeof name, "%s%s", path, suffixes[i]);
+        check(scratch_replace(name));
         begin_new(&s);
         struct rq_files_id is[] = { s.files->db_is, s.files->wal_is, s.files->shm_is };
         for (size_t j = 0; j < 3; j++) {
@@ -315,13 +314,11 @@ static void files_that_were_replaced_after_the_last_close_are_opened_anew(void)
 static void a_replaced_control_page_is_opened_anew(void)
 {
     struct rq_snapshot s;
-    char command[1024];
     start();
     count_calls();
     begin_new(&s);
     const struct rq_control *was = s.control;
-    (void)snprintf(command, sizeof command, "cp %s %s.copy && mv %s.copy %s", page_path, page_path, page_path, page_path);
-    check_eq(system(command), 0);
+    check(scratch_replace(page_path));
     check(rq_snapshot_known_page(&counting_disk, path) == NULL);
     rq_snapshot_fini(&s);
     begin_new(&s);
@@ -350,10 +347,11 @@ static void a_process_keeps_few_databases_open(void)
         rq_snapshot_init(&s, rq_disk_real());
         s.path = name;
         static const char *const suffixes[] = { "", "-wal", "-shm", "-rqctl" };
-        char command[1024];
+        char from[1024], to[1024];
         for (size_t j = 0; j < sizeof suffixes / sizeof *suffixes; j++) {
-            (void)snprintf(command, sizeof command, "cp %s%s %s%s", path, suffixes[j], name, suffixes[j]);
-            check_eq(system(command), 0);
+            (void)snprintf(from, sizeof from, "%s%s", path, suffixes[j]);
+            (void)snprintf(to, sizeof to, "%s%s", name, suffixes[j]);
+            check(scratch_copy(from, to));
         }
         check_eq(rq_snapshot_open(&s), RQ_OK);
         check_eq(rq_snapshot_begin(&s), RQ_OK);
@@ -585,12 +583,6 @@ static void an_old_database_beside_wal_frames_without_an_index_is_not_read(void)
     rq_snapshot_fini(&s);
 }
 
-static int remove_one(const char *name, const struct stat *info, int kind, struct FTW *where)
-{
-    (void)info, (void)kind, (void)where;
-    return remove(name);
-}
-
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -614,5 +606,5 @@ int main(int argc, char **argv)
     snprintf(page_path, sizeof page_path, "%s-rqctl", path);
     local_start(dir);
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
-    return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0 || failed;
+    return !scratch_remove(dir) || failed;
 }
