@@ -26,6 +26,7 @@
 #define VERSIONS_OFFSET   18
 #define COUNTER_OFFSET    24
 #define PAGE_COUNT_OFFSET 28
+#define VALID_FOR_OFFSET  92
 
 /* --- the turn ----------------------------------------------------------------------------------------------------------- */
 
@@ -137,6 +138,22 @@ static enum rq_err dirty_changes_nothing(struct rq_shim_db *db, bool *ret_same)
     return RQ_OK;
 }
 
+/* TRAP.  Of a database without pages SQLite reads no counter, it goes on from what it wrote last: after a first transaction that
+ * was rolled back, or did not fit, the next one is not number 1.  A rollback in such a database leaves no page, so this is a
+ * commit.  SQLite reads page 1 again when it finds another counter there than its own. */
+static enum rq_err count_first(struct rq_shim_db *db)
+{
+    uint8_t *page = malloc(db->page_size);
+    enum rq_err err = page == NULL ? RQ_NOMEM : rq_shim_page(db, 1, 0, page, db->page_size);
+    if (err == RQ_OK) {
+        rq_put_u32(page + COUNTER_OFFSET, 1);
+        rq_put_u32(page + VALID_FOR_OFFSET, 1);
+        err = rq_overlay_put(&db->dirty, 1, page, db->page_size);
+    }
+    free(page);
+    return err;
+}
+
 /* --- the commit --------------------------------------------------------------------------------------------------------- */
 
 static void pages_rewind(void *ctx)
@@ -230,12 +247,22 @@ int rq_shim_sync(struct rq_shim_db *db, const char *super_journal)
     if (db->rolling_back) {
         return rolled_back(db);
     }
+    if (db->version == 0 && db->file_count == 0) {
+        return rolled_back(db); /* a database that had no page: what is left of it is none */
+    }
     uint8_t head[RQ_SNAPSHOT_HEAD_BYTES];
     enum rq_err err = rq_shim_page(db, 1, 0, head, sizeof head);
     if (err != RQ_OK) {
         return rq_shim_code(err, SQLITE_IOERR_READ);
     }
     uint32_t counter = rq_get_u32(head + COUNTER_OFFSET);
+    if (db->version == 0 && counter != 1) {
+        err = count_first(db);
+        if (err != RQ_OK) {
+            return rq_shim_code(err, SQLITE_IOERR_WRITE);
+        }
+        counter = 1;
+    }
     if (counter != (uint32_t)(db->version + 1)) {
         bool same = false;
         err = counter == (uint32_t)db->version ? dirty_changes_nothing(db, &same) : RQ_OK;

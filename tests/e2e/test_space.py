@@ -4,8 +4,10 @@ import os
 import resource
 import sqlite3
 import subprocess
+import threading
 
-from harness import Raftd, Skip, check, connect, equal, fails, main, shell_stock, temporary, test, value, wait_for
+from harness import (BUILD, Raftd, Skip, check, connect, equal, fails, finish, main, python, shell_stock, temporary, test, value,
+                     wait_for)
 
 MEBIBYTE = 1 << 20
 
@@ -138,6 +140,113 @@ def a_file_size_limit_is_sqlite_full():
     equal(value(connection, "SELECT count(*) FROM t"), 0, "rows of the refused transaction")
     connection.execute("INSERT INTO t VALUES(1)")
     check(raftd.process.poll() is None, "raftd ended at its file size limit")
+
+
+@test(seconds=120)
+def a_new_database_needs_space_too():
+    """Neither a file nor a name that cannot be used stays behind a first commit that did not fit."""
+    directory = small_file_system(200)
+    raftd = Raftd(directory / "node")
+    connection = connect(raftd.path())
+    filler = directory / "filler"
+    fill(filler, 8 << 10)
+    with fails(sqlite3.SQLITE_FULL):
+        connection.execute("CREATE TABLE t(x)")
+    check(not raftd.path().exists(), "half a database was left")
+    filler.unlink()
+    wait_for(lambda: succeeds(connection, "CREATE TABLE t(x)"), "the first commit is taken when space is back", 15)
+    connection.execute("INSERT INTO t VALUES(1)")
+    equal(shell_stock(raftd.path(), "SELECT count(*) FROM t; PRAGMA integrity_check;"), "1\nok")
+
+
+def succeeds(connection, statement):
+    try:
+        connection.execute(statement)
+        return True
+    except sqlite3.OperationalError as error:
+        equal(error.sqlite_errorcode & 255, sqlite3.SQLITE_FULL, f"code of {error}")
+        return False
+
+
+@test(seconds=120)
+def an_application_without_space_for_its_own_temporary_file():
+    """What does not fit into memory goes into a file of the application's: lack of space there is its own SQLITE_FULL."""
+    directory = small_file_system(2)
+    raftd = Raftd()
+    program = """
+import sqlite3, sys
+from harness import connect
+connection = connect(sys.argv[1])
+connection.execute("CREATE TABLE t(x)")
+connection.execute("PRAGMA cache_size=10")
+connection.execute("BEGIN")
+try:
+    for _ in range(100):
+        connection.execute("INSERT INTO t VALUES(randomblob(1000000))")
+    connection.execute("COMMIT")
+    print("committed")
+except sqlite3.OperationalError as error:
+    print(error.sqlite_errorname.split("_")[1])
+if connection.in_transaction:
+    connection.execute("ROLLBACK")
+connection.execute("INSERT INTO t VALUES('small')")
+print(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+"""
+    output = finish(python(program, raftd.path(), env={"SQLITE_TMPDIR": str(directory), "TMPDIR": str(directory)}))
+    check(output.split() in (["FULL", "1"], ["IOERR", "1"]), f"it printed {output}")
+    equal(shell_stock(raftd.path(), "SELECT count(*) FROM t; PRAGMA integrity_check;"), "1\nok")
+
+
+# --- a disk that breaks ---------------------------------------------------------------------------------------------------------
+
+
+def broken_disk(what, part):
+    """A call fails that may not: raftd ends at once, acknowledges nothing more, and a restart is right."""
+    raftd = Raftd(start=False)
+    flag = temporary("flag")
+    raftd.start(env={**os.environ, "LD_PRELOAD": str(BUILD / "tests" / "support" / "libfailing_disk.so"), "RQ_FAIL_FLAG": str(flag),
+                     "RQ_FAIL_PATH": part})
+    connection = connect(raftd.path(), busy_ms=10000)
+    connection.execute("CREATE TABLE t(x)")
+    for number in range(20):
+        connection.execute("INSERT INTO t VALUES(?)", (number,))
+    flag.write_text(what)
+    outcome = []
+
+    def write():
+        try:
+            connection.execute("INSERT INTO t VALUES(20)")  # waits for the next raftd, and is told the truth
+            outcome.append("committed")
+        except sqlite3.Error as error:
+            outcome.append(error.sqlite_errorname)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    check(raftd.exit_code() != 0, "raftd ended as if nothing had happened")
+    check("level=error" in raftd.log(), "it does not say why")
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t") in (20, 21), True, "reads go on")
+    flag.unlink()
+    raftd.start()
+    writer.join()
+    equal(outcome, ["committed"], "what the writer was told")
+    equal([row[0] for row in connection.execute("SELECT x FROM t")], list(range(21)))
+    equal(shell_stock(raftd.path(), "PRAGMA integrity_check;"), "ok")
+
+
+@test
+def a_log_that_cannot_be_written():
+    """Its writes are synced by themselves (O_DSYNC), so this is a failed sync, too."""
+    broken_disk("write", "/raft/log/")
+
+
+@test
+def a_replica_that_cannot_be_written():
+    broken_disk("write", "app.db-wal")
+
+
+@test
+def a_replica_that_cannot_be_synced():
+    broken_disk("sync", "app.db")
 
 
 main()

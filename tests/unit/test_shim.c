@@ -221,6 +221,39 @@ static void a_rollback_after_spilling_commits_nothing(void)
     }
 }
 
+static void a_first_transaction_may_be_rolled_back(void)
+{
+    const char *modes[] = { "delete", "truncate", "persist", "memory", "off" };
+    for (size_t m = 0; m < 5; m++) {
+        const char *name = fresh();
+        sqlite3 *db;
+        char sql[300];
+        check_eq(open_memory(&db), SQLITE_OK);
+        snprintf(sql, sizeof sql, "ATTACH 'file:%s/%s?vfs=rqvfs' AS a; PRAGMA a.cache_size=5; PRAGMA journal_mode=%s",
+                 served, name, modes[m]);
+        ok(db, sql);
+        uint64_t before = local_commit_count();
+        for (int i = 0; i < 3 && m < 4; i++) { /* without a journal there is no rollback */
+            ok(db,
+               "BEGIN; CREATE TABLE a.t(x); WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<300) "
+               "INSERT INTO a.t SELECT randomblob(500) FROM c; ROLLBACK");
+            check_eq(local_commit_count(), before);
+        }
+        local_order(RQ_FULL, false);
+        check_eq(run(db, "CREATE TABLE a.t(x)"), SQLITE_FULL);
+        check_eq(local_commit_count(), before);
+        ok(db, "CREATE TABLE a.t(x)");
+        check_eq(local_commit_count(), before + 1);
+        ok(db, "INSERT INTO a.t VALUES(7)");
+        check_eq(local_commit_count(), before + 2);
+        ok(db, "DETACH a");
+        sqlite3_close(db);
+        db = open_rq(name);
+        all_see(db, name, "SELECT sum(x) FROM t", 7);
+        sqlite3_close(db);
+    }
+}
+
 static void savepoints_with_a_tiny_cache_keep_what_they_should(void)
 {
     const char *name = fresh();
@@ -1312,6 +1345,7 @@ int main(int argc, char **argv)
         TAP(a_new_name_is_an_empty_database_until_its_first_commit),
         TAP(every_journal_mode_and_synchronous_commits_once),
         TAP(a_rollback_after_spilling_commits_nothing),
+        TAP(a_first_transaction_may_be_rolled_back),
         TAP(savepoints_with_a_tiny_cache_keep_what_they_should),
         TAP(writes_inside_an_open_select_commit_each),
         TAP(a_transaction_larger_than_memory_commits),
