@@ -139,7 +139,9 @@ static void events_apply_oldest(struct record_content *c, size_t count)
         block_unref(c->events[i].image);
     }
     c->event_count -= count;
-    memmove(c->events, c->events + count, c->event_count * sizeof *c->events);
+    if (c->event_count > 0) {
+        memmove(c->events, c->events + count, c->event_count * sizeof *c->events);
+    }
 }
 
 static void events_drop(struct record_content *c)
