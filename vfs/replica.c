@@ -261,6 +261,7 @@ void rq_replica_close(struct rq_replica *r)
         return;
     }
     rq_replica_shm_close(r);
+    rq_page_hashes_close(r->hashes);
     if (r->wal != NULL) {
         r->disk->ops->close(r->wal);
     }
@@ -451,6 +452,9 @@ enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
         size_t got;
         err = r->disk->ops->read(r->db, page, r->page_size, (uint64_t)(pgno - 1) * r->page_size, &got);
         err = err == RQ_OK && got != r->page_size ? RQ_CORRUPT : err;
+        if (err == RQ_OK) {
+            err = rq_replica_page_verify(r, pgno, page);
+        }
     }
     pthread_mutex_unlock(&r->mutex);
     return err;

@@ -60,6 +60,10 @@ struct rq_replica_config {
 enum rq_err rq_replica_open(const struct rq_replica_config *config, struct rq_replica **ret_replica,
                             struct rq_replica_state *ret_state);
 
+/* The newest state that the files of a replica show, opened or not: reads them and writes nothing.  NOTFOUND; FOREIGN: no
+ * replica; CORRUPT. */
+enum rq_err rq_replica_peek(struct rq_disk *disk, const char *path, struct rq_replica_state *ret_state);
+
 /* A page source for create and append: pages in ascending order; called until it returns NOTFOUND.  Pages in normal form for
  * append (the stamp and write version are put in by the replica). */
 struct rq_page_source {
@@ -77,7 +81,12 @@ void rq_replica_close(struct rq_replica *r); /* keeps -wal and -shm */
 
 void rq_replica_get_state(const struct rq_replica *r, struct rq_replica_state *ret_state);
 
-/* A page of the newest version, in normal form; zeros for a page past the end. */
+/* Before its first append and back-fill: keeps the hashes of its pages in this file, and compares with it what is read from the
+ * database file from now on (vfs/page_hashes.h).  CORRUPT: page 1, or the page that was found changed the last time, is not what
+ * we wrote; text says which.  ret_forgotten: why the file that was there had to be forgotten, or NULL. */
+enum rq_err rq_replica_keep_hashes(struct rq_replica *r, const char *path, const char **ret_forgotten, char text[160]);
+
+/* A page of the newest version, in normal form; zeros for a page past the end.  CORRUPT: changed behind our back. */
 enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page);
 
 /* Space in -wal for so many more frames, without anything half done: FULL. */
@@ -109,6 +118,11 @@ enum rq_err rq_replica_reset(struct rq_replica *r);
 
 /* Everything appended so far is durable (fdatasync of -wal; the directory once). */
 enum rq_err rq_replica_sync(struct rq_replica *r);
+
+/* Walks on through the database file in this pass (any number but 0; another than before begins at page 1), compares pages with
+ * their hashes and learns the hashes of others.  Reads about *bytes, which it lowers by what it has read: when some are left, the
+ * pass is complete.  CORRUPT: a page was changed; text says which.  FULL: no space for hashes. */
+enum rq_err rq_replica_scrub(struct rq_replica *r, uint32_t pass, uint64_t *bytes, char text[160]);
 
 /* Puts -shm right where it differs from our own knowledge; makes it again if it was removed.  Reads no file, so it can be done
  * often.  CORRUPT: the database file was written by somebody else.  BUSY: -shm was deleted and somebody is about to make it: try

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftd/wire/txn.h"
 #include "vfs/replica_impl.h"
 
 /* --- readers ------------------------------------------------------------------------------------------------------------- */
@@ -118,14 +119,19 @@ struct backfill {
     struct rq_frame *frames; /* owns; frames[0] is the one before the first: its checksum starts the chain */
     uint32_t *order;         /* owns; frame numbers, by page; newest of each page only */
     uint32_t order_count;
+    uint32_t *pages; /* owns; of order, in the end: which pages were copied, and their hashes */
+    uint64_t *hashes;
     uint32_t from, to;
     uint32_t page_count;
+    uint64_t version; /* that is whole when all is copied */
 };
 
 static void backfill_fini(struct backfill *b)
 {
     free(b->frames);
     free(b->order);
+    free(b->pages);
+    free(b->hashes);
 }
 
 static enum rq_err backfill_init(struct backfill *b, struct rq_replica *r)
@@ -136,10 +142,13 @@ static enum rq_err backfill_init(struct backfill *b, struct rq_replica *r)
     b->from = r->backfilled;
     b->to = r->frames.committed;
     b->page_count = r->state.page_count;
+    b->version = r->state.version;
     const size_t count = b->to - b->from;
     b->frames = malloc((count + 1) * sizeof *b->frames);
     b->order = malloc((count + 1) * sizeof *b->order);
-    const bool allocated = b->frames != NULL && b->order != NULL;
+    b->pages = malloc((count + 1) * sizeof *b->pages);
+    b->hashes = malloc((count + 1) * sizeof *b->hashes);
+    const bool allocated = b->frames != NULL && b->order != NULL && b->pages != NULL && b->hashes != NULL;
     if (allocated) {
         memcpy(b->frames[0].checksum, rq_replica_sum_before(r, b->from + 1), sizeof b->frames[0].checksum);
         if (count > 0) {
@@ -176,7 +185,7 @@ static void order_make(struct backfill *b, uint32_t limit)
     b->order_count = kept;
 }
 
-static enum rq_err pages_copy(struct rq_replica *r, const struct backfill *b)
+static enum rq_err pages_copy(struct rq_replica *r, struct backfill *b)
 {
     enum rq_err err = RQ_OK;
     uint8_t *frame_buffer = malloc(rq_frame_bytes(r)), *run = malloc(RQ_CHUNK_BYTES);
@@ -207,11 +216,23 @@ static enum rq_err pages_copy(struct rq_replica *r, const struct backfill *b)
         run_page = run_bytes == 0 ? frame->pgno : run_page;
         memcpy(run + run_bytes, frame_buffer + RQ_WAL_FRAME_BYTES, r->page_size);
         run_bytes += r->page_size;
+        b->pages[i] = frame->pgno;
+        b->hashes[i] = r->hashes != NULL ? rq_page_hash(frame_buffer + RQ_WAL_FRAME_BYTES, r->page_size) : 0;
     }
 done:
     free(frame_buffer);
     free(run);
     return err;
+}
+
+/* With the pages durable; and durable itself before anybody can take the WAL for back-filled and reset it. */
+static enum rq_err hashes_keep(struct rq_replica *r, const struct backfill *b, uint32_t limit)
+{
+    if (r->hashes == NULL) {
+        return RQ_OK;
+    }
+    enum rq_err err = rq_replica_put_hashes(r, b->pages, b->hashes, b->order_count);
+    return err == RQ_OK && limit == b->to ? rq_page_hashes_seal(r->hashes, b->version, b->page_count) : err;
 }
 
 /* Copies frames up to limit; READ_LOCK(0) is held, so that no stock reader reads the file alone. */
@@ -230,6 +251,9 @@ static enum rq_err backfill_locked(struct rq_replica *r, struct backfill *b, uin
     }
     if (err == RQ_OK) {
         err = rq_sync_final(r->disk, r->db);
+    }
+    if (err == RQ_OK) {
+        err = hashes_keep(r, b, limit);
     }
     if (err != RQ_OK) {
         return err;

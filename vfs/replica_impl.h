@@ -6,6 +6,7 @@
  *   replica_index.c     -shm: locks, regions, publication
  *   replica_backfill.c  WAL to database file, reset, and the readers that have a say in it
  *   replica_check.c     are the files still what we wrote?
+ *   replica_hashes.c    are the pages of the database file?
  *
  * The mutex guards what the comments of struct rq_replica say, and every access to mapped -shm.  Frames behind the committed
  * ones are the strand's alone while it appends; the background sees only committed ones, and takes them away (reset) only while
@@ -16,6 +17,7 @@
 #include <pthread.h>
 
 #include "vfs/frames.h"
+#include "vfs/page_hashes.h"
 #include "vfs/replica.h"
 #include "vfs/wal.h"
 
@@ -33,11 +35,14 @@ struct rq_replica {
     uint32_t page_size;
     unsigned mode; /* of the database file; -wal and -shm get the same */
 
-    struct rq_file *db; /* owns */
+    struct rq_file *db;      /* owns */
     uint64_t db_modified_ns; /* by us, as nobody else may; the background thread's */
     struct rq_file *wal;
     struct rq_file *shm;
-    bool dir_synced; /* background only: the names of -wal and the database are durable */
+    bool dir_synced;               /* background only: the names of -wal and the database are durable */
+    struct rq_page_hashes *hashes; /* owns; NULL: none are kept */
+    uint32_t scrub_pass;           /* background only, as what follows */
+    uint32_t scrub_next;           /* page that comes next in this pass */
 
     pthread_mutex_t mutex;
     pthread_cond_t reset_done;
@@ -119,6 +124,13 @@ const uint32_t *rq_replica_sum_before(const struct rq_replica *r, uint32_t frame
 enum rq_err rq_replica_recover(struct rq_replica *r);
 /* Salt and checkpoint count of the WAL that follows. */
 enum rq_err rq_replica_next_head(const struct rq_replica *r, struct rq_wal_head *ret_head);
+
+/* --- page hashes --------------------------------------------------------------------------------------------------------- */
+
+/* Is this the page that we wrote into the database file?  CORRUPT, and noted for the next start. */
+enum rq_err rq_replica_page_verify(struct rq_replica *r, uint32_t pgno, const uint8_t *page);
+/* Hashes of pages (ascending) that are in the database file, synced. */
+enum rq_err rq_replica_put_hashes(struct rq_replica *r, const uint32_t *pages, const uint64_t *hashes, uint32_t count);
 
 /* --- -shm: all with the mutex (but open and close) ---------------------------------------------------------------------- */
 

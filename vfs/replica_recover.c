@@ -5,6 +5,7 @@
  *
  * What is taken in is written again: after a failed sync the kernel may hold as clean what never reached the disk, and then the
  * next sync, which says that the log is not needed any more, would do nothing. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -179,5 +180,82 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
         err = r->disk->ops->info(r->wal, &wal);
     }
     r->wal_reserved = err == RQ_OK ? wal.size : 0;
+    return err;
+}
+
+/* --- without opening ----------------------------------------------------------------------------------------------------- */
+
+/* The last page 1 that the WAL has committed goes to page1; it stays what it was when there is none. */
+static enum rq_err peek_wal(struct rq_disk *disk, struct rq_file *wal, uint32_t page_size, uint8_t *page1,
+                            uint8_t *frame)
+{
+    uint8_t bytes[RQ_WAL_HEAD_BYTES];
+    struct rq_wal_head head;
+    size_t got;
+    const size_t frame_bytes = RQ_WAL_FRAME_BYTES + (size_t)page_size;
+    enum rq_err err = disk->ops->read(wal, bytes, sizeof bytes, 0, &got);
+    if (err != RQ_OK || got != sizeof bytes || rq_wal_head_decode(bytes, &head) != RQ_OK) {
+        return err;
+    }
+    if (head.page_size != page_size) {
+        return RQ_CORRUPT;
+    }
+    uint8_t *page1_next = malloc(page_size);
+    uint32_t sum[2] = { head.checksum[0], head.checksum[1] }, pgno, commit_size;
+    bool has_next = false;
+    err = page1_next == NULL ? RQ_NOMEM : RQ_OK;
+    for (uint32_t n = 1; err == RQ_OK; n++) {
+        err = disk->ops->read(wal, frame, frame_bytes, rq_wal_frame_offset(n, page_size), &got);
+        if (err != RQ_OK || got != frame_bytes ||
+            rq_wal_frame_decode(&head, sum, frame, frame + RQ_WAL_FRAME_BYTES, &pgno, &commit_size) != RQ_OK) {
+            break;
+        }
+        if (pgno == 1) {
+            memcpy(page1_next, frame + RQ_WAL_FRAME_BYTES, page_size);
+            has_next = true;
+        }
+        if (commit_size != 0 && has_next) {
+            memcpy(page1, page1_next, page_size);
+        }
+    }
+    free(page1_next);
+    return err;
+}
+
+enum rq_err rq_replica_peek(struct rq_disk *disk, const char *path, struct rq_replica_state *ret_state)
+{
+    static const uint32_t page_size_max = 65536;
+    struct rq_file *db = NULL, *wal = NULL;
+    char *wal_path = NULL;
+    uint8_t *page1 = calloc(1, page_size_max), *frame = malloc(RQ_WAL_FRAME_BYTES + page_size_max);
+    size_t got;
+    enum rq_err err = page1 == NULL || frame == NULL || asprintf(&wal_path, "%s-wal", path) < 0 ? RQ_NOMEM : RQ_OK;
+    if (err == RQ_OK) {
+        err = disk->ops->open(disk, path, RQ_OPEN_READ | RQ_OPEN_NOFOLLOW, 0, &db);
+    }
+    if (err == RQ_OK) {
+        err = disk->ops->read(db, page1, page_size_max, 0, &got);
+    }
+    if (err == RQ_OK) {
+        err = rq_page1_state(page1, ret_state);
+    }
+    if (err == RQ_OK) {
+        err = disk->ops->open(disk, wal_path, RQ_OPEN_READ | RQ_OPEN_NOFOLLOW, 0, &wal);
+        if (err == RQ_OK) {
+            err = peek_wal(disk, wal, ret_state->page_size, page1, frame);
+            disk->ops->close(wal);
+        } else if (err == RQ_NOTFOUND) {
+            err = RQ_OK;
+        }
+        if (err == RQ_OK) {
+            err = rq_page1_state(page1, ret_state);
+        }
+    }
+    if (db != NULL) {
+        disk->ops->close(db);
+    }
+    free(wal_path);
+    free(page1);
+    free(frame);
     return err;
 }

@@ -32,6 +32,7 @@ void model_init(struct model *m, uint32_t page_size, uint64_t seed)
     must(mkdtemp(m->dir) != NULL, "mkdtemp");
     snprintf(m->path, sizeof m->path, "%s/app.db", m->dir);
     snprintf(m->twin_path, sizeof m->twin_path, "%s/twin.db", m->dir);
+    snprintf(m->hashes_path, sizeof m->hashes_path, "%s/hashes", m->dir);
     m->disk = rq_disk_real();
     m->random = seed * 2 + 1;
     m->state = (struct rq_replica_state){ .stamp = { .db_id = 77 }, .page_size = page_size };
@@ -49,7 +50,7 @@ void model_fini(struct model *m)
     }
     free(m->pages);
     static const char *const names[] = { "app.db",       "app.db-wal", "app.db-shm", "app.db-rqctl",
-                                         "app.db-rqnew", "twin.db",    "old" };
+                                         "app.db-rqnew", "twin.db",    "old",        "hashes" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", m->dir, names[i]);
@@ -69,10 +70,16 @@ static struct rq_replica_config config(struct model *m)
     };
 }
 
+static enum rq_err hashes_keep(struct model *m)
+{
+    return m->keeps_hashes ? rq_replica_keep_hashes(m->replica, m->hashes_path, &m->forgotten, m->text) : RQ_OK;
+}
+
 enum rq_err model_open(struct model *m)
 {
     const struct rq_replica_config c = config(m);
-    return rq_replica_open(&c, &m->replica, &m->state);
+    const enum rq_err err = rq_replica_open(&c, &m->replica, &m->state);
+    return err == RQ_OK ? hashes_keep(m) : err;
 }
 
 void model_close(struct model *m)
@@ -123,6 +130,7 @@ static enum rq_err transact(struct model *m, uint8_t *pages, uint32_t page_count
     if (m->pages == NULL) {
         const struct rq_replica_config c = config(m);
         err = rq_replica_create(&c, &source, &after, &m->replica);
+        err = err == RQ_OK ? hashes_keep(m) : err;
     } else {
         err = rq_replica_append(m->replica, &source, &after);
     }

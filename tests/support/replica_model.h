@@ -13,6 +13,7 @@ struct model {
     char dir[64];
     char path[96];
     char twin_path[96];
+    char hashes_path[96];
     struct rq_disk *disk;
     struct rq_control control;
     struct rq_replica *replica; /* NULL: closed, or not created */
@@ -20,7 +21,10 @@ struct model {
     sqlite3 *twin;
     uint8_t *pages; /* state.page_count pages in normal form */
     uint64_t random;
-    uint32_t soft_frames, hard_frames; /* for the next open */
+    uint32_t soft_frames, hard_frames; /* for the next open, as what follows */
+    bool keeps_hashes;
+    const char *forgotten; /* by the last open: why the hashes that were there are not kept */
+    char text[160];        /* of the last open */
 };
 
 void model_init(struct model *m, uint32_t page_size, uint64_t seed);
