@@ -33,6 +33,8 @@ static const struct flag flags[] = {
     FLAG("raft-snap-int", FLAG_DURATION, raft_snap_int_ns, "10s", "how often the log is checked for it"),
     FLAG("refound", FLAG_BOOL, refound, "false",
          "found a new cluster from the replicas in the data directory as they are"),
+    FLAG("scrub-int", FLAG_DURATION, scrub_int_ns, "1h",
+         "how often every page of every database is compared with its hash; 0 for never"),
     FLAG("version", FLAG_BOOL, version, "false", "show version and exit"),
 };
 #define FLAG_COUNT (sizeof flags / sizeof *flags)

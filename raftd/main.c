@@ -4,7 +4,8 @@
  *   lock        flock'd as long as we live       node        who we are (identity.h)
  *   log/, meta  entries, term and vote (log.h)   descriptor  state machine at an index (descriptor.h)
  *   files       inode of each replica            staged/     pages of big transactions (staged.h)
- *   founding    there until adoption is done     trash/      dropped databases */
+ *   founding    there until adoption is done     trash/      dropped databases
+ *   hashes/     of the replicas' pages (page_hashes.h) */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -31,6 +32,7 @@
 #include "raftd/db/driver.h"
 #include "raftd/db/identity.h"
 #include "raftd/db/session.h"
+#include "raftd/db/stamps.h"
 #include "raftd/flags.h"
 #include "raftd/http/server.h"
 #include "raftd/http/status.h"
@@ -49,7 +51,7 @@
 struct raftd {
     struct rq_flags flags;
     struct rq_disk *disk;
-    char *dir, *raft_dir, *staged_dir, *trash_dir;
+    char *dir, *raft_dir, *staged_dir, *trash_dir, *hashes_dir;
     int lock_fd;
     bool founding;       /* there was no node here, or its founding did not come to its end */
     bool takes_replicas; /* files that bear a stamp are adopted too */
@@ -169,6 +171,7 @@ static void open_dir(struct raftd *d)
     d->raft_dir = join(d->dir, "raft");
     d->staged_dir = join(d->raft_dir, "staged");
     d->trash_dir = join(d->raft_dir, "trash");
+    d->hashes_dir = join(d->raft_dir, "hashes");
 
     struct rq_file_info info;
     bool there = d->disk->ops->stat(d->disk, d->raft_dir, &info) == RQ_OK;
@@ -192,6 +195,7 @@ static void open_dir(struct raftd *d)
     }
     make_dir(d, d->staged_dir, 0700);
     make_dir(d, d->trash_dir, 0700);
+    make_dir(d, d->hashes_dir, 0700);
 }
 
 static enum rq_err note_name(void *ctx, const char *name)
@@ -277,6 +281,7 @@ static void found(struct raftd *d)
     if (err == RQ_OK) {
         char *log_dir = join(d->raft_dir, "log");
         wipe(d, log_dir);
+        wipe(d, d->hashes_dir);
         free(log_dir);
         static const char *const files[] = { "meta", "descriptor", "files", "node" };
         for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -358,6 +363,28 @@ static void read_descriptor(struct raftd *d, const struct rq_log_found *found)
     }
 }
 
+static void refuse_log(const struct raftd *d, const char *text)
+{
+    refuse(
+        "the log is older or shorter than a replica, so it is not the log that made it; %s; put the right raft/ back, "
+        "or "
+        "found a new cluster from the replicas as they are: raftd -refound %s",
+        text, d->dir);
+}
+
+/* Before the node writes a new term and its first entry into what may be the wrong log. */
+static void check_stamps(struct raftd *d)
+{
+    char text[512];
+    enum rq_err err = rq_stamps_check(d->disk, d->dir, d->catalog, &d->descriptor, d->log, text);
+    if (err == RQ_CORRUPT) {
+        refuse_log(d, text);
+    }
+    if (err != RQ_OK) {
+        refuse("the files in %s cannot be read: %s", d->dir, rq_err_text(err));
+    }
+}
+
 static void start_node(struct raftd *d)
 {
     struct rq_log_found found;
@@ -370,6 +397,7 @@ static void start_node(struct raftd *d)
         .compact_entries = d->flags.raft_snap,
         .compact_every_ms = d->flags.raft_snap_int_ns / 1000000u > 100 ? d->flags.raft_snap_int_ns / 1000000u : 100,
         .compact_bytes = LOG_COMPACT_BYTES,
+        .scrub_every_ms = d->flags.scrub_int_ns / 1000000u,
     };
     if (rq_background_new(&background, &d->background) != RQ_OK) {
         refuse("out of memory");
@@ -381,10 +409,14 @@ static void start_node(struct raftd *d)
         .raft_dir = d->raft_dir,
         .staged_dir = d->staged_dir,
         .trash_dir = d->trash_dir,
+        .hashes_dir = d->hashes_dir,
         .stir = rq_background_stir,
         .stir_ctx = d->background,
     };
     enum rq_err err = rq_catalog_new(&catalog, &d->catalog);
+    if (err == RQ_OK && !d->founding) {
+        check_stamps(d);
+    }
     if (err == RQ_OK) {
         err = rq_catalog_load(d->catalog, &d->descriptor);
     }
@@ -435,11 +467,7 @@ static void catch_up(struct raftd *d)
     }
     enum rq_err err = rq_catalog_caught_up(d->catalog, text);
     if (err == RQ_CORRUPT) {
-        refuse(
-            "the log is older or shorter than a replica, so it is not the log that made it; %s; put the right raft/ "
-            "back, or found a "
-            "new cluster from the replicas as they are: raftd -refound %s",
-            text, d->dir);
+        refuse_log(d, text);
     }
     if (err == RQ_OK) {
         err = rq_catalog_sweep_bodies(d->catalog);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "raftd/db/scrub.h"
 #include "raftd/ops/journal.h"
 
 #define IDLE_MS       50  /* after so long without a commit a database file is made complete, so that a copy of it is */
@@ -26,6 +27,7 @@ struct rq_background {
     pthread_t thread;
     uint64_t next_look_ms, next_check_ms, next_compact_ms;
     uint64_t compacted_index;
+    struct rq_scrub scrub;
 };
 
 static uint64_t now_ms(void)
@@ -200,23 +202,30 @@ static void prepare_log(struct rq_background *b)
 static void *background_thread(void *arg)
 {
     struct rq_background *b = arg;
-    uint64_t due = 0;
+    uint64_t tend_due = 0, scrub_due = 0;
     for (;;) {
+        const uint64_t due = tend_due < scrub_due ? tend_due : scrub_due;
         pthread_mutex_lock(&b->lock);
         if (!b->stops && !b->stirred) {
             struct timespec until = { (time_t)(due / 1000u), (long)(due % 1000u) * 1000000 };
             pthread_cond_timedwait(&b->wake, &b->lock, &until);
         }
-        bool stops = b->stops;
+        bool stops = b->stops, tends = stops || b->stirred || now_ms() >= tend_due;
         b->stirred = false;
         pthread_mutex_unlock(&b->lock);
-        due = UINT64_MAX;
-        tend_all(b, stops, &due);
+        if (tends) {
+            tend_due = UINT64_MAX;
+            tend_all(b, stops, &tend_due);
+        }
         if (stops) {
             return NULL;
         }
-        compact(b, &due);
-        prepare_log(b);
+        if (tends) {
+            compact(b, &tend_due);
+            prepare_log(b);
+        }
+        scrub_due = UINT64_MAX;
+        rq_scrub_step(&b->scrub, b->catalog, now_ms(), &scrub_due);
     }
 }
 
@@ -228,6 +237,7 @@ enum rq_err rq_background_new(const struct rq_background_config *config, struct 
         return RQ_NOMEM;
     }
     b->config = *config;
+    b->scrub.every_ms = config->scrub_every_ms;
     pthread_mutex_init(&b->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -1,5 +1,5 @@
 /* Background: the one thread that does what nobody waits for: back-fill and reset of WALs, checks of the replicas against
- * changes by others, freeing what dead processes held, and compaction of the log. */
+ * changes by others, scrubbing them, freeing what dead processes held, and compaction of the log. */
 #ifndef RAFTD_DB_BACKGROUND_H
 #define RAFTD_DB_BACKGROUND_H
 
@@ -13,7 +13,8 @@ struct rq_background;
 struct rq_background_config {
     uint64_t compact_entries; /* since the last compaction: calls for one, looked at every compact_every_ms */
     uint64_t compact_every_ms;
-    uint64_t compact_bytes; /* of the log: calls for one at once */
+    uint64_t compact_bytes;  /* of the log: calls for one at once */
+    uint64_t scrub_every_ms; /* 0: never */
 };
 
 enum rq_err rq_background_new(const struct rq_background_config *config, struct rq_background **ret_background);

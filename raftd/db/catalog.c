@@ -147,6 +147,15 @@ static enum rq_err read_files(struct rq_catalog *c)
     return RQ_OK;
 }
 
+bool rq_catalog_knows_file(struct rq_catalog *c, uint32_t id, uint64_t inode, uint64_t device)
+{
+    pthread_mutex_lock(&c->lock);
+    const struct known_file *f = known_file(c, id);
+    const bool known = f != NULL && f->inode == inode && f->device == device;
+    pthread_mutex_unlock(&c->lock);
+    return known;
+}
+
 static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
 {
     struct rq_catalog *c = ctx;
@@ -866,6 +875,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .dir = config->dir,
         .staged_dir = config->staged_dir,
         .trash_dir = config->trash_dir,
+        .hashes_dir = config->hashes_dir,
         .boot = rq_boot_id(),
         .wal_soft_frames = 1000,
         .wal_hard_frames = 4000,

@@ -19,6 +19,7 @@ struct rq_catalog_config {
     struct rq_disk *disk; /* borrows, as all */
     struct rq_pool *pool;
     const char *dir, *raft_dir, *staged_dir, *trash_dir;
+    const char *hashes_dir; /* NULL: no page hashes are kept */
     void (*stir)(void *ctx); /* wakes the background thread */
     void *stir_ctx;
 };
@@ -31,6 +32,8 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
 
 /* Before the node starts: the databases of the descriptor; opens their files. */
 enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d);
+/* Before loading: is this the file of the replica of that id, as raft/files remembers it? */
+bool rq_catalog_knows_file(struct rq_catalog *c, uint32_t id, uint64_t inode, uint64_t device);
 struct rq_node_machine rq_catalog_machine(struct rq_catalog *c);
 /* For entries that others ask for; before the first request. */
 void rq_catalog_set_driver(struct rq_catalog *c, struct rq_driver *driver);

@@ -67,6 +67,7 @@ void rq_database_unref(struct rq_database *db)
     pthread_mutex_destroy(&db->info_lock);
     free(db->path);
     free(db->control_path);
+    free(db->hashes_path);
     free(db);
 }
 
@@ -189,6 +190,13 @@ void rq_db_quarantine(struct rq_database *db, const char *text)
     rq_db_publish(db);
 }
 
+void rq_db_quarantine_page(struct rq_database *db, uint32_t pgno)
+{
+    char text[RQ_DB_TEXT_BYTES];
+    (void)snprintf(text, sizeof text, "changed behind raftd's back: %s: page %u was changed", db->path, pgno);
+    rq_db_quarantine(db, text);
+}
+
 /* --- opening ---------------------------------------------------------------------------------------------------------------- */
 
 struct rq_replica_config rq_db_replica_config(struct rq_database *db)
@@ -215,6 +223,27 @@ void rq_db_set_replica(struct rq_database *db, struct rq_replica *r)
     if (there) {
         db->env.file_made(db->env.ctx, db->id, info.inode, info.device);
     }
+}
+
+enum rq_err rq_db_keep_hashes(struct rq_database *db, struct rq_replica *r, char text[RQ_DB_TEXT_BYTES])
+{
+    const char *forgotten = NULL;
+    char found[160] = "";
+    if (db->hashes_path == NULL) {
+        return RQ_OK;
+    }
+    enum rq_err err = rq_replica_keep_hashes(r, db->hashes_path, &forgotten, found);
+    if (forgotten != NULL) {
+        rq_note(RQ_LEVEL_WARN, "page hashes begin anew: those that were there are not of these files",
+                "id=%u why=\"%s\"", db->id, forgotten);
+    }
+    if (err == RQ_CORRUPT) {
+        (void)snprintf(text, RQ_DB_TEXT_BYTES, "changed behind raftd's back: %s", found);
+    } else if (err != RQ_OK) {
+        (void)snprintf(text, RQ_DB_TEXT_BYTES, "its page hashes, %s, cannot be used: %s", db->hashes_path,
+                       rq_err_text(err));
+    }
+    return err;
 }
 
 /* Adoption, when its entry is committed: the file that was found when the cluster was founded gets its stamp.  Version and stamp
@@ -333,6 +362,12 @@ static void open_files(struct rq_database *db)
         rq_db_quarantine(db, "the file is not the one that raftd left: it was replaced while raftd was down");
         return;
     }
+    err = rq_db_keep_hashes(db, r, text);
+    if (err != RQ_OK) {
+        rq_replica_close(r);
+        rq_db_quarantine(db, text);
+        return;
+    }
     rq_db_set_replica(db, r);
     if (db->file.version < db->version) {
         (void)snprintf(text, sizeof text, "the file is at version %llu, older than the %llu that raftd left",
@@ -368,8 +403,13 @@ enum rq_err rq_database_new(const struct rq_database_env *env, struct rq_place *
     if (asprintf(&db->control_path, "%s/%s-rqctl", env->dir, place->name) < 0) {
         db->control_path = NULL;
     }
-    if (db->path == NULL || db->control_path == NULL) {
+    const bool hashes = env->hashes_dir != NULL;
+    if (hashes && asprintf(&db->hashes_path, "%s/%u", env->hashes_dir, id) < 0) {
+        db->hashes_path = NULL;
+    }
+    if (db->path == NULL || db->control_path == NULL || (hashes && db->hashes_path == NULL)) {
         free(db->path);
+        free(db->hashes_path);
         free(db->control_path);
         free(db);
         return RQ_NOMEM;
@@ -469,6 +509,10 @@ static void run_drop(struct rq_task *task)
         move_to_trash(db, "");
         move_to_trash(db, "-wal");
         move_to_trash(db, "-shm");
+    }
+    if (db->hashes_path != NULL) {
+        (void)db->env.disk->ops->unlink(db->env.disk,
+                                        db->hashes_path); /* one that stays is nobody's: ids are never used again */
     }
     if (db->env.disk->ops->sync_dir(db->env.disk, db->env.trash_dir) != RQ_OK ||
         db->env.disk->ops->sync_dir(db->env.disk, db->env.dir) != RQ_OK) {

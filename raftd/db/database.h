@@ -43,6 +43,7 @@ struct rq_database_env {
     const char *dir;        /* the served directory */
     const char *staged_dir; /* raft/staged */
     const char *trash_dir;  /* raft/trash */
+    const char *hashes_dir; /* raft/hashes; NULL: no page hashes are kept */
     uint64_t boot;
     uint32_t wal_soft_frames, wal_hard_frames;
     /* Brings an entry to the node; s->done says whether it was appended. */

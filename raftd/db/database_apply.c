@@ -60,6 +60,9 @@ static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *read
             memset(record + 4, 0, page_size);
         } else {
             err = rq_replica_read(db->replica, delta.pgno, record + 4);
+            if (err == RQ_CORRUPT) {
+                rq_db_quarantine_page(db, delta.pgno);
+            }
         }
         if (err == RQ_OK) {
             err = rq_delta_apply(&delta, record + 4, page_size);
@@ -107,7 +110,12 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
                 }
             }
             if (err == RQ_OK) {
+                char text[RQ_DB_TEXT_BYTES];
+                err = rq_db_keep_hashes(db, r, text);
                 rq_db_set_replica(db, r);
+                if (err != RQ_OK) {
+                    rq_db_quarantine(db, text);
+                }
             }
         }
         if (err == RQ_IO) {

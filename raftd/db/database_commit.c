@@ -186,6 +186,10 @@ static enum rq_err make_record(struct rq_database *db, struct rq_commit *c)
         if (old) {
             err = rq_replica_read(db->replica, pgno, base);
         }
+        if (err == RQ_CORRUPT) {
+            rq_db_quarantine_page(db, pgno);
+            return RQ_QUARANTINED;
+        }
         if (err == RQ_OK) {
             err = rq_txn_add(&db->record, pgno, old ? base : NULL, c->pages.data + at + 4, c->page_size);
         }
@@ -267,7 +271,9 @@ static enum rq_err prepare(struct rq_database *db, struct rq_commit *c, const ch
     } else if (err == RQ_OK) {
         err = make_record(db, c);
     }
-    if (err == RQ_CORRUPT || err == RQ_IO) {
+    if (err == RQ_QUARANTINED) {
+        *ret_text = db->message;
+    } else if (err == RQ_IO) {
         *ret_text = "the base of the transaction could not be read from the replica";
     }
     return err;

@@ -24,6 +24,7 @@ struct rq_database {
     struct rq_place *place; /* borrows */
     uint32_t id;
     char *path, *control_path;
+    char *hashes_path; /* NULL: none are kept */
     struct rq_task open_task;
 
     /* The strand's. */
@@ -77,6 +78,11 @@ void rq_db_touch(struct rq_database *db);
 /* The database is fenced on this host.  Its place in the log goes on being followed. */
 void rq_db_quarantine(struct rq_database *db, const char *text);
 struct rq_replica_config rq_db_replica_config(struct rq_database *db);
+/* Begins to keep the hashes of its pages, before anything is done with it.  CORRUPT: its pages are not what we wrote; text says
+ * which one. */
+enum rq_err rq_db_keep_hashes(struct rq_database *db, struct rq_replica *r, char text[RQ_DB_TEXT_BYTES]);
+/* A page that a transaction builds on is not what we wrote. */
+void rq_db_quarantine_page(struct rq_database *db, uint32_t pgno);
 /* It was opened, or made. */
 void rq_db_set_replica(struct rq_database *db, struct rq_replica *r);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));

@@ -100,6 +100,10 @@ def a_log_that_is_missing():
     equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 10, "rows when the log is back")
 
 
+def contents(directory):
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
 @test
 def a_log_that_is_older_than_its_replicas():
     raftd, connection = served()
@@ -113,7 +117,9 @@ def a_log_that_is_older_than_its_replicas():
     new = temporary("new")
     shutil.move(raftd.path("raft"), new)
     shutil.copytree(old, raftd.path("raft"))
-    refuses_to_start(Raftd(raftd.directory, start=False), "app.db")
+    found = contents(raftd.directory)
+    refuses_to_start(Raftd(raftd.directory, start=False), "app.db", "the log ends at")
+    check(contents(raftd.directory) == found, "something was written into what was refused")
     shutil.rmtree(raftd.path("raft"))
     shutil.move(new, raftd.path("raft"))
     raftd.start()

@@ -29,6 +29,7 @@ enum plant {
     PLANT_BACKFILL_WAL,      /* back-fill before the WAL is durable */
     PLANT_BACKFILL_FILE,     /* reset before what was back-filled is durable */
     PLANT_STAGED,            /* an entry names a body that is not durable */
+    PLANT_HASHES,            /* reset before the hashes of what was back-filled are durable */
     PLANTS,
 };
 
@@ -43,6 +44,7 @@ static const char *const plant_names[PLANTS] = {
     "WAL sync before back-fill",
     "file sync after back-fill",
     "staged body sync",
+    "page hashes sync",
 };
 
 /* What the tests see of the processes that play the histories. */
@@ -50,7 +52,7 @@ static struct tally {
     uint64_t seed;
     unsigned histories, states, power_losses, starts_cut;
     unsigned acknowledged, staged, created, dropped, found, lost, refused;
-    unsigned compactions, resets, backfills;
+    unsigned compactions, resets, backfills, scrubs;
     char wrong[200];
 } *tally;
 
@@ -125,6 +127,8 @@ static bool lies(void *ctx, enum fault_kind kind, const char *path)
             return file && h.doing == BACKFILL;
         case PLANT_STAGED:
             return strstr(path, "/staged/") != NULL && kind == FAULT_SYNC;
+        case PLANT_HASHES:
+            return strstr(path, "/hashes/") != NULL && kind == FAULT_SYNC;
         case PLANT_NONE:
         case PLANTS:
             break;
@@ -150,6 +154,20 @@ static void compact(void)
     h.doing = OTHER;
     must_or_end(err, err == RQ_BUSY, "compaction");
     tally->compactions += err == RQ_OK;
+}
+
+/* Whatever was lost, a page that nobody has changed is never taken for a changed one; nor when it is read for a commit. */
+static void scrub(struct rq_replica *r)
+{
+    static uint32_t pass;
+    uint64_t bytes = 1u << 20;
+    char text[160];
+    enum rq_err err = rq_replica_scrub(r, ++pass, &bytes, text);
+    if (err == RQ_IO) {
+        rq_fatal("scrub", err);
+    }
+    raftd_model_must(&h.model, err == RQ_OK && bytes > 0, "scrub: %s %s", rq_err_name(err), text);
+    tally->scrubs++;
 }
 
 /* What the background thread does with one replica, or with the log. */
@@ -193,6 +211,7 @@ static void background(struct model_name *n)
         }
     } else if (r != NULL && kind == 6) {
         must_or_end(rq_replica_sync(r), false, "sync");
+        scrub(r);
     } else if (r != NULL) {
         must_or_end(rq_replica_reserve(r, 20), false, "reserve");
     }
@@ -376,8 +395,8 @@ static void no_death_loses_what_was_acknowledged(void)
         "of: %u there, %u not\n",
         tally->histories, tally->states, tally->power_losses, tally->starts_cut, tally->acknowledged, tally->staged,
         tally->refused, tally->found, tally->lost);
-    printf("# %u created, %u dropped, %u back-fills, %u resets, %u compactions\n", tally->created, tally->dropped,
-           tally->backfills, tally->resets, tally->compactions);
+    printf("# %u created, %u dropped, %u back-fills, %u resets, %u compactions, %u scrubs\n", tally->created,
+           tally->dropped, tally->backfills, tally->resets, tally->compactions, tally->scrubs);
     if (!good) {
         printf("# seed %llu: %s\n", (unsigned long long)tally->seed, tally->wrong);
     }
@@ -385,6 +404,7 @@ static void no_death_loses_what_was_acknowledged(void)
     if (one == NULL && states >= STATES) { /* each kind of thing was met */
         check(tally->acknowledged > 2 * states && tally->staged > 100 && tally->found > 50 && tally->lost > 50);
         check(tally->dropped > 20 && tally->resets > 50 && tally->compactions > 50 && tally->refused > 50);
+        check(tally->scrubs > 50);
     }
 }
 

@@ -79,7 +79,7 @@ static void refuse_on(enum rq_err err, const char *what)
 
 static void make_dirs(struct rq_disk *disk)
 {
-    static const char *const dirs[] = { RIG_RAFT_DIR, RIG_STAGED_DIR, RIG_TRASH_DIR };
+    static const char *const dirs[] = { RIG_RAFT_DIR, RIG_STAGED_DIR, RIG_TRASH_DIR, RIG_HASHES_DIR };
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
         enum rq_err err = disk->ops->mkdir(disk, dirs[i], 0700);
         refuse_on(err == RQ_EXISTS ? RQ_OK : err, dirs[i]);
@@ -186,6 +186,7 @@ static void start_node(struct start *s)
         .raft_dir = RIG_RAFT_DIR,
         .staged_dir = RIG_STAGED_DIR,
         .trash_dir = RIG_TRASH_DIR,
+        .hashes_dir = RIG_HASHES_DIR,
         .stir = on_stir,
     };
     enum rq_err err = rq_catalog_new(&catalog, &r->catalog);

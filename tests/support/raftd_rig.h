@@ -19,6 +19,7 @@
 #define RIG_RAFT_DIR   RIG_DIR "/raft"
 #define RIG_STAGED_DIR RIG_RAFT_DIR "/staged"
 #define RIG_TRASH_DIR  RIG_RAFT_DIR "/trash"
+#define RIG_HASHES_DIR RIG_RAFT_DIR "/hashes"
 
 struct rig {
     struct rq_disk *disk; /* holds RIG_DIR; borrows */

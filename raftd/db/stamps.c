@@ -1,0 +1,74 @@
+#include "raftd/db/stamps.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs/replica.h"
+
+struct check {
+    struct rq_disk *disk;
+    const char *dir;
+    struct rq_catalog *catalog;
+    const struct rq_descriptor *descriptor;
+    const struct rq_log *log;
+    char *text; /* [512]; empty: no contradiction so far */
+};
+
+/* Is this file one of ours?  Others may lie here, also replicas of other clusters. */
+static bool is_ours(const struct check *c, const char *name, uint32_t id, const struct rq_file_info *info)
+{
+    for (uint32_t i = 0; i < c->descriptor->database_count; i++) {
+        const struct rq_descriptor_database *db = &c->descriptor->databases[i];
+        if (db->id == id && strcmp(db->name, name) == 0) {
+            return true;
+        }
+    }
+    return rq_catalog_knows_file(c->catalog, id, info->inode, info->device);
+}
+
+static void compare(struct check *c, const char *name, const struct rq_replica_state *state)
+{
+    const uint64_t last = rq_log_last(c->log), index = state->stamp.index;
+    const uint64_t term = index == c->descriptor->index ? c->descriptor->term : rq_log_term_at(c->log, index);
+    if (index > last) {
+        (void)snprintf(c->text, 512, "%.200s: the file was made by log entry %llu of term %u; the log ends at %llu",
+                       name, (unsigned long long)index, state->stamp.term, (unsigned long long)last);
+    } else if (term != 0 && term != state->stamp.term) { /* 0: compacted, nothing is known of its term */
+        (void)snprintf(c->text, 512,
+                       "%.200s: the file was made by log entry %llu of term %u; in the log its term is %llu", name,
+                       (unsigned long long)index, state->stamp.term, (unsigned long long)term);
+    }
+}
+
+static enum rq_err look(void *ctx, const char *name)
+{
+    struct check *c = ctx;
+    struct rq_replica_state state;
+    struct rq_file_info info;
+    char *path;
+    if (c->text[0] != '\0' || !rq_db_name_valid(name, strlen(name))) {
+        return RQ_OK;
+    }
+    if (asprintf(&path, "%s/%s", c->dir, name) < 0) {
+        return RQ_NOMEM;
+    }
+    enum rq_err err = c->disk->ops->stat(c->disk, path, &info);
+    if (err == RQ_OK && info.regular) {
+        err = rq_replica_peek(c->disk, path, &state);
+    }
+    if (err == RQ_OK && info.regular && is_ours(c, name, state.stamp.db_id, &info)) {
+        compare(c, name, &state);
+    }
+    free(path);
+    return err == RQ_NOMEM ? err : RQ_OK; /* what cannot be read is told when it is opened */
+}
+
+enum rq_err rq_stamps_check(struct rq_disk *disk, const char *dir, struct rq_catalog *catalog,
+                            const struct rq_descriptor *descriptor, const struct rq_log *log, char text[512])
+{
+    struct check c = { disk, dir, catalog, descriptor, log, text };
+    text[0] = '\0';
+    enum rq_err err = disk->ops->list(disk, dir, look, &c);
+    return err == RQ_OK && text[0] != '\0' ? RQ_CORRUPT : err;
+}
