@@ -15,18 +15,20 @@
 #define STAMP_OFFSET    72
 #define STAMP_BYTES     20
 
+/* Those of the field's bytes that are in data. */
+static void overwrite(uint8_t *data, uint32_t begin, uint32_t bytes, uint32_t field, uint32_t field_bytes, int value)
+{
+    uint32_t from = field > begin ? field : begin;
+    uint32_t to = field + field_bytes < begin + bytes ? field + field_bytes : begin + bytes;
+    if (from < to) {
+        memset(data + (from - begin), value, to - from);
+    }
+}
+
 void rq_shim_normalise(uint8_t *data, uint32_t begin, uint32_t bytes)
 {
-    for (uint32_t at = VERSIONS_OFFSET; at < VERSIONS_OFFSET + 2; at++) {
-        if (at >= begin && at - begin < bytes) {
-            data[at - begin] = 1;
-        }
-    }
-    for (uint32_t at = STAMP_OFFSET; at < STAMP_OFFSET + STAMP_BYTES; at++) {
-        if (at >= begin && at - begin < bytes) {
-            data[at - begin] = 0;
-        }
-    }
+    overwrite(data, begin, bytes, VERSIONS_OFFSET, 2, 1);
+    overwrite(data, begin, bytes, STAMP_OFFSET, STAMP_BYTES, 0);
 }
 
 enum rq_err rq_shim_page(struct rq_shim_db *db, uint32_t pgno, uint32_t offset, void *data, uint32_t bytes)
@@ -52,8 +54,8 @@ enum rq_err rq_shim_page(struct rq_shim_db *db, uint32_t pgno, uint32_t offset, 
             return err;
         }
     }
-    if (pgno == 1 && !db->view.empty && offset < RQ_SNAPSHOT_HEAD_BYTES && bytes <= RQ_SNAPSHOT_HEAD_BYTES - offset) {
-        memcpy(data, db->view.head + offset, bytes);
+    if (pgno == 1 && offset < db->view.page1_bytes && bytes <= db->view.page1_bytes - offset) {
+        memcpy(data, db->view.page1 + offset, bytes);
         return RQ_OK;
     }
     return rq_snapshot_read(&db->view, pgno, offset, data, bytes);
@@ -180,10 +182,11 @@ static int read_range(struct rq_shim_db *db, uint8_t *data, uint32_t bytes, uint
 {
     uint64_t file_bytes = (uint64_t)db->file_count * db->page_size;
     uint32_t have = offset >= file_bytes ? 0 : file_bytes - offset < bytes ? (uint32_t)(file_bytes - offset) : bytes;
+    const unsigned shift = have > 0 ? (unsigned)__builtin_ctz(db->page_size) : 0; /* a power of two */
     for (uint32_t done = 0; done < have;) {
         uint64_t at = offset + done;
-        uint32_t pgno = (uint32_t)(at / db->page_size) + 1;
-        uint32_t in_page = (uint32_t)(at % db->page_size);
+        uint32_t pgno = (uint32_t)(at >> shift) + 1;
+        uint32_t in_page = (uint32_t)at & (db->page_size - 1);
         uint32_t part = db->page_size - in_page < have - done ? db->page_size - in_page : have - done;
         enum rq_err err = rq_shim_page(db, pgno, in_page, data + done, part);
         if (err != RQ_OK) {

@@ -13,6 +13,7 @@
 #include "vfs/snapshot.h"
 
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -46,7 +47,10 @@ static uint64_t boot_id(void)
 
 void rq_snapshot_init(struct rq_snapshot *s, struct rq_disk *disk)
 {
-    *s = (struct rq_snapshot){ .disk = disk, .boot = boot_id(), .mark = -1 };
+    memset(s, 0, offsetof(struct rq_snapshot, page1));
+    s->disk = disk;
+    s->boot = boot_id();
+    s->mark = -1;
 }
 
 /* --- shared memory ------------------------------------------------------------------------------------------------------ */
@@ -281,19 +285,22 @@ static enum rq_err load_head(struct rq_snapshot *s)
     if (!page_size_valid(s->page_size)) {
         return RQ_CORRUPT;
     }
-    enum rq_err err = rq_snapshot_read(s, 1, 0, s->head, sizeof s->head);
+    /* As much as page 1 may have; what lies behind it in the file does not count. */
+    uint32_t bytes = s->kind == RQ_SNAP_WAL && s->page_size < sizeof s->page1 ? s->page_size : sizeof s->page1;
+    enum rq_err err = rq_snapshot_read(s, 1, 0, s->page1, bytes);
     if (err != RQ_OK) {
         return err;
     }
     if (s->kind == RQ_SNAP_FILE) {
-        s->page_size = head_page_size(s->head);
+        s->page_size = head_page_size(s->page1);
     }
-    if (!page_size_valid(s->page_size) || head_page_size(s->head) != s->page_size) {
+    if (!page_size_valid(s->page_size) || head_page_size(s->page1) != s->page_size) {
         return RQ_CORRUPT;
     }
+    s->page1_bytes = s->page_size < sizeof s->page1 ? s->page_size : sizeof s->page1;
     s->page_count = s->files->shm != NULL && s->index_head.mxFrame > 0 ? s->index_head.nPage : 0;
-    if (s->page_count == 0 && rq_get_u32(s->head + HEAD_COUNTER) == rq_get_u32(s->head + HEAD_VALID_FOR)) {
-        s->page_count = rq_get_u32(s->head + HEAD_PAGE_COUNT);
+    if (s->page_count == 0 && rq_get_u32(s->page1 + HEAD_COUNTER) == rq_get_u32(s->page1 + HEAD_VALID_FOR)) {
+        s->page_count = rq_get_u32(s->page1 + HEAD_PAGE_COUNT);
     }
     if (s->page_count == 0) { /* last written by an SQLite that does not know the field */
         struct rq_file_info info;
@@ -304,8 +311,8 @@ static enum rq_err load_head(struct rq_snapshot *s)
         uint64_t count = info.size / s->page_size;
         s->page_count = count > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)count;
     }
-    s->version = (uint64_t)rq_get_u32(s->head + HEAD_VERSION_HIGH) << 32 | rq_get_u32(s->head + HEAD_COUNTER);
-    s->db_id = rq_get_u32(s->head + HEAD_STAMP_DB);
+    s->version = (uint64_t)rq_get_u32(s->page1 + HEAD_VERSION_HIGH) << 32 | rq_get_u32(s->page1 + HEAD_COUNTER);
+    s->db_id = rq_get_u32(s->page1 + HEAD_STAMP_DB);
     s->head_loaded = true;
     return RQ_OK;
 }
@@ -434,7 +441,7 @@ static enum rq_err try_begin(struct rq_snapshot *s)
             s->page_count = s->page_size = 0;
             s->version = 0;
             s->db_id = atomic_load(&control->db_id);
-            memset(s->head, 0, sizeof s->head);
+            s->page1_bytes = 0;
             s->state = RQ_SNAPSHOT_ACTIVE;
             return RQ_OK;
         case RQ_DB_LIVE:

@@ -19,7 +19,8 @@
 #include "vfs/files.h"
 #include "vfs/wal.h"
 
-#define RQ_SNAPSHOT_HEAD_BYTES 100u /* SQLite's file header: the beginning of page 1 */
+#define RQ_SNAPSHOT_HEAD_BYTES 100u  /* SQLite's file header: the beginning of page 1 */
+#define RQ_SNAPSHOT_PAGE1_MAX  4096u /* so much of page 1 is kept: SQLite reads it at each change, and so do we */
 
 struct rq_snapshot {
     struct rq_disk *disk; /* borrows, for ever */
@@ -42,7 +43,7 @@ struct rq_snapshot {
     uint32_t page_count;
     uint64_t version;
     uint32_t db_id;
-    uint8_t head[RQ_SNAPSHOT_HEAD_BYTES]; /* of page 1, as on disk */
+    uint32_t page1_bytes; /* of page 1 are known: at least the header, unless empty */
 
     bool head_loaded; /* the fields above belong to index_head and files */
     struct rq_wal_index_head index_head;
@@ -50,6 +51,8 @@ struct rq_snapshot {
     struct rq_file
         *marks; /* owns: own handle on -shm, since its locks are this connection's; NULL until there is no slot */
     int mark;   /* read mark held; -1 none */
+
+    uint8_t page1[RQ_SNAPSHOT_PAGE1_MAX]; /* as on disk; part of the view */
 };
 
 void rq_snapshot_init(struct rq_snapshot *s, struct rq_disk *disk); /* path: set by the owner before open */
