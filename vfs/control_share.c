@@ -117,7 +117,8 @@ static enum rq_err share_new(struct rq_disk *disk, const char *db_path, uint64_t
     return RQ_OK;
 }
 
-enum rq_err rq_control_share_get(struct rq_disk *disk, const char *db_path, uint64_t boot, struct rq_control **ret_control)
+enum rq_err rq_control_share_get(struct rq_disk *disk, const char *db_path, uint64_t boot,
+                                 struct rq_control **ret_control)
 {
     enum rq_err err = RQ_OK;
     pthread_mutex_lock(&list_lock);

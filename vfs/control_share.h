@@ -18,7 +18,8 @@
 struct rq_control *rq_control_share_find(struct rq_disk *disk, const char *db_path, uint64_t boot);
 
 /* The same, opened if it is not there.  Errors: as rq_control_open(), and UNREADY while the page is not ready. */
-enum rq_err rq_control_share_get(struct rq_disk *disk, const char *db_path, uint64_t boot, struct rq_control **ret_control);
+enum rq_err rq_control_share_get(struct rq_disk *disk, const char *db_path, uint64_t boot,
+                                 struct rq_control **ret_control);
 void rq_control_share_put(struct rq_control *c); /* NULL is fine */
 
 /* rq_slot_claim() and rq_slot_release() on a shared page. */
