@@ -55,7 +55,7 @@ struct rq_layer *rq_hold_oldest(const struct rq_hold *hold); /* NULL: nothing is
 /* What the next transaction is made on. */
 uint64_t rq_hold_version(const struct rq_hold *hold);
 
-/* The oldest layer has been applied.  SQLITE_OK, or a code: what is still queued is good for nothing, discard. */
+/* The oldest layer has been applied; the next one may have been, too, if it is closed.  SQLITE_OK, or a code: what is still queued is good for nothing, discard. */
 int rq_hold_settle(struct rq_hold *hold);
 
 /* Drops everything that is queued, and ends the hold. */

@@ -219,6 +219,7 @@ int rq_hold_settle(struct rq_hold *h)
     }
     const uint64_t applied = h->oldest->version;
     const uint32_t db_id = h->oldest->db_id;
+    const struct rq_layer *next = h->oldest->newer; /* if it is closed it may have been applied as well, since */
     layer_drop_oldest(h);
     rq_shim_view_end(db);
     int code = rq_shim_view_begin(db);
@@ -227,7 +228,8 @@ int rq_hold_settle(struct rq_hold *h)
         return code;
     }
     db->view_lost = h->broken;
-    if (db->version != applied || db->view.db_id != db_id) {
+    if ((db->version != applied && (next == NULL || !next->closed || db->version != next->version)) ||
+        db->view.db_id != db_id) {
         return SQLITE_BUSY_SNAPSHOT;
     }
     if (h->newest != NULL) {

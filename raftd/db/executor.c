@@ -4,7 +4,11 @@
  * none, as long as more requests wait than it has already.  So about half of those that clients keep in flight are in the log
  * while the other half run, and a single request goes to the log at once.
  *
- * The lock guards the queue and what the host says of a group.  Everything else is the thread's. */
+ * Mostly the thread has run all there is when the group in the log is settled, and sleeps.  Whoever settles then hands on the
+ * next group itself, before it wakes the thread: the log does not wait for a wake-up.
+ *
+ * The lock guards the queue and what the host says of a group.  Everything else is the thread's, or while it is asleep his who
+ * has the lock. */
 #include "raftd/db/executor.h"
 
 #include <pthread.h>
@@ -39,9 +43,11 @@ struct rq_executor {
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct request_list queue; /* guarded by lock, as the next three */
+    struct request_list queue; /* guarded by lock, as all up to settled_as */
     bool stops, asleep;
-    bool settled; /* the group in flight has an outcome */
+    bool answering;         /* the thread is woken after that, once */
+    bool handed_on;         /* the group behind the one that was settled is with the host, which the thread does not know yet */
+    unsigned settled_count; /* groups with an outcome that the thread has not seen: the last one has settled_as, those before OK */
     enum rq_err settled_as;
 
     /* The thread's. */
@@ -54,8 +60,10 @@ struct rq_executor {
     struct request_list batch; /* taken from the queue, not run yet */
     struct request_list
         ran;        /* their outcome depends on layers that are not submitted yet, or on what those are built on */
-    bool submitted; /* the oldest layer is the host's, with this group */
-    struct rq_group group;
+    bool submitted;   /* the oldest layer is the host's, as a group */
+    enum rq_err lost; /* not OK: all that has run fails so, once the host has nothing of it any more */
+    struct rq_group groups[2]; /* the one in the log, and the next one, in turns */
+    unsigned group_turn;
     uint64_t next_seq;
 };
 
@@ -206,27 +214,14 @@ enum rq_err rq_group_record(const struct rq_group *g, rq_base_page base, void *c
     return err;
 }
 
-void rq_group_settle(struct rq_group *g, enum rq_err outcome)
+/* The layer as a group, with the requests whose outcome it decides. */
+static struct rq_group *cut(struct rq_executor *x, struct rq_layer *layer)
 {
-    struct rq_executor *x = g->executor;
-    struct request_list list = { .first = g->first };
-    list_done(&list, outcome);
-    pthread_mutex_lock(&x->lock);
-    x->settled = true;
-    x->settled_as = outcome;
-    if (x->asleep) {
-        pthread_cond_signal(&x->wake);
-    }
-    pthread_mutex_unlock(&x->lock);
-}
-
-/* The oldest layer, with the requests whose outcome it decides. */
-static void submit(struct rq_executor *x)
-{
-    struct rq_layer *layer = rq_hold_oldest(x->hold);
+    struct rq_group *g = &x->groups[x->group_turn];
     const uint64_t count = layer->version - layer->base;
     layer->closed = true;
-    x->group = (struct rq_group){
+    x->group_turn ^= 1u;
+    *g = (struct rq_group){
         .executor = x,
         .head = {
             .db_id = layer->db_id,
@@ -245,10 +240,53 @@ static void submit(struct rq_executor *x)
     while (x->ran.first != NULL && x->ran.first->version <= layer->version) {
         list_put(&taken, list_take(&x->ran));
     }
-    x->group.first = taken.first;
-    x->group.request_count = taken.count;
+    g->first = taken.first;
+    g->request_count = taken.count;
+    return g;
+}
+
+/* With the lock.  What the thread has ready behind the group in flight, which has been applied; NULL: nothing, or the thread is
+ * at work and goes on itself, or it is a large layer, for which the host waits for a disk. */
+static struct rq_group *cut_next(struct rq_executor *x)
+{
+    if (!x->asleep || x->settled_count > 0 || x->lost != RQ_OK || rq_hold_broken(x->hold)) {
+        return NULL;
+    }
+    struct rq_layer *layer = rq_hold_oldest(x->hold)->newer;
+    if (layer == NULL || (uint64_t)layer->pages.count * layer->page_size > RQ_LAYER_BYTES_MAX) {
+        return NULL;
+    }
+    x->handed_on = true;
+    return cut(x, layer);
+}
+
+void rq_group_settle(struct rq_group *g, enum rq_err outcome)
+{
+    struct rq_executor *x = g->executor;
+    struct request_list list = { .first = g->first };
+    pthread_mutex_lock(&x->lock);
+    struct rq_group *next = outcome == RQ_OK ? cut_next(x) : NULL;
+    x->answering = true;
+    pthread_mutex_unlock(&x->lock);
+    list_done(&list, outcome);
+    pthread_mutex_lock(&x->lock);
+    x->answering = false;
+    x->settled_count++;
+    x->settled_as = outcome;
+    if (x->asleep) {
+        pthread_cond_signal(&x->wake);
+    }
+    pthread_mutex_unlock(&x->lock);
+    if (next != NULL) {
+        x->host.submit(x->host.ctx, next); /* it keeps x alive */
+    }
+}
+
+static void submit(struct rq_executor *x)
+{
+    struct rq_group *g = cut(x, rq_hold_oldest(x->hold));
     x->submitted = true;
-    x->host.submit(x->host.ctx, &x->group);
+    x->host.submit(x->host.ctx, g);
 }
 
 /* --- the connection ----------------------------------------------------------------------------------------------------- */
@@ -373,18 +411,19 @@ static void fail(struct rq_executor *x, enum rq_err outcome)
     }
 }
 
-/* What happened to the group in flight. */
-static void settle(struct rq_executor *x, enum rq_err outcome)
+/* What happened to the group in flight; handed_on: the next one is in flight already. */
+static void settle(struct rq_executor *x, enum rq_err outcome, bool handed_on)
 {
-    x->submitted = false;
-    if (outcome == RQ_OK) {
-        int code = rq_hold_settle(x->hold);
-        if (code != SQLITE_OK) {
-            fail(x, err_of(code));
-        }
-    } else {
+    x->submitted = handed_on;
+    if (outcome != RQ_OK) {
         /* Of what ran on top of it nothing has left this node, so it is not unknown. */
-        fail(x, outcome == RQ_UNKNOWN ? RQ_AWAY : outcome);
+        x->lost = outcome == RQ_UNKNOWN ? RQ_AWAY : outcome;
+    } else if (x->lost == RQ_OK) {
+        x->lost = err_of(rq_hold_settle(x->hold));
+    }
+    if (x->lost != RQ_OK && !x->submitted) {
+        fail(x, x->lost);
+        x->lost = RQ_OK;
     }
 }
 
@@ -437,16 +476,24 @@ static bool may_run(const struct rq_executor *x)
     if (x->submitted) {
         layer = layer->newer;
     }
-    return !x->leaves && !(x->holds && rq_hold_broken(x->hold)) && x->ran.count < GROUP_REQUESTS_MAX &&
+    return !x->leaves && x->lost == RQ_OK && !(x->holds && rq_hold_broken(x->hold)) && x->ran.count < GROUP_REQUESTS_MAX &&
            (layer == NULL || !layer->closed);
 }
 
+/* What the thread finds when it looks up from its own. */
+struct news {
+    unsigned settled_count;
+    enum rq_err settled_as;
+    bool handed_on;
+    uint32_t waiting; /* requests that have not run */
+};
+
 /* Sleeps until there is something to do; takes what was queued.  False: it is to end, and has nothing left. */
-static bool next_work(struct rq_executor *x, bool *ret_settled, enum rq_err *ret_settled_as, uint32_t *ret_waiting)
+static bool next_work(struct rq_executor *x, struct news *ret_news)
 {
     pthread_mutex_lock(&x->lock);
     bool idle = x->ran.count == 0 && !x->submitted && !x->holds;
-    while (!x->settled && (x->queue.count + x->batch.count == 0 || !may_run(x)) && !(x->stops && idle) &&
+    while (x->settled_count == 0 && (x->queue.count + x->batch.count == 0 || !may_run(x)) && !(x->stops && idle) &&
            (x->submitted || idle)) {
         x->asleep = true;
         pthread_cond_wait(&x->wake, &x->lock);
@@ -456,11 +503,15 @@ static bool next_work(struct rq_executor *x, bool *ret_settled, enum rq_err *ret
         x->batch = x->queue;
         x->queue = (struct request_list){ 0 };
     }
-    *ret_settled = x->settled;
-    *ret_settled_as = x->settled_as;
-    x->settled = false;
-    *ret_waiting = x->batch.count + x->queue.count;
-    bool goes_on = !(x->stops && idle && *ret_waiting == 0 && !*ret_settled);
+    *ret_news = (struct news){
+        .settled_count = x->settled_count,
+        .settled_as = x->settled_as,
+        .handed_on = x->handed_on,
+        .waiting = x->batch.count + x->queue.count,
+    };
+    bool goes_on = !(x->stops && idle && ret_news->waiting == 0 && x->settled_count == 0);
+    x->settled_count = 0;
+    x->handed_on = false;
     pthread_mutex_unlock(&x->lock);
     return goes_on;
 }
@@ -481,28 +532,29 @@ static void hand_on(struct rq_executor *x, uint32_t waiting)
 static void *executor_thread(void *arg)
 {
     struct rq_executor *x = arg;
-    bool settled;
-    enum rq_err settled_as = RQ_OK;
-    uint32_t waiting;
-    while (next_work(x, &settled, &settled_as, &waiting)) {
-        if (settled) {
-            settle(x, settled_as);
+    struct news news;
+    while (next_work(x, &news)) {
+        if (news.settled_count == 2) {
+            settle(x, RQ_OK, true);
+            settle(x, news.settled_as, false);
+        } else if (news.settled_count == 1) {
+            settle(x, news.settled_as, news.handed_on);
         }
         if (!x->holds && x->batch.count > 0) {
             take_turn(x);
         }
         if (x->holds && x->batch.count > 0 && may_run(x)) {
             run(x, list_take(&x->batch));
-            waiting--;
+            news.waiting--;
         }
-        if (x->holds && !x->leaves) {
+        if (x->holds && !x->leaves && x->lost == RQ_OK) {
             x->leaves = rq_hold_crowded(x->hold) ||
                         (now_us() - x->turn_since_us >= EXECUTOR_QUANTUM_MS * 1000u && rq_hold_wanted(x->hold));
         }
         if (x->holds && !x->submitted) {
-            hand_on(x, waiting);
+            hand_on(x, news.waiting);
         }
-        if (x->holds && !x->submitted && rq_hold_oldest(x->hold) == NULL && (x->leaves || waiting == 0)) {
+        if (x->holds && !x->submitted && rq_hold_oldest(x->hold) == NULL && (x->leaves || news.waiting == 0)) {
             give_turn_back(x);
         }
     }
@@ -568,7 +620,7 @@ void rq_executor_queue(struct rq_executor *x, struct rq_sql_request *r)
 {
     pthread_mutex_lock(&x->lock);
     list_put(&x->queue, r);
-    if (x->asleep) {
+    if (x->asleep && !x->answering) {
         pthread_cond_signal(&x->wake);
     }
     pthread_mutex_unlock(&x->lock);

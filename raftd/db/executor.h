@@ -79,7 +79,8 @@ void rq_group_settle(struct rq_group *g, enum rq_err outcome);
 
 struct rq_executor_host {
     void *ctx;
-    /* Takes the group to the log.  Executor's thread: must not wait for a disk.  The next one comes after this one is settled. */
+    /* Takes the group to the log.  Executor's thread, or for a group that is not large from inside rq_group_settle() of the one
+     * before: must not wait for a disk then.  The next one comes when this one is settled. */
     void (*submit)(void *ctx, struct rq_group *g);
 };
 
