@@ -1,5 +1,6 @@
 /* executor: requests run in their order, each as transactions of its own, on top of what is not durable; an outcome is told when
  * it is true and not before; what fails takes with it what was built on it, and nothing else; nobody else sees any of it. */
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,6 +23,8 @@
 static char base_dir[64], served[128], path[200];
 static struct log_host *host;
 static struct rq_executor *executor;
+static _Atomic pthread_t sql_thread;
+static atomic_uint handed_on; /* groups that came on another thread than the one that ran them */
 
 /* --- a database, its executor, its log ---------------------------------------------------------------------------------- */
 
@@ -48,6 +51,15 @@ static sqlite3 *open_stock(void)
     return db;
 }
 
+static void submit(void *ctx, struct rq_group *g)
+{
+    if (!pthread_equal(pthread_self(), atomic_load(&sql_thread))) {
+        atomic_fetch_add(&handed_on, 1);
+    }
+    const struct rq_executor_host h = log_host_ops(ctx);
+    h.submit(h.ctx, g);
+}
+
 static void begin_with(uint64_t busy_timeout_ms)
 {
     static int count;
@@ -59,7 +71,7 @@ static void begin_with(uint64_t busy_timeout_ms)
     sqlite3_close(open_application());
     host = log_host_new(log_dir, "app.db");
     const struct rq_executor_config config = { .path = path,
-                                               .host = log_host_ops(host),
+                                               .host = { .ctx = host, .submit = submit },
                                                .busy_timeout_ms = busy_timeout_ms };
     check_eq(rq_executor_new(&config, &executor), RQ_OK);
 }
@@ -85,6 +97,7 @@ struct request {
     atomic_bool ran;
     atomic_int outcome; /* -1: not told */
     atomic_int order;   /* in which outcomes were told */
+    void (*then)(void); /* called when it was; set while the gate is shut */
 };
 
 static atomic_int told;
@@ -94,6 +107,7 @@ static int run_sql(struct rq_sql_request *r, sqlite3 *db)
     struct request *q = (struct request *)r;
     const char *sql = q->sql;
     int code = SQLITE_OK;
+    atomic_store(&sql_thread, pthread_self());
     while (code == SQLITE_OK && *sql != '\0') {
         sqlite3_stmt *s;
         code = sqlite3_prepare_v2(db, sql, -1, &s, &sql);
@@ -112,6 +126,9 @@ static void request_done(struct rq_sql_request *r, enum rq_err outcome)
 {
     struct request *q = (struct request *)r;
     atomic_store(&q->order, atomic_fetch_add(&told, 1));
+    if (q->then != NULL) {
+        q->then();
+    }
     atomic_store(&q->outcome, (int)outcome);
 }
 
@@ -324,6 +341,44 @@ static void what_was_built_on_an_unknown_outcome_is_not_unknown(void)
     check_eq(outcome(&a), RQ_UNKNOWN);
     check_eq(outcome(&b), RQ_AWAY);
     all_see("SELECT count(*) FROM t", 0);
+    end();
+}
+
+static void next_is_refused_at_the_gate(void)
+{
+    log_host_order(host, RQ_REFUSED);
+    log_host_gate(host, true);
+}
+
+/* Whoever settles a group hands on the next one, if the executor has it ready and sleeps, which it does a moment later. */
+static void a_group_that_was_handed_on_is_refused(void)
+{
+    struct request a, b, c;
+    begin();
+    execute("CREATE TABLE t(x)");
+    const unsigned before = atomic_load(&handed_on);
+    const time_t until = time(NULL) + DEADLINE_S;
+    int count = 0;
+    do {
+        log_host_gate(host, true);
+        uint64_t arrived = log_host_arrived(host);
+        queue(&a, "INSERT INTO t VALUES('a')");
+        await(log_host_arrived(host) == arrived + 1);
+        queue(&b, "INSERT INTO t VALUES('b')");
+        await(atomic_load(&b.ran));
+        a.then = next_is_refused_at_the_gate;
+        log_host_gate(host, false);
+        await(log_host_arrived(host) == arrived + 2);
+        queue(&c, "INSERT INTO t VALUES('c')");
+        await(atomic_load(&c.ran));
+        log_host_gate(host, false);
+        done_ok(&a);
+        check_eq(outcome(&b), RQ_REFUSED);
+        check_eq(outcome(&c), RQ_REFUSED);
+        all_see("SELECT count(*) FROM t", ++count);
+        all_see("SELECT count(*) FROM t WHERE x <> 'a'", 0);
+    } while (atomic_load(&handed_on) == before && time(NULL) < until);
+    check(atomic_load(&handed_on) > before);
     end();
 }
 
@@ -631,6 +686,7 @@ int main(int argc, char **argv)
         TAP(nobody_else_sees_what_is_not_durable),
         TAP(a_refused_group_takes_the_later_ones_with_it),
         TAP(what_was_built_on_an_unknown_outcome_is_not_unknown),
+        TAP(a_group_that_was_handed_on_is_refused),
         TAP(change_counters_of_discarded_transactions_are_used_again),
         TAP(schema_cookies_of_discarded_transactions_are_used_again),
         TAP(an_error_leaves_other_requests_alone),
