@@ -45,9 +45,10 @@ struct rq_executor {
     pthread_cond_t wake;
     struct request_list queue; /* guarded by lock, as all up to settled_as */
     bool stops, asleep;
-    bool answering;         /* the thread is woken after that, once */
-    bool handed_on;         /* the group behind the one that was settled is with the host, which the thread does not know yet */
-    unsigned settled_count; /* groups with an outcome that the thread has not seen: the last one has settled_as, those before OK */
+    bool answering; /* the thread is woken after that, once */
+    bool handed_on; /* the group behind the one that was settled is with the host, which the thread does not know yet */
+    unsigned
+        settled_count; /* groups with an outcome that the thread has not seen: the last one has settled_as, those before OK */
     enum rq_err settled_as;
 
     /* The thread's. */
@@ -59,7 +60,7 @@ struct rq_executor {
     uint64_t turn_since_us, busy_since_us;
     struct request_list batch; /* taken from the queue, not run yet */
     struct request_list
-        ran;        /* their outcome depends on layers that are not submitted yet, or on what those are built on */
+        ran;          /* their outcome depends on layers that are not submitted yet, or on what those are built on */
     bool submitted;   /* the oldest layer is the host's, as a group */
     enum rq_err lost; /* not OK: all that has run fails so, once the host has nothing of it any more */
     struct rq_group groups[2]; /* the one in the log, and the next one, in turns */
@@ -476,8 +477,8 @@ static bool may_run(const struct rq_executor *x)
     if (x->submitted) {
         layer = layer->newer;
     }
-    return !x->leaves && x->lost == RQ_OK && !(x->holds && rq_hold_broken(x->hold)) && x->ran.count < GROUP_REQUESTS_MAX &&
-           (layer == NULL || !layer->closed);
+    return !x->leaves && x->lost == RQ_OK && !(x->holds && rq_hold_broken(x->hold)) &&
+           x->ran.count < GROUP_REQUESTS_MAX && (layer == NULL || !layer->closed);
 }
 
 /* What the thread finds when it looks up from its own. */
