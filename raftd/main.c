@@ -554,7 +554,7 @@ int main(int argc, char **argv)
     int signal_number;
 
     parse_flags(&d, argc, argv);
-    (void)prctl(PR_SET_TIMERSLACK, 1000); /* waits of some 10 us are waits of 100 us without it; inherited by every thread */
+    (void)prctl(PR_SET_TIMERSLACK, 1000); /* 1 us, not 50: some waits are that short; inherited by every thread */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is lack of space, not the end */
     (void)signal(SIGHUP, SIG_IGN);

@@ -145,6 +145,9 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
     enum rq_err err;
 
     s.source.ctx = &s;
+    if (staged != NULL || db->replica == NULL || e->blob->bytes > QUICK_BYTES) {
+        rq_strand_will_block();
+    }
     if (db->file.page_size != 0 && db->file.page_size != head->page_size) {
         return RQ_PAGESIZE;
     }

@@ -11,6 +11,7 @@
 #define WORK_BYTES_MAX \
     (64u * 1024u * 1024u)                  /* page images of one record; a record of RQ_TXN_MEMORY_MAX never needs it */
 #define KEEP_BYTES   (1024u * 1024u)       /* larger work buffers are given back */
+#define QUICK_BYTES  (256u * 1024u)        /* what is larger takes so long that other lines must not wait for it */
 #define SPACE_MARGIN (16u * 1024u * 1024u) /* left free on the disk for what belongs to no transaction */
 
 struct rq_place {
@@ -39,7 +40,7 @@ struct rq_database {
     enum rq_control_state state;
     char message[RQ_DB_TEXT_BYTES];
     bool dropped;
-    bool missing; /* its file was not there at start: the log cannot bring it back */
+    bool missing;    /* its file was not there at start: the log cannot bring it back */
     bool caught_up;  /* the log was replayed up to what was known to be committed when raftd started */
     bool diverged;   /* the file holds what the log does not */
     bool superseded; /* seen in replay only: the file is already that of a later database of this name */

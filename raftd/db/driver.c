@@ -105,6 +105,7 @@ static void run_write(struct rq_task *task)
 {
     struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, write_task));
     uint64_t durable;
+    rq_strand_will_block();
     gather(d);
     atomic_store(&d->write_posted, false);
     uint64_t begin = now_ns();
@@ -115,6 +116,7 @@ static void run_write(struct rq_task *task)
     if (err != RQ_OK) {
         rq_fatal("the log could not be written", err);
     }
+    rq_strand_goes_on();
     d->written_ns = now_ns();
     d->sync_ns = d->written_ns - begin;
     d->written_count = durable > d->written ? durable - d->written : 0;

@@ -227,6 +227,7 @@ static void drop_pending(struct session *s)
 static enum rq_err stage(struct session *s, struct rq_commit *c)
 {
     enum rq_err err = RQ_OK;
+    rq_strand_will_block();
     if (c->body == NULL) {
         const struct rq_body_head head = { c->page_size, c->db_page_count };
         err = rq_staged_new(s->host->disk, s->host->staged_dir, &head, &c->body);

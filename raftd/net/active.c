@@ -32,6 +32,8 @@ struct rq_active {
     unsigned rounds;
 };
 
+static _Thread_local bool watches; /* this thread is the watcher */
+
 static uint64_t now_ns(void)
 {
     struct timespec t;
@@ -87,24 +89,39 @@ void rq_active_forget(struct rq_active *a, struct rq_active_line *line)
 }
 
 /* Makes the calling thread the watcher, unless there is one. */
-static bool begin_watch(struct rq_active *a, bool shut)
+static void begin_watch(struct rq_active *a, bool shut)
 {
+    if (watches) {
+        return;
+    }
     pthread_mutex_lock(&a->lock);
-    bool mine = !a->watched;
+    watches = !a->watched;
     a->watched = true;
-    if (mine && !shut) {
+    if (watches && !shut) {
         set_door(a, false);
     }
     pthread_mutex_unlock(&a->lock);
-    return mine;
 }
 
 static void end_watch(struct rq_active *a)
 {
-    pthread_mutex_lock(&a->lock);
-    a->watched = false;
-    set_door(a, true);
-    pthread_mutex_unlock(&a->lock);
+    if (watches) {
+        watches = false;
+        pthread_mutex_lock(&a->lock);
+        a->watched = false;
+        set_door(a, true);
+        pthread_mutex_unlock(&a->lock);
+    }
+}
+
+static void leave_watch(void *ctx)
+{
+    end_watch(ctx);
+}
+
+static void take_watch(void *ctx)
+{
+    begin_watch(ctx, false);
 }
 
 /* The watcher's, as the next three: lines that are readable become the caller's. */
@@ -163,18 +180,21 @@ static void give_back_quiet(struct rq_active *a)
 static void *active_thread(void *arg)
 {
     struct rq_active *a = arg;
+    const struct rq_duty duty = { leave_watch, take_watch, a };
+    rq_strand_set_duty(&duty);
     for (;;) {
         struct epoll_event e;
         int came = epoll_wait(a->door, &e, 1, RQ_ACTIVE_QUIET_MS);
-        if (came < 0 || !begin_watch(a, came > 0)) {
+        if (came < 0) {
             continue;
         }
-        do {
+        begin_watch(a, came > 0);
+        while (watches) {
             struct rq_active_line *taken[TAKE_MAX];
             give_back_quiet(a);
             int n = look(a, taken);
-            end_watch(a);
             if (n <= 0) {
+                end_watch(a);
                 break;
             }
             rq_strand_hold();
@@ -182,7 +202,8 @@ static void *active_thread(void *arg)
                 taken[i]->readable(taken[i]);
             }
             rq_strand_let_go();
-        } while (begin_watch(a, false));
+            begin_watch(a, false);
+        }
     }
     return NULL;
 }

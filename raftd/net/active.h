@@ -1,9 +1,12 @@
 /* Active: the lines of applications that are at work, waited for by few threads with as few wake-ups as possible.
  *
  * One thread at a time is the watcher: it alone takes lines that have become readable, and those that have been quiet for long.
- * Before it goes to work with what it took it opens the door, so that the next line that becomes readable wakes another thread;
- * when it comes back, and nobody else watches, it is the watcher again without having slept.  Lines that are ready at the same
- * moment are served together (rq_strand_hold), so that their commits share one write of the log. */
+ * What it takes it serves itself, still the watcher: nobody is woken for what comes meanwhile, as it will be back in some 10 us.
+ * Before it waits for a disk (rq_strand_will_block) it opens the door, so that the next line that becomes readable wakes another
+ * thread; when it goes on, and nobody else watches, it is the watcher again without having slept.  Lines that are ready at the
+ * same moment are served together (rq_strand_hold), so that their commits share one write of the log.
+ *
+ * So whoever is called from a line and takes long says so with rq_strand_will_block(): all other lines wait for it else. */
 #ifndef RAFTD_NET_ACTIVE_H
 #define RAFTD_NET_ACTIVE_H
 

@@ -31,7 +31,8 @@ static _Thread_local struct {
     struct rq_strand *current;
     struct strand_list list; /* to be carried when current is released */
     bool yields;
-    bool holds; /* the list waits for rq_strand_let_go() */
+    const struct rq_duty *duty; /* borrows */
+    bool holds;                 /* the list waits for rq_strand_let_go() */
 } carrier;
 
 static void list_put(struct strand_list *list, struct rq_strand *s)
@@ -96,6 +97,21 @@ void rq_strand_will_block(void)
     while ((s = list_take(&carrier.list)) != NULL) {
         pool_put(s->pool, s);
     }
+    if (carrier.duty != NULL) {
+        carrier.duty->leave(carrier.duty->ctx);
+    }
+}
+
+void rq_strand_goes_on(void)
+{
+    if (carrier.duty != NULL) {
+        carrier.duty->take(carrier.duty->ctx);
+    }
+}
+
+void rq_strand_set_duty(const struct rq_duty *duty)
+{
+    carrier.duty = duty;
 }
 
 /* Runs tasks of s, which is `running` and ours, until it is empty, it yields, or task_max have run. */

@@ -49,9 +49,19 @@ bool rq_strand_is_mine(const struct rq_strand *s);
  * the result (the log writer does this after each batch). */
 void rq_strand_yield(struct rq_strand *s);
 
-/* From inside a task that is about to wait for something slow and rare (space on a disk): strands that wait for this thread go
- * to the pool, so that only the strand of the task itself stands still. */
+/* Around a wait for something slow (a disk, space on it): strands that wait for this thread go to the pool, so that only the
+ * strand of the task itself stands still; and what else the thread is there for (rq_strand_set_duty) is left to others. */
 void rq_strand_will_block(void);
+void rq_strand_goes_on(void); /* may be left out: the duty is taken up again when the thread comes back to it */
+
+/* The calling thread has a duty between its tasks, of which only one thread is in charge: leave gives it away, take tries to get
+ * it back. */
+struct rq_duty {
+    void (*leave)(void *ctx);
+    void (*take)(void *ctx);
+    void *ctx;
+};
+void rq_strand_set_duty(const struct rq_duty *duty); /* borrows */
 
 /* What the calling thread posts between these two is carried at the end, all together: the log then writes once for all of it. */
 void rq_strand_hold(void);
