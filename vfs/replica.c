@@ -189,7 +189,8 @@ static enum rq_err publish_first(struct rq_replica *r, bool files_made)
         if (err != RQ_OK) {
             return err;
         }
-        const uint32_t mark = i == 1 && r->frames.committed > 0 ? r->frames.committed : RQ_READ_MARK_UNUSED;
+        /* One is always set: who may not write -shm can only lock a mark that is there. */
+        const uint32_t mark = i == 1 ? r->frames.committed : RQ_READ_MARK_UNUSED;
         __atomic_store_n(&info->aReadMark[i], mark, __ATOMIC_RELAXED);
         (void)r->disk->ops->lock(r->shm, RQ_SHM_READ0 + i, 1, RQ_UNLOCKED);
     }

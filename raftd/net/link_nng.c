@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -34,6 +35,7 @@
 #define BACKLOG         1024
 #define TASK_THREADS    4 /* the first request of a line may block in the log's sync while the others go on */
 #define ACCEPT_PAUSE_MS 100
+#define FD_RESERVE_MAX  512 /* descriptors that are not for connections: raftd's own files go on */
 
 struct rq_line {
     struct rq_link *link; /* borrows */
@@ -351,6 +353,19 @@ undo:
     return false;
 }
 
+/* Descriptors are given out from below: how near is the end? */
+static bool descriptors_left(const struct rq_link *link)
+{
+    struct rlimit limit;
+    int lowest = fcntl(link->stop_fd, F_DUPFD_CLOEXEC, 0);
+    if (lowest < 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return false;
+    }
+    close(lowest);
+    rlim_t reserve = limit.rlim_cur / 4 < FD_RESERVE_MAX ? limit.rlim_cur / 4 : FD_RESERVE_MAX;
+    return (rlim_t)lowest + reserve < limit.rlim_cur;
+}
+
 static void *accept_thread(void *arg)
 {
     struct rq_link *link = arg;
@@ -366,6 +381,10 @@ static void *accept_thread(void *arg)
         }
         if (fds[0].revents != 0) {
             return NULL;
+        }
+        if (!descriptors_left(link)) {
+            pause = true;
+            continue;
         }
         int fd = accept4(link->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {

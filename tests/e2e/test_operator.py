@@ -204,6 +204,9 @@ def another_user(mode, groups, umask=0o022):
     raftd.start(umask=umask)
     connection = connect(raftd.path())
     connection.execute("CREATE TABLE t(x)")
+    reader = connect(raftd.path())
+    reader.execute("BEGIN")
+    equal(value(reader, "SELECT count(*) FROM t"), 0)  # so what comes now stays in the WAL
     connection.execute("INSERT INTO t VALUES(1)")
     return raftd, finish(python(STRANGER, raftd.path(), groups)).split()
 

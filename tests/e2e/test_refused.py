@@ -391,6 +391,7 @@ def no_file_descriptors_left():
     raftd.start(preexec_fn=limit)
     connection = connect(raftd.path())
     connection.execute("CREATE TABLE t(x)")
+    elsewhere = connect(raftd.path("other.db"))
     links = []
     for _ in range(100):
         link = socket.socket(socket.AF_UNIX)
@@ -401,10 +402,16 @@ def no_file_descriptors_left():
             pass
         links.append(link)
     commits_go_on(connection, 20)
+    # What needs files of its own: a staged body, the next segments of the log, the first commit of a database.
+    connection.execute("INSERT INTO t VALUES(zeroblob(20000000))")
+    for _ in range(20):
+        connection.execute("UPDATE t SET x = randomblob(3000000) WHERE rowid = 1")
+    elsewhere.execute("CREATE TABLE u(x)")
+    check(raftd.process.poll() is None, "raftd ended")
     for link in links:
         link.close()
     late = connect(raftd.path(), busy_ms=10000)
-    wait_for(lambda: value(late, "SELECT count(*) FROM t") == 20, "a connection is served when descriptors are free again")
+    wait_for(lambda: value(late, "SELECT count(*) FROM t") == 21, "a connection is served when descriptors are free again")
     late.execute("INSERT INTO t VALUES(1)")
 
 
