@@ -11,6 +11,8 @@
 
 /* How long after a batch the next one waits for company: two syncs' time, but not longer than this. */
 #define GATHER_NS_MAX 400000u
+/* What raftd and an application need for the next commit, about: the processors' share of a writer's round. */
+#define COMEBACK_NS 30000u
 
 struct rq_driver {
     struct rq_pool *pool; /* borrows */
@@ -28,7 +30,7 @@ struct rq_driver {
 
     /* The log strand's. */
     uint64_t written;       /* newest entry of the last batch */
-    uint64_t written_count; /* entries in it */
+    uint64_t company;       /* entries in it, and those that waited when it was durable: so many writers are at work */
     uint64_t written_ns;    /* when it was durable */
     uint64_t sync_ns;       /* time it took */
 
@@ -71,13 +73,15 @@ static uint64_t now_ns(void)
 }
 
 /* Several writers come back together after a batch.  Without this the first of them would start a sync of its own, and the others
- * wait for two: batches of 1 and n - 1 in turn.  So a batch waits for as many as the last one had; a single writer never waits. */
+ * wait for two: batches of 1 and n - 1 in turn.  So a batch waits: for all of them where the disk takes longer than they do; else
+ * for half of them, and while these are at the disk the other half makes its next commits.  A single writer never waits. */
 static void gather(struct rq_driver *d)
 {
-    if (d->written_count <= 1) {
+    uint64_t wanted = d->sync_ns > d->company * COMEBACK_NS ? d->company : (d->company + 1) / 2;
+    if (wanted <= 1) {
         return;
     }
-    uint64_t upto = d->written + d->written_count;
+    uint64_t upto = d->written + wanted;
     uint64_t end = d->written_ns + (2 * d->sync_ns < GATHER_NS_MAX ? 2 * d->sync_ns : GATHER_NS_MAX);
     struct timespec until = { (time_t)(end / 1000000000u), (long)(end % 1000000000u) };
     pthread_mutex_lock(&d->gather_lock);
@@ -119,7 +123,7 @@ static void run_write(struct rq_task *task)
     rq_strand_goes_on();
     d->written_ns = now_ns();
     d->sync_ns = d->written_ns - begin;
-    d->written_count = durable > d->written ? durable - d->written : 0;
+    d->company = durable > d->written ? rq_log_last(d->log) - d->written : 0;
     d->written = durable;
     if (!atomic_exchange(&d->persisted_posted, true)) {
         rq_strand_post(&d->loop, &d->persisted_task, RQ_CARRY);
