@@ -29,10 +29,10 @@ struct rq_driver {
     _Atomic uint64_t term, leader_id, committed, delivered;
 
     /* The log strand's. */
-    uint64_t written;       /* newest entry of the last batch */
-    uint64_t company;       /* entries in it, and those that waited when it was durable: so many writers are at work */
-    uint64_t written_ns;    /* when it was durable */
-    uint64_t sync_ns;       /* time it took */
+    uint64_t written;    /* newest entry of the last batch */
+    uint64_t company;    /* entries in it, and those that waited when it was durable: so many writers are at work */
+    uint64_t written_ns; /* when it was durable */
+    uint64_t sync_ns;    /* time it took */
 
     _Atomic uint64_t gather_upto; /* the log strand waits for this entry; 0: it does not */
     pthread_mutex_t gather_lock;
