@@ -72,6 +72,22 @@ int rq_shim_code(enum rq_err err, int otherwise)
     }
 }
 
+int rq_shim_content_code(enum rq_err err, int otherwise)
+{
+    switch ((int)err) {
+        case RQ_OK:
+            return SQLITE_OK;
+        case RQ_NOMEM:
+            return SQLITE_IOERR_NOMEM;
+        case RQ_FULL:
+            return SQLITE_FULL;
+        case RQ_CORRUPT:
+            return SQLITE_CORRUPT;
+        default:
+            return otherwise;
+    }
+}
+
 void rq_shim_log(const struct rq_shim_db *db, int code, const char *text)
 {
     sqlite3_log(code, "rqvfs: %s: %s", db->path, text);
@@ -307,7 +323,7 @@ static bool exists_in(const char *path, size_t dir_bytes, const char *name)
     memcpy(full + dir_bytes + 1, name, name_bytes + 1);
     struct rq_file_info info;
     enum rq_err err = shim.config.disk->ops->stat(shim.config.disk, full, &info);
-    return err == RQ_OK || err == RQ_PERM; /* raft/ may be closed to us */
+    return err != RQ_NOTFOUND; /* raft/ may be closed to us; and who takes a served database for a file does harm */
 }
 
 static bool served_directory(const char *path)

@@ -190,7 +190,7 @@ static int read_range(struct rq_shim_db *db, uint8_t *data, uint32_t bytes, uint
         uint32_t part = db->page_size - in_page < have - done ? db->page_size - in_page : have - done;
         enum rq_err err = rq_shim_page(db, pgno, in_page, data + done, part);
         if (err != RQ_OK) {
-            return rq_shim_code(err, SQLITE_IOERR_READ);
+            return rq_shim_content_code(err, SQLITE_IOERR_READ);
         }
         if (pgno == 1) {
             rq_shim_normalise(data + done, in_page, part);
@@ -268,7 +268,7 @@ static int db_write(sqlite3_file *file, const void *data, int bytes, sqlite3_int
     }
     enum rq_err err = rq_overlay_put(&db->dirty, (uint32_t)pgno, data, page_size);
     if (err != RQ_OK) {
-        return rq_shim_code(err, SQLITE_IOERR_WRITE);
+        return rq_shim_content_code(err, SQLITE_IOERR_WRITE);
     }
     db->page_size = page_size;
     db->played_back = db->rolling_back;

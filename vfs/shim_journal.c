@@ -22,7 +22,7 @@ static int journal_read(sqlite3_file *file, void *data, int bytes, sqlite3_int64
     size_t got;
     enum rq_err err = rq_spill_read(&db->journal, data, (size_t)bytes, (uint64_t)offset, &got);
     if (err != RQ_OK) {
-        return rq_shim_code(err, SQLITE_IOERR_READ);
+        return rq_shim_content_code(err, SQLITE_IOERR_READ);
     }
     if (got < (size_t)bytes) {
         memset((uint8_t *)data + got, 0, (size_t)bytes - got);
@@ -45,7 +45,7 @@ static int journal_write(sqlite3_file *file, const void *data, int bytes, sqlite
     }
     db->rolling_back = false; /* finalised (journal_mode PERSIST), or a new one */
     enum rq_err err = rq_spill_write(&db->journal, data, (size_t)bytes, (uint64_t)offset);
-    return err == RQ_OK ? SQLITE_OK : rq_shim_code(err, SQLITE_IOERR_WRITE);
+    return rq_shim_content_code(err, SQLITE_IOERR_WRITE);
 }
 
 static int journal_truncate(sqlite3_file *file, sqlite3_int64 bytes)

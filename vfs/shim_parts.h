@@ -102,6 +102,9 @@ enum rq_err rq_shim_reach(struct rq_shim_db *db, bool create);
 
 /* An SQLite code for what no method has a better one for. */
 int rq_shim_code(enum rq_err err, int otherwise);
+/* The same for what reads and writes content.  TRAP.  Only after SQLITE_FULL and codes of SQLITE_IOERR does SQLite forget its
+ * cache when a rollback does not get through; natively these methods have no others, SQLITE_NOMEM among them. */
+int rq_shim_content_code(enum rq_err err, int otherwise);
 void rq_shim_log(const struct rq_shim_db *db, int code, const char *text);
 /* What the sink says, once until it is ready again: busy handlers try again and again. */
 void rq_shim_log_away(struct rq_shim_db *db, int code);
