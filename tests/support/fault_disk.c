@@ -47,7 +47,8 @@ static enum rq_err fault_open(struct rq_disk *d, const char *path, int flags, un
     struct rq_disk *disk = disk_of(d)->below;
     struct fault_file *f = calloc(1, sizeof *f);
     if (f == NULL || (f->path = strdup(path)) == NULL) {
-        abort();
+        free(f);
+        return RQ_NOMEM;
     }
     err = err == RQ_OK ? disk->ops->open(disk, path, flags, mode, &f->below) : err;
     if (err == RQ_OK && (flags & RQ_OPEN_DSYNC) != 0 && disk_of(d)->lies != NULL) {

@@ -192,13 +192,14 @@ static enum rq_err sink_commit(struct rq_sink *sink, const struct rq_sink_commit
         struct counting_source counting = { .pages = commit->pages };
         uint32_t pgno;
         const uint8_t *page;
-        if (counting_next(&counting, &pgno, &page) != RQ_OK || pgno != 1) {
+        err = counting_next(&counting, &pgno, &page);
+        if (err == RQ_NOTFOUND || (err == RQ_OK && pgno != 1)) {
             abort(); /* every commit carries page 1 */
         }
         commit->pages->rewind(commit->pages->ctx);
         counting.count = 0;
         const struct rq_page_source source = { .ctx = &counting, .next = counting_next };
-        err = apply(db, &source, commit->page_size, commit->db_page_count, 1);
+        err = err == RQ_OK ? apply(db, &source, commit->page_size, commit->db_page_count, 1) : err;
         local.pages = counting.count;
         if (err == RQ_OK && counting.count != commit->page_count) {
             abort();
