@@ -1,13 +1,19 @@
 #include "raftd/db/identity.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "raftd/db/descriptor.h"
+#include "raftd/db/sealed_text.h"
 
-#define NAME "node"
+#define NAME             "node"
+#define FILE_BYTES_MAX   4096u
+#define BODY_BYTES_MAX   (RQ_NODE_ID_MAX + 128u)
+#define NODE_ID_MAX_TEXT "255"
+
+_Static_assert(RQ_NODE_ID_MAX == 255, "as in NODE_ID_MAX_TEXT");
 
 uint64_t rq_random_id(void)
 {
@@ -20,58 +26,45 @@ uint64_t rq_random_id(void)
     return id;
 }
 
-enum rq_err rq_identity_write(struct rq_disk *disk, const char *raft_dir, const struct rq_identity *id)
+static int print_body(char text[BODY_BYTES_MAX], const struct rq_identity *id)
 {
-    char text[512];
-    int n = snprintf(text, sizeof text, "format=%u\ncluster=%016llx\ninstance=%016llx\nnode-id=%s\n", id->format,
-                     (unsigned long long)id->cluster, (unsigned long long)id->instance, id->node_id);
-    return rq_file_replace(disk, raft_dir, NAME, text, (size_t)n);
+    return snprintf(text, BODY_BYTES_MAX, "cluster=%016llx\ninstance=%016llx\nnode-id=%s\n",
+                    (unsigned long long)id->cluster, (unsigned long long)id->instance, id->node_id);
 }
 
-/* The value of key, or NULL; ends at its line's end. */
-static char *value_of(char *text, const char *key)
+enum rq_err rq_identity_write(struct rq_disk *disk, const char *raft_dir, const struct rq_identity *id)
 {
-    size_t bytes = strlen(key);
-    for (char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
-        line += *line == '\n';
-        if (strncmp(line, key, bytes) == 0 && line[bytes] == '=') {
-            return line + bytes + 1;
-        }
+    char body[BODY_BYTES_MAX];
+    (void)print_body(body, id); /* fits: the node id is the only part without a fixed size */
+    return rq_sealed_write(disk, raft_dir, NAME, RQ_DATA_FORMAT, body);
+}
+
+/* Just the body that would be written for it. */
+static bool read_body(const char *body, struct rq_identity *id)
+{
+    unsigned long long cluster, instance;
+    char again[BODY_BYTES_MAX];
+    if (sscanf(body, "cluster=%16llx\ninstance=%16llx\nnode-id=%" NODE_ID_MAX_TEXT "[^\n]", &cluster, &instance,
+               id->node_id) != 3) {
+        return false;
     }
-    return NULL;
+    id->cluster = cluster;
+    id->instance = instance;
+    (void)print_body(again, id);
+    return id->cluster != 0 && id->instance != 0 && strcmp(body, again) == 0;
 }
 
 enum rq_err rq_identity_read(struct rq_disk *disk, const char *raft_dir, struct rq_identity *ret_identity)
 {
-    uint8_t *data;
-    size_t bytes;
-    enum rq_err err = rq_file_read(disk, raft_dir, NAME, 4096, &data, &bytes);
-    if (err != RQ_OK) {
-        return err == RQ_TOOBIG ? RQ_CORRUPT : err;
-    }
-    char *text = (char *)data;
-    char *format = value_of(text, "format"), *cluster = value_of(text, "cluster"),
-         *instance = value_of(text, "instance");
-    char *node_id = value_of(text, "node-id");
     struct rq_identity id = { 0 };
-    err = RQ_CORRUPT;
-    if (format != NULL) {
-        id.format = (uint32_t)strtoul(format, NULL, 10);
-        if (id.format > RQ_DATA_FORMAT) {
-            *ret_identity = id;
-            err = RQ_VERSION;
-        }
+    char *body;
+    enum rq_err err = rq_sealed_read(disk, raft_dir, NAME, RQ_DATA_FORMAT, FILE_BYTES_MAX, &body, &id.format);
+    if (err == RQ_OK) {
+        err = read_body(body, &id) ? RQ_OK : RQ_CORRUPT;
+        free(body);
     }
-    if (id.format == RQ_DATA_FORMAT && cluster != NULL && instance != NULL && node_id != NULL) {
-        id.cluster = strtoull(cluster, NULL, 16);
-        id.instance = strtoull(instance, NULL, 16);
-        size_t id_bytes = strcspn(node_id, "\n");
-        if (id.cluster != 0 && id.instance != 0 && id_bytes > 0 && id_bytes <= RQ_NODE_ID_MAX) {
-            memcpy(id.node_id, node_id, id_bytes);
-            *ret_identity = id;
-            err = RQ_OK;
-        }
+    if (err == RQ_OK || err == RQ_VERSION) {
+        *ret_identity = id;
     }
-    free(data);
     return err;
 }

@@ -1,6 +1,6 @@
 /* Identity: whose raft directory this is.
  *
- * File raft/node, lines of key=value.  Written last when a cluster is founded: without it there is no node here yet. */
+ * File raft/node, sealed_text.h with lines of key=value.  Written last when a cluster is founded: without it there is no node here yet. */
 #ifndef RAFTD_DB_IDENTITY_H
 #define RAFTD_DB_IDENTITY_H
 
