@@ -332,6 +332,9 @@ static void open_log(struct raftd *d, struct rq_log_found *found)
             "as they are: raftd -refound %s",
             d->raft_dir, rq_err_text(err), found->problem[0] != '\0' ? ": " : "", found->problem, d->dir);
     }
+    if (err == RQ_VERSION) {
+        refuse("the log of %s: %s", d->raft_dir, found->problem);
+    }
     if (err != RQ_OK) {
         refuse("the log cannot be opened: %s%s%s", rq_err_text(err), found->problem[0] != '\0' ? ": " : "",
                found->problem);
@@ -347,6 +350,9 @@ static void read_descriptor(struct raftd *d, const struct rq_log_found *found)
     enum rq_err err = rq_descriptor_read(d->disk, d->raft_dir, &d->descriptor);
     if (err == RQ_NOTFOUND && found->first_index <= 1) {
         return; /* nothing was compacted yet */
+    }
+    if (err == RQ_VERSION) {
+        refuse("%s/descriptor was written by a newer raftd", d->raft_dir);
     }
     if (err != RQ_OK) {
         refuse(
@@ -414,6 +420,9 @@ static void start_node(struct raftd *d)
         .stir_ctx = d->background,
     };
     enum rq_err err = rq_catalog_new(&catalog, &d->catalog);
+    if (err == RQ_VERSION) {
+        refuse("%s/files was written by a newer raftd", d->raft_dir);
+    }
     if (err == RQ_OK && !d->founding) {
         check_stamps(d);
     }

@@ -8,15 +8,9 @@
 #include <string.h>
 
 #include "raftd/db/identity.h"
+#include "raftd/db/known_files.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/entry.h"
-
-#define FILES_NAME "files" /* raft/files: which inode each replica is */
-
-struct known_file {
-    uint32_t id;
-    uint64_t inode, device;
-};
 
 /* A staged body that an entry of the log names. */
 struct named_body {
@@ -36,8 +30,7 @@ struct rq_catalog {
     size_t database_count;
     struct rq_place **places;
     size_t place_count;
-    struct known_file *files;
-    size_t file_count;
+    struct rq_known_files files;
 
     /* Loop context. */
     struct rq_request *requests; /* submitted, fate not known */
@@ -87,19 +80,7 @@ bool rq_db_name_valid(const char *name, size_t bytes)
 /* With the lock held.  Written when a replica is made: rare.  A crash before it leaves the file unknown, which costs a check. */
 static void write_files(struct rq_catalog *c)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < c->file_count; i++) {
-        fprintf(out, "%u %llu %llu\n", c->files[i].id, (unsigned long long)c->files[i].inode,
-                (unsigned long long)c->files[i].device);
-    }
-    enum rq_err err =
-        fclose(out) == 0 ? rq_file_replace(c->config.disk, c->config.raft_dir, FILES_NAME, text, bytes) : RQ_NOMEM;
-    free(text);
+    enum rq_err err = rq_known_files_write(c->config.disk, c->config.raft_dir, &c->files);
     if (err == RQ_IO) {
         rq_fatal("raft/files could not be written", err);
     }
@@ -108,43 +89,15 @@ static void write_files(struct rq_catalog *c)
     }
 }
 
-static struct known_file *known_file(struct rq_catalog *c, uint32_t id)
-{
-    for (size_t i = 0; i < c->file_count; i++) {
-        if (c->files[i].id == id) {
-            return &c->files[i];
-        }
-    }
-    return NULL;
-}
-
-static void add_file(struct rq_catalog *c, struct known_file file)
-{
-    c->files = one_more(c->files, c->file_count, sizeof *c->files);
-    c->files[c->file_count++] = file;
-}
-
+/* A damaged one costs what it knew, no more. */
 static enum rq_err read_files(struct rq_catalog *c)
 {
-    uint8_t *data;
-    size_t bytes;
-    enum rq_err err = rq_file_read(c->config.disk, c->config.raft_dir, FILES_NAME, 64u << 20, &data, &bytes);
-    if (err == RQ_NOTFOUND) {
-        return RQ_OK;
+    enum rq_err err = rq_known_files_read(c->config.disk, c->config.raft_dir, &c->files);
+    if (err == RQ_CORRUPT) {
+        rq_note(RQ_LEVEL_WARN, "raft/files is damaged: whether replicas were replaced meanwhile cannot be told",
+                "err=%s", rq_err_name(err));
     }
-    if (err != RQ_OK) {
-        return err;
-    }
-    for (char *at = (char *)data; at != NULL && *at != '\0'; at = strchr(at, '\n')) {
-        at += *at == '\n';
-        unsigned long long inode, device;
-        unsigned id;
-        if (sscanf(at, "%u %llu %llu", &id, &inode, &device) == 3) {
-            add_file(c, (struct known_file){ id, inode, device });
-        }
-    }
-    free(data);
-    return RQ_OK;
+    return err == RQ_NOTFOUND || err == RQ_CORRUPT ? RQ_OK : err;
 }
 
 bool rq_catalog_knows_file(struct rq_catalog *c, uint32_t id, uint64_t inode, uint64_t device)
@@ -160,7 +113,7 @@ static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device
 {
     struct rq_catalog *c = ctx;
     pthread_mutex_lock(&c->lock);
-    struct known_file *f = known_file(c, id);
+    struct rq_known_file *f = rq_known_files_find(&c->files, id);
     if (f == NULL || f->inode != inode || f->device != device) {
         /* Its name is durable first: one that a dead predecessor left may not be, and were it lost then, the file would seem to
          * have been removed by somebody. */
@@ -169,7 +122,10 @@ static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device
             rq_fatal("the data directory could not be synced", err);
         }
         if (f == NULL) {
-            add_file(c, (struct known_file){ id, inode, device });
+            err = rq_known_files_add(&c->files, (struct rq_known_file){ id, inode, device });
+            if (err != RQ_OK) {
+                rq_fatal("no memory for the catalog", err);
+            }
         } else {
             f->inode = inode;
             f->device = device;
@@ -182,9 +138,9 @@ static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device
 static void forget_file(struct rq_catalog *c, uint32_t id)
 {
     pthread_mutex_lock(&c->lock);
-    struct known_file *f = known_file(c, id);
+    struct rq_known_file *f = rq_known_files_find(&c->files, id);
     if (f != NULL) {
-        *f = c->files[--c->file_count];
+        rq_known_files_remove(&c->files, f);
         write_files(c);
     }
     pthread_mutex_unlock(&c->lock);
@@ -274,7 +230,7 @@ static struct rq_database *add_database(struct rq_catalog *c, const char *name, 
 
     known->caught_up = atomic_load(&c->caught_up);
     pthread_mutex_lock(&c->lock);
-    const struct known_file *file = known_file(c, id);
+    const struct rq_known_file *file = rq_known_files_find(&c->files, id);
     if (file != NULL) {
         known->file_made = true;
         known->inode = file->inode;
@@ -322,11 +278,20 @@ static void note_database(const char *what, const struct rq_database *db)
     rq_note(RQ_LEVEL_INFO, what, "db=%s id=%u", rq_quote(name, sizeof name, rq_database_name(db)), rq_database_id(db));
 }
 
+/* What this raftd cannot read it cannot follow, and to go on without it would make another database of it than other hosts have. */
+static bool readable(enum rq_err err)
+{
+    if (err == RQ_VERSION) {
+        rq_fatal("the log has an entry that was written by a newer raftd", err);
+    }
+    return err == RQ_OK;
+}
+
 static void committed_create(struct rq_catalog *c, const struct rq_log_entry *e)
 {
     struct rq_entry_create create;
     char name[RQ_DB_NAME_MAX + 1];
-    if (rq_entry_get_create(e->blob->data, e->blob->bytes, &create) != RQ_OK ||
+    if (!readable(rq_entry_get_create(e->blob->data, e->blob->bytes, &create)) ||
         !rq_db_name_valid(create.name.data, create.name.bytes)) {
         return; /* no effect, on any host */
     }
@@ -349,7 +314,7 @@ static void committed_adopt(struct rq_catalog *c, const struct rq_log_entry *e)
 {
     struct rq_entry_adopt adopt;
     char name[RQ_DB_NAME_MAX + 1];
-    if (rq_entry_get_adopt(e->blob->data, e->blob->bytes, &adopt) != RQ_OK ||
+    if (!readable(rq_entry_get_adopt(e->blob->data, e->blob->bytes, &adopt)) ||
         !rq_db_name_valid(adopt.name.data, adopt.name.bytes)) {
         return;
     }
@@ -398,7 +363,7 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
 {
     struct rq_entry_drop drop;
     struct rq_database *db = NULL;
-    if (rq_entry_get_drop(e->blob->data, e->blob->bytes, &drop) != RQ_OK) {
+    if (!readable(rq_entry_get_drop(e->blob->data, e->blob->bytes, &drop))) {
         return;
     }
     struct dropping *d = one_more(NULL, 0, sizeof *d);
@@ -445,6 +410,12 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
     struct rq_entry_staged staged;
     struct rq_txn_reader reader;
 
+    if (e->type < RQ_ENTRY_BARRIER || e->type > RQ_ENTRY_ADOPT) {
+        (void)readable(RQ_VERSION);
+    }
+    if (e->blob == NULL) { /* a barrier, or nothing that anybody could have meant */
+        return;
+    }
     switch ((enum rq_entry_type)e->type) {
         case RQ_ENTRY_BARRIER:
         case RQ_ENTRY_CHANGE:
@@ -459,12 +430,12 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
             committed_drop(c, e);
             return;
         case RQ_ENTRY_TXN:
-            if (rq_txn_read(&reader, e->blob->data, e->blob->bytes) == RQ_OK) {
+            if (readable(rq_txn_read(&reader, e->blob->data, e->blob->bytes))) {
                 id = reader.head.db_id;
             }
             break;
         case RQ_ENTRY_STAGED:
-            if (rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged) == RQ_OK) {
+            if (readable(rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged))) {
                 id = staged.head.db_id;
                 c->bodies = one_more(c->bodies, c->body_count, sizeof *c->bodies);
                 memcpy(c->bodies[c->body_count].hash, staged.hash, sizeof staged.hash);

@@ -12,9 +12,10 @@
 
 #include "raftd/wire/bytes.h"
 
-#define MAGIC     0x5251444553433100ull /* "RQDESC1\0" */
-#define NAME      "descriptor"
-#define BYTES_MAX (1u << 30)
+#define MAGIC       0x5251444553433100ull /* "RQDESC1\0" */
+#define MAGIC_DIGIT 0xff00ull             /* the format */
+#define NAME        "descriptor"
+#define BYTES_MAX   (1u << 30)
 
 void rq_descriptor_fini(struct rq_descriptor *d)
 {
@@ -198,12 +199,14 @@ static enum rq_err read_database(struct reader *r, struct rq_descriptor_database
     memcpy(db->name, take(r, name_bytes), name_bytes);
     db->id = rq_get_u32(take(r, 4));
     db->version = rq_get_u64(take(r, 8));
-    db->file_made = *take(r, 1) != 0;
+    uint8_t file_made = *take(r, 1);
     uint64_t first = rq_get_u64(take(r, 8));
     uint32_t count = rq_get_u32(take(r, 4));
-    if (r->short_of || count > RQ_ORIGINS_MAX || first + count != db->version) {
+    if (r->short_of || strlen(db->name) != name_bytes || db->id == 0 || file_made > 1 || count > RQ_ORIGINS_MAX ||
+        first > db->version || db->version - first != count) {
         return RQ_CORRUPT;
     }
+    db->file_made = file_made == 1;
     rq_origins_init(&db->origins, first);
     for (uint32_t i = 0; i < count; i++) {
         struct rq_origin o;
@@ -223,8 +226,9 @@ static enum rq_err decode(const uint8_t *data, size_t bytes, struct rq_descripto
         return RQ_CORRUPT;
     }
     struct reader r = { data, bytes - 8, false };
-    if (rq_get_u64(take(&r, 8)) != MAGIC) {
-        return RQ_VERSION;
+    uint64_t magic = rq_get_u64(take(&r, 8));
+    if (magic != MAGIC) { /* the digit of a newer format is higher; its hash is where ours is */
+        return (magic & ~MAGIC_DIGIT) == (MAGIC & ~MAGIC_DIGIT) && magic > MAGIC ? RQ_VERSION : RQ_CORRUPT;
     }
     d->index = rq_get_u64(take(&r, 8));
     d->term = rq_get_u64(take(&r, 8));

@@ -22,7 +22,8 @@ static enum rq_err check_sector(const uint8_t *sector, const uint8_t magic[8])
     if (memcmp(sector, magic, 8) != 0 || rq_get_u64(sector + HEAD_CHECK_AT) != XXH3_64bits(sector, HEAD_CHECK_AT)) {
         return RQ_CORRUPT;
     }
-    return rq_get_u32(sector + 8) == RQ_LOG_VERSION ? RQ_OK : RQ_VERSION;
+    uint32_t version = rq_get_u32(sector + 8);
+    return version == RQ_LOG_VERSION ? RQ_OK : version > RQ_LOG_VERSION ? RQ_VERSION : RQ_CORRUPT;
 }
 
 void rq_log_put_segment_head(uint8_t out[RQ_LOG_SECTOR_BYTES], const struct rq_log_segment_head *h)
@@ -57,7 +58,8 @@ enum rq_err rq_log_get_segment_head(const uint8_t sector[RQ_LOG_SECTOR_BYTES], s
         .chain = rq_get_u64(sector + 40),
         .bytes = rq_get_u64(sector + 48),
     };
-    return RQ_OK;
+    bool index_sound = ret_head->first_index >= 1 && ret_head->first_index <= RQ_LOG_INDEX_MAX;
+    return ret_head->spare || index_sound ? RQ_OK : RQ_CORRUPT;
 }
 
 uint64_t rq_log_payload_hash(const void *data, size_t bytes)

@@ -12,7 +12,8 @@
 
 #define RQ_LOG_VERSION      1u
 #define RQ_LOG_SECTOR_BYTES 512u
-#define RQ_LOG_RECORD_BYTES 72u /* header of a record; payload behind it, padded to 8 */
+#define RQ_LOG_RECORD_BYTES 72u                 /* header of a record; payload behind it, padded to 8 */
+#define RQ_LOG_INDEX_MAX    ((uint64_t)1 << 62) /* of a segment's first record: indexes never come round */
 
 /* Sector 0 of a segment.  One sector: a medium writes it whole or not at all, so a bad one is never a torn one. */
 struct rq_log_segment_head {

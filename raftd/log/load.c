@@ -86,7 +86,7 @@ static enum rq_err open_segments(struct loader *l, const struct file_ids *ids)
             return say(l, err, ids->ids[i], 0, "the segment's header is damaged, or the file was cut off");
         }
         if (err == RQ_VERSION) {
-            return say(l, err, ids->ids[i], 0, "written by a newer version");
+            return say(l, err, ids->ids[i], 0, "written by a newer raftd");
         }
         if (err == RQ_FOREIGN) {
             return say(l, err, ids->ids[i], 0, "belongs to another instance");

@@ -85,7 +85,7 @@ enum rq_err rq_log_meta_open(struct rq_log_meta *m, struct rq_disk *disk, const 
         err = worst;
         snprintf(problem, problem_bytes, "meta: %s",
                  err == RQ_CORRUPT   ? "both copies of term and vote are damaged"
-                 : err == RQ_VERSION ? "written by a newer version"
+                 : err == RQ_VERSION ? "written by a newer raftd"
                                      : "belongs to another instance");
         goto undo_open;
     }
