@@ -139,6 +139,20 @@ static enum rq_err page1_load(struct rq_replica *r)
     return err == RQ_OK && got != r->page_size ? RQ_CORRUPT : err;
 }
 
+/* Every page is in the database file, or in the WAL (rule Z). */
+static bool pages_there(const struct rq_replica *r, uint64_t file_pages)
+{
+    if (r->state.page_count > file_pages + r->frames.committed + 1) {
+        return false;
+    }
+    for (uint64_t pgno = file_pages + 1; pgno <= r->state.page_count; pgno++) {
+        if (rq_frames_find(&r->frames, (uint32_t)pgno) == 0 && pgno != rq_lock_page(r->page_size)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 enum rq_err rq_replica_recover(struct rq_replica *r)
 {
     uint8_t bytes[RQ_WAL_HEAD_BYTES];
@@ -146,7 +160,15 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
     size_t got;
     uint32_t page_count = 0;
     enum rq_err err = r->disk->ops->read(r->wal, bytes, sizeof bytes, 0, &got);
-    if (err == RQ_OK && got == sizeof bytes && rq_wal_head_decode(bytes, &r->head) == RQ_OK) {
+    if (err != RQ_OK) {
+        return err;
+    }
+    /* A header that does not verify is none.  One that does, and is of a format that we do not know, is not written over. */
+    const enum rq_err head_err = got == sizeof bytes ? rq_wal_head_decode(bytes, &r->head) : RQ_CORRUPT;
+    if (head_err == RQ_VERSION) {
+        return head_err;
+    }
+    if (head_err == RQ_OK) {
         if (r->head.page_size != r->page_size) {
             return RQ_CORRUPT;
         }
@@ -170,7 +192,7 @@ enum rq_err rq_replica_recover(struct rq_replica *r)
     if (r->state.page_size != r->page_size) {
         return RQ_CORRUPT;
     }
-    if (r->frames.committed > 0 ? r->state.page_count != page_count : db.size / r->page_size < r->state.page_count) {
+    if ((r->frames.committed > 0 && r->state.page_count != page_count) || !pages_there(r, db.size / r->page_size)) {
         return RQ_CORRUPT;
     }
     if (r->frames.committed == 0) {
