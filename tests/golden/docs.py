@@ -8,7 +8,8 @@ import re
 import sys
 
 ROOT = pathlib.Path(sys.argv[1])
-QUOTES = [("docs/protocol.md", "msg-hello.hex"), ("docs/file-format.md", "txn.hex")]
+QUOTES = [("docs/protocol.md", "msg-hello.hex"), ("docs/file-format.md", "txn.hex"),
+          ("docs/file-format.md", "log-record.hex"), ("docs/file-format.md", "descriptor.hex")]
 
 
 def quotes(doc, golden):

@@ -1,4 +1,4 @@
-/* Golden: the exact bytes of every message, record, entry and body, against the files beside this one.
+/* Golden: the exact bytes of every message, record, entry, body and file, against the files beside this one.
  *
  * A difference is a change of the protocol or of the file format: it breaks every peer, log and replica that exists.  When it is
  * meant, golden DIR --update rewrites the files, and docs/protocol.md or docs/file-format.md changes in the same commit. */
@@ -10,6 +10,7 @@
 #include "raftd/wire/entry.h"
 #include "raftd/wire/msg.h"
 #include "raftd/wire/txn.h"
+#include "tests/golden/golden_files.h"
 #include "tests/support/hexfile.h"
 #include "tests/support/tap.h"
 
@@ -220,6 +221,16 @@ static const struct sample {
     { "entry-drop", entry_drop },
     { "entry-adopt", entry_adopt },
     { "body", body },
+    { "log-segment", golden_log_segment },
+    { "log-spare", golden_log_spare },
+    { "log-record", golden_log_record },
+    { "log-meta", golden_log_meta },
+    { "descriptor", golden_descriptor },
+    { "node", golden_node },
+    { "files", golden_files },
+    { "replica", golden_replica },
+    { "shm", golden_shm },
+    { "control", golden_control },
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };
 
