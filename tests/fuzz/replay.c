@@ -1,5 +1,5 @@
-/* Replay: a target without libFuzzer, on the seeds of tests/golden: each whole, cut off after every byte, and with every byte
- * changed in three ways.
+/* Replay: a target without libFuzzer, on the seeds of tests/golden: each whole, cut off after every byte, with every byte
+ * changed in three ways, and spoilt in several places at once, the same ones in each run.
  *
  *   replay_NAME FILE.hex ...           one line of TAP each
  *   replay_NAME --corpus DIR FILE.hex ...   writes the seeds as they are into DIR, for libFuzzer */
@@ -9,6 +9,9 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/exact.h"
 #include "tests/support/hexfile.h"
+#include "tests/support/seeded.h"
+
+#define SPOILT_ROUNDS 500u
 
 static void run_exact(const uint8_t *data, size_t bytes)
 {
@@ -32,6 +35,52 @@ static void replay(struct rq_bytes *seed)
         }
         seed->data[i] = was;
     }
+}
+
+/* One thing that a bad disk, a bad program or a bad person may do. */
+static size_t spoil(uint64_t *random, uint8_t *data, size_t bytes, size_t bytes_max)
+{
+    static const uint8_t edges[] = { 0x00, 0x01, 0x7f, 0x80, 0xfe, 0xff };
+    size_t at = seeded_below(random, (uint32_t)bytes), many = 1 + seeded_below(random, 16);
+    many = many < bytes - at ? many : bytes - at;
+    switch (seeded_below(random, 5)) {
+        case 0:
+            data[at] ^= (uint8_t)(1u << seeded_below(random, 8));
+            break;
+        case 1:
+            memset(data + at, edges[seeded_below(random, sizeof edges)], many);
+            break;
+        case 2:
+            seeded_fill(random, data + at, many);
+            break;
+        case 3: /* from another place */
+            memmove(data + at, data + seeded_below(random, (uint32_t)(bytes - many + 1)), many);
+            break;
+        default: /* twice */
+            if (bytes + many <= bytes_max) {
+                memmove(data + at + many, data + at, bytes - at);
+                bytes += many;
+            }
+            break;
+    }
+    return bytes;
+}
+
+static void replay_spoilt(const struct rq_bytes *seed)
+{
+    uint64_t random = seed->size;
+    size_t bytes_max = seed->size + 256;
+    uint8_t *data = malloc(bytes_max);
+    MUST(data != NULL);
+    for (unsigned round = 0; seed->size > 0 && round < SPOILT_ROUNDS; round++) {
+        size_t bytes = seed->size;
+        memcpy(data, seed->data, bytes);
+        for (uint32_t n = 1 + seeded_below(&random, 6); n > 0; n--) {
+            bytes = spoil(&random, data, bytes, bytes_max);
+        }
+        run_exact(data, bytes);
+    }
+    free(data);
 }
 
 static bool write_seed(const char *dir, const char *hex_path, const struct rq_bytes *seed)
@@ -60,6 +109,7 @@ int main(int argc, char **argv)
             good = write_seed(corpus, argv[i], &seed);
         } else if (good) {
             replay(&seed);
+            replay_spoilt(&seed);
         }
         failures += !good;
         printf("%s %d - %s\n", good ? "ok" : "not ok", i - first + 1, argv[i]);
