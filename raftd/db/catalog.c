@@ -103,7 +103,7 @@ static enum rq_err read_files(struct rq_catalog *c)
 bool rq_catalog_knows_file(struct rq_catalog *c, uint32_t id, uint64_t inode, uint64_t device)
 {
     pthread_mutex_lock(&c->lock);
-    const struct known_file *f = known_file(c, id);
+    const struct rq_known_file *f = rq_known_files_find(&c->files, id);
     const bool known = f != NULL && f->inode == inode && f->device == device;
     pthread_mutex_unlock(&c->lock);
     return known;
