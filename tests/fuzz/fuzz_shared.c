@@ -7,6 +7,8 @@
 
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/small_replica.h"
+#include "vfs/control_share.h"
+#include "vfs/files.h"
 #include "vfs/snapshot.h"
 
 #define HEAD_BYTES    (offsetof(struct rq_control_head, waiting) + sizeof((struct rq_control_head){ 0 }.waiting))
@@ -70,10 +72,10 @@ static void be_reader(struct small_replica *s)
             rq_snapshot_wait_begin(&r);
             rq_snapshot_wait_end(&r);
             if (r.slot_held) {
-                (void)rq_turn_take(&r.control, r.slot);
-                (void)rq_turn_wait(&r.control, r.slot, 0);
-                rq_turn_release(&r.control, r.slot);
-                rq_turn_give_up(&r.control, r.slot);
+                (void)rq_turn_take(r.control, r.slot);
+                (void)rq_turn_wait(r.control, r.slot, 0);
+                rq_turn_release(r.control, r.slot);
+                rq_turn_give_up(r.control, r.slot);
             }
             rq_snapshot_end(&r, true);
         }
@@ -124,6 +126,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     be_reader(&s);
     be_raftd(&s);
     be_reader(&s);
+    rq_files_fork_orphan(); /* what this process keeps open is of a disk that ends here */
+    rq_control_share_fork_orphan();
     small_replica_fini(&s);
     return 0;
 }

@@ -229,6 +229,7 @@ static const struct sample {
     { "node", golden_node },
     { "files", golden_files },
     { "replica", golden_replica },
+    { "hashes", golden_hashes },
     { "shm", golden_shm },
     { "control", golden_control },
 };

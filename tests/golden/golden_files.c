@@ -162,6 +162,20 @@ void golden_replica(struct rq_bytes *out)
     small_replica_fini(&s);
 }
 
+/* Of the same replica, all of it back-filled. */
+void golden_hashes(struct rq_bytes *out)
+{
+    struct small_replica s;
+    const char *forgotten;
+    char text[160];
+    small_replica_init(&s);
+    record_disk_mkdir_p(s.disk, RAFT "/hashes");
+    must(rq_replica_keep_hashes(s.replica, RAFT "/hashes/7", &forgotten, text));
+    must(rq_replica_backfill(s.replica));
+    small_file_read(s.disk, RAFT "/hashes/7", out);
+    small_replica_fini(&s);
+}
+
 void golden_shm(struct rq_bytes *out)
 {
     struct small_replica s;

@@ -13,6 +13,7 @@ void golden_descriptor(struct rq_bytes *out);
 void golden_node(struct rq_bytes *out);
 void golden_files(struct rq_bytes *out);
 void golden_replica(struct rq_bytes *out); /* app.db, then of app.db-wal what is not reserved space */
+void golden_hashes(struct rq_bytes *out);
 void golden_shm(struct rq_bytes *out);     /* headers, checkpoint info and the page numbers of the frames */
 void golden_control(struct rq_bytes *out); /* the header up to the end of `waiting`; then slot 0 */
 
