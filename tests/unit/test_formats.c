@@ -147,7 +147,7 @@ static void newer_node_is_refused(void)
 
 static void newer_files_are_refused_and_damaged_ones_are_none(void)
 {
-    struct rq_catalog *catalog;
+    static struct rq_catalog *catalog; /* a catalog lives as long as its process */
     begin("files");
     const struct rq_catalog_config config = { .disk = &disk->disk, .dir = "/data", .raft_dir = RAFT };
     make_text_newer();
