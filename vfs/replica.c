@@ -224,7 +224,7 @@ enum rq_err rq_replica_open(const struct rq_replica_config *config, struct rq_re
     r->dir_path = dir_of(config->path);
     rq_frames_init(&r->frames);
     pthread_mutex_init(&r->mutex, NULL);
-    pthread_cond_init(&r->reset_done, NULL);
+    pthread_cond_init(&r->changed, NULL);
 
     bool wal_made = false, shm_made = false;
     enum rq_err err = RQ_NOMEM;
@@ -271,7 +271,7 @@ void rq_replica_close(struct rq_replica *r)
     }
     rq_frames_fini(&r->frames);
     pthread_mutex_destroy(&r->mutex);
-    pthread_cond_destroy(&r->reset_done);
+    pthread_cond_destroy(&r->changed);
     free(r->page1);
     free(r->page1_next);
     free(r->frame);

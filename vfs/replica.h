@@ -112,8 +112,11 @@ void rq_replica_get_wal(const struct rq_replica *r, struct rq_replica_wal *ret_w
  * grow; nothing is lost, try again.  OK also when readers hold it up (rq_replica_get_wal: blocked). */
 enum rq_err rq_replica_backfill(struct rq_replica *r);
 
-/* When all is back-filled and no reader is in the WAL: starts it anew.  BUSY: a reader is, or an append; appends wait for the
- * one sync of a reset.  FULL: nothing happened. */
+#define RQ_RESET_REST_FRAMES 256
+
+/* When no reader is in the WAL, and all of it but the last RQ_RESET_REST_FRAMES is back-filled: holds appends off, copies those,
+ * and starts the WAL anew.  Appends wait for the few syncs of that.  BUSY: a reader is in the way, a long append, or more than that
+ * many frames.  Else the errors of a back-fill; FULL: nothing happened. */
 enum rq_err rq_replica_reset(struct rq_replica *r);
 
 /* Everything appended so far is durable (fdatasync of -wal; the directory once). */

@@ -86,10 +86,19 @@ static void append_begin(struct rq_replica *r)
 {
     pthread_mutex_lock(&r->mutex);
     while (r->resetting) {
-        pthread_cond_wait(&r->reset_done, &r->mutex);
+        pthread_cond_wait(&r->changed, &r->mutex);
     }
     r->appending = true;
     pthread_mutex_unlock(&r->mutex);
+}
+
+/* With the mutex. */
+static void append_end(struct rq_replica *r)
+{
+    r->appending = false;
+    if (r->resetting) {
+        pthread_cond_broadcast(&r->changed);
+    }
 }
 
 /* Memory and -shm for count more frames. */
@@ -117,7 +126,7 @@ enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames)
     }
     pthread_mutex_lock(&r->mutex);
     r->wal_reserved = reserved;
-    r->appending = false;
+    append_end(r);
     pthread_mutex_unlock(&r->mutex);
     return err;
 }
@@ -196,7 +205,7 @@ enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source 
     } else {
         rq_frames_rollback(&r->frames);
     }
-    r->appending = false;
+    append_end(r);
     pthread_mutex_unlock(&r->mutex);
     return err;
 }

@@ -5,9 +5,14 @@
  * the header yet, so it will see the newest, and what is done here changes nothing of that. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "raftd/wire/txn.h"
 #include "vfs/replica_impl.h"
+
+#define READER_LOOKS   10
+#define READER_LOOK_NS 50000 /* between two looks whether a reader has left the WAL */
+#define APPEND_ENDS_MS 10    /* a reset waits so long for an append; the thread serves other databases, too */
 
 /* --- readers ------------------------------------------------------------------------------------------------------------- */
 
@@ -292,12 +297,12 @@ enum rq_err rq_replica_backfill(struct rq_replica *r)
         backfill_fini(&b);
         return err;
     }
-    /* What goes into the database file must be durable in the WAL: a torn page is mended from there. */
-    err = rq_replica_sync(r);
-    if (err == RQ_OK) {
-        err = readers_limit(r, &b, &limit);
-    }
+    err = readers_limit(r, &b, &limit); /* whoever comes from here on reads what is newest now, or later */
     bool blocked = err == RQ_OK && limit < b.to;
+    if (err == RQ_OK && limit > b.from) {
+        /* What goes into the database file must be durable in the WAL: a torn page is mended from there. */
+        err = rq_replica_sync(r);
+    }
     if (err == RQ_OK && limit > b.from) {
         err = r->disk->ops->lock(r->shm, RQ_SHM_READ0, 1, RQ_EXCLUSIVE);
         if (err == RQ_OK) {
@@ -381,10 +386,14 @@ static void publish_reset(struct rq_replica *r, const struct rq_wal_head *head)
 /* With the gate shut and appends held off. */
 static enum rq_err reset_gated(struct rq_replica *r)
 {
-    if (!table_leaves_wal(r)) {
-        rq_control_sweep(r->control);
-        if (!table_leaves_wal(r)) {
+    for (int looks = 0; !table_leaves_wal(r); looks++) {
+        if (looks == READER_LOOKS) {
             return RQ_BUSY;
+        }
+        if (looks == 0) {
+            rq_control_sweep(r->control);
+        } else { /* most reads are short, and a new one comes no more into the WAL */
+            nanosleep(&(struct timespec){ .tv_nsec = READER_LOOK_NS }, NULL);
         }
     }
     enum rq_err err = r->disk->ops->lock(r->shm, RQ_SHM_READ0 + 1, RQ_READ_MARKS - 1, RQ_EXCLUSIVE);
@@ -401,26 +410,61 @@ static enum rq_err reset_gated(struct rq_replica *r)
     return err;
 }
 
+/* Appends are held off from here on: the one that is on its way may end, if that does not take long. */
+static bool hold_appends(struct rq_replica *r)
+{
+    struct timespec until;
+    int late = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += APPEND_ENDS_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&r->mutex);
+    r->resetting = true;
+    while (r->appending && late == 0) {
+        late = pthread_cond_timedwait(&r->changed, &r->mutex, &until);
+    }
+    const bool held = !r->appending;
+    pthread_mutex_unlock(&r->mutex);
+    return held;
+}
+
+static void release_appends(struct rq_replica *r, bool blocked)
+{
+    pthread_mutex_lock(&r->mutex);
+    r->resetting = false;
+    r->blocked = blocked;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->mutex);
+}
+
+/* With appends held off: the frames that came since the last back-fill.  A steady writer would stay ahead of it for ever. */
+static enum rq_err fill_rest(struct rq_replica *r)
+{
+    const uint32_t frames = r->frames.committed;
+    if (r->backfilled == frames) {
+        return RQ_OK;
+    }
+    enum rq_err err = frames - r->backfilled <= RQ_RESET_REST_FRAMES ? rq_replica_backfill(r) : RQ_BUSY;
+    return err == RQ_OK && r->backfilled < frames ? RQ_BUSY : err;
+}
+
 enum rq_err rq_replica_reset(struct rq_replica *r)
 {
     pthread_mutex_lock(&r->mutex);
     const bool empty = r->frames.committed == 0;
-    const bool possible = !r->appending && r->backfilled == r->frames.committed;
-    r->resetting = !empty && possible;
     pthread_mutex_unlock(&r->mutex);
-    if (empty || !possible) {
-        return empty ? RQ_OK : RQ_BUSY;
+    if (empty) {
+        return RQ_OK;
     }
-    _Atomic uint32_t *gate = &r->control->head->reset_gate;
-    atomic_fetch_or(gate, 1u);
-    atomic_thread_fence(memory_order_seq_cst);
-    const enum rq_err err = reset_gated(r);
-    atomic_fetch_add(gate, atomic_load(gate) & 1u);
-
-    pthread_mutex_lock(&r->mutex);
-    r->resetting = false;
-    r->blocked = err == RQ_BUSY;
-    pthread_cond_broadcast(&r->reset_done);
-    pthread_mutex_unlock(&r->mutex);
+    enum rq_err err = hold_appends(r) ? fill_rest(r) : RQ_BUSY;
+    if (err == RQ_OK) {
+        _Atomic uint32_t *gate = &r->control->head->reset_gate;
+        atomic_fetch_or(gate, 1u);
+        atomic_thread_fence(memory_order_seq_cst);
+        err = reset_gated(r);
+        atomic_fetch_add(gate, atomic_load(gate) & 1u);
+    }
+    release_appends(r, err == RQ_BUSY);
     return err;
 }

@@ -45,9 +45,9 @@ struct rq_replica {
     uint32_t scrub_next;           /* page that comes next in this pass */
 
     pthread_mutex_t mutex;
-    pthread_cond_t reset_done;
-    bool resetting; /* a new WAL header is being written: append waits */
-    bool appending; /* frames are being written: reset comes another time */
+    pthread_cond_t changed; /* resetting or appending */
+    bool resetting;         /* the WAL is about to begin anew: append waits */
+    bool appending;         /* frames are being written: reset waits a little */
     struct rq_replica_state state;
     uint8_t *page1; /* owns; newest version, as it is on disk */
     struct rq_frames frames;

@@ -11,11 +11,12 @@
 
 #define IDLE_MS       50  /* after so long without a commit a database file is made complete, so that a copy of it is */
 #define BLOCKED_MS    250 /* a reader is in the way: look again */
-#define OVER_LIMIT_MS 2   /* the WAL is too long, and readers are asked to leave it */
+#define OVER_LIMIT_MS 10  /* the WAL is too long, and readers are asked to leave it */
 #define CHECK_MS      20000 /* well within the minute in which a change by others is to be noticed */
 #define LOOK_MS       1000  /* how long a publication that somebody damaged stays so */
 #define SOFT_FRAMES   1000
 #define HARD_FRAMES   4000
+#define FILLS_MAX     4
 
 struct rq_background {
     struct rq_background_config config;
@@ -64,14 +65,18 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
     if (!quiet) {
         sooner(due, quiet_since + IDLE_MS);
     }
-    if (!quiet && wal.frames - wal.backfilled < SOFT_FRAMES && wal.frames < HARD_FRAMES) {
+    if (!quiet && wal.frames < SOFT_FRAMES) {
         return;
     }
-    if (wal.backfilled < wal.frames) {
+    /* Beside a steady writer each back-fill leaves less to the next, until a reset can do the rest with the writer held off. */
+    for (int i = 0; i < FILLS_MAX && err == RQ_OK && (quiet || wal.frames - wal.backfilled > RQ_RESET_REST_FRAMES); i++) {
         err = rq_replica_backfill(r);
         rq_replica_get_wal(r, &wal);
+        if (wal.blocked || wal.backfilled == wal.frames) {
+            break;
+        }
     }
-    if (err == RQ_OK && wal.backfilled == wal.frames) {
+    if (err == RQ_OK && !wal.blocked) {
         err = rq_replica_reset(r);
         rq_replica_get_wal(r, &wal);
     }
