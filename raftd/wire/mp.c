@@ -40,6 +40,18 @@ void rq_mp_put_str(struct rq_mp_writer *w, const char *data, uint32_t bytes)
     (void)msgpack_pack_str_body(&w->packer, data, bytes);
 }
 
+void rq_mp_put_text(struct rq_mp_writer *w, struct rq_str text)
+{
+    uint32_t bytes = text.bytes;
+    if (bytes > RQ_TEXT_MAX) {
+        bytes = RQ_TEXT_MAX;
+        while (bytes > 0 && ((uint8_t)text.data[bytes] & 0xc0u) == 0x80u) {
+            bytes--; /* what would be cut off begins in the middle of a character */
+        }
+    }
+    rq_mp_put_str(w, text.data, bytes);
+}
+
 void rq_mp_put_bin_head(struct rq_mp_writer *w, uint32_t bytes)
 {
     (void)msgpack_pack_bin(&w->packer, bytes);

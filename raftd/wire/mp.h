@@ -14,6 +14,8 @@
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/err.h"
 
+struct rq_str; /* raftd/wire/msg.h */
+
 struct rq_mp_writer {
     msgpack_packer packer;
     struct rq_bytes *out; /* borrows */
@@ -26,6 +28,8 @@ void rq_mp_put_uint(struct rq_mp_writer *w, uint64_t v);
 void rq_mp_put_u32_fixed(struct rq_mp_writer *w, uint32_t v);
 void rq_mp_put_bool(struct rq_mp_writer *w, bool v);
 void rq_mp_put_str(struct rq_mp_writer *w, const char *data, uint32_t bytes);
+/* Words for people, better shortened than not sent: at most RQ_TEXT_MAX bytes, cut at a UTF-8 character. */
+void rq_mp_put_text(struct rq_mp_writer *w, struct rq_str text);
 void rq_mp_put_bin(struct rq_mp_writer *w, const uint8_t *data, uint32_t bytes);
 /* Only the type and the length: the caller puts the bytes behind. */
 void rq_mp_put_bin_head(struct rq_mp_writer *w, uint32_t bytes);

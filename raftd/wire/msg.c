@@ -125,17 +125,9 @@ static struct rq_str get_name(struct rq_mp_reader *r)
     return v;
 }
 
-/* Words for people: better shortened than not sent. */
 static void put_text(struct rq_mp_writer *w, struct rq_str v)
 {
-    uint32_t bytes = v.bytes;
-    if (bytes > RQ_TEXT_MAX) {
-        bytes = RQ_TEXT_MAX;
-        while (bytes > 0 && ((uint8_t)v.data[bytes] & 0xc0u) == 0x80u) {
-            bytes--; /* what would be cut off begins in the middle of a character */
-        }
-    }
-    rq_mp_put_str(w, v.data, bytes);
+    rq_mp_put_text(w, v);
 }
 static struct rq_str get_text(struct rq_mp_reader *r)
 {
