@@ -69,7 +69,8 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
         return;
     }
     /* Beside a steady writer each back-fill leaves less to the next, until a reset can do the rest with the writer held off. */
-    for (int i = 0; i < FILLS_MAX && err == RQ_OK && (quiet || wal.frames - wal.backfilled > RQ_RESET_REST_FRAMES); i++) {
+    for (int i = 0; i < FILLS_MAX && err == RQ_OK && (quiet || wal.frames - wal.backfilled > RQ_RESET_REST_FRAMES);
+         i++) {
         err = rq_replica_backfill(r);
         rq_replica_get_wal(r, &wal);
         if (wal.blocked || wal.backfilled == wal.frames) {

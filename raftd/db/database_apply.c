@@ -131,8 +131,9 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
         rq_strand_will_block();
         nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
         s->at = 0;
-        if (s->body != NULL) {
-            rq_staged_rewind(s->body);
+        err = s->body != NULL ? rq_staged_rewind(s->body) : RQ_OK;
+        if (err != RQ_OK) {
+            return err;
         }
         rq_overlay_walk_rewind(&s->group);
     }

@@ -9,6 +9,7 @@
 #include "raftd/wire/bytes.h"
 
 #define NAMES_BYTES_MAX (16u << 20)
+#define WINDOW_BYTES    (256u << 10)
 
 struct rq_staged {
     struct rq_disk *disk;
@@ -21,9 +22,14 @@ struct rq_staged {
 
 struct rq_staged_reader {
     struct rq_file *file;
-    uint32_t page_size, page_count, given;
-    uint8_t piece[];
+    struct rq_entry_staged entry;
+    struct rq_body_reader body;
+    uint64_t next;     /* of the file, behind the window */
+    size_t begin, end; /* of the window: what was read and not given */
+    uint8_t window[WINDOW_BYTES];
 };
+
+_Static_assert(WINDOW_BYTES >= RQ_BODY_PIECE_BYTES_MAX, "a piece fits");
 
 static atomic_uint serial;
 
@@ -148,55 +154,67 @@ void rq_staged_free(struct rq_staged *s)
 
 /* --- reading ---------------------------------------------------------------------------------------------------------- */
 
-static enum rq_err read_exactly(struct rq_file *f, void *data, size_t bytes, uint64_t offset)
+/* The next piece that the body's reader wants; it stays where it is until the next one. */
+static enum rq_err next_piece(struct rq_staged_reader *r, size_t bytes, const uint8_t **ret_piece)
 {
-    size_t n;
-    enum rq_err err = f->disk->ops->read(f, data, bytes, offset, &n);
-    return err != RQ_OK ? err : n < bytes ? RQ_CORRUPT : RQ_OK;
+    if (r->end - r->begin < bytes) {
+        memmove(r->window, r->window + r->begin, r->end - r->begin);
+        r->end -= r->begin;
+        r->begin = 0;
+        const uint64_t left = r->entry.body_bytes - r->next;
+        const size_t room = sizeof r->window - r->end, wanted = left < room ? (size_t)left : room;
+        size_t n;
+        enum rq_err err = r->file->disk->ops->read(r->file, r->window + r->end, wanted, r->next, &n);
+        if (err != RQ_OK) {
+            return err;
+        }
+        r->next += n;
+        r->end += n;
+        if (r->end < bytes) {
+            return RQ_CORRUPT; /* shorter than the entry says */
+        }
+    }
+    *ret_piece = r->window + r->begin;
+    r->begin += bytes;
+    return RQ_OK;
 }
 
-/* From end to end; piece has room for the largest. */
-static enum rq_err verify(struct rq_file *f, const struct rq_entry_staged *entry, uint8_t *piece,
-                          uint32_t *ret_page_count)
+/* From the beginning: the head, which has to be what the entry says. */
+static enum rq_err begin(struct rq_staged_reader *r)
 {
-    struct rq_body_reader reader;
-    uint8_t hash[RQ_BODY_HASH_BYTES];
-    uint64_t at = 0;
-    size_t want;
-    enum rq_err err = rq_body_reader_init(&reader, entry->body_bytes);
+    const uint8_t *piece;
+    uint32_t pgno;
+    r->next = 0;
+    r->begin = r->end = 0;
+    enum rq_err err = rq_body_reader_init(&r->body, r->entry.body_bytes);
     if (err != RQ_OK) {
         return err;
     }
-    while (err == RQ_OK && (want = rq_body_reader_want(&reader)) > 0) {
-        uint32_t pgno;
-        err = read_exactly(f, piece, want, at);
-        if (err == RQ_OK) {
-            err = rq_body_reader_take(&reader, piece, &pgno);
-        }
-        at += want;
-    }
+    err = next_piece(r, rq_body_reader_want(&r->body), &piece);
     if (err == RQ_OK) {
-        rq_body_reader_hash(&reader, hash);
-        bool right = memcmp(hash, entry->hash, sizeof hash) == 0 && reader.head.page_size == entry->head.page_size &&
-                     reader.head.db_page_count == entry->head.page_count;
-        err = right ? RQ_OK : RQ_CORRUPT;
-        *ret_page_count = reader.page_count;
+        err = rq_body_reader_take(&r->body, piece, &pgno);
     }
-    rq_body_reader_fini(&reader);
+    if (err == RQ_OK &&
+        (r->body.head.page_size != r->entry.head.page_size || r->body.head.db_page_count != r->entry.head.page_count)) {
+        err = RQ_CORRUPT;
+    }
+    if (err != RQ_OK) {
+        rq_body_reader_fini(&r->body);
+    }
     return err;
 }
 
 enum rq_err rq_staged_open(struct rq_disk *disk, const char *dir, const struct rq_entry_staged *entry,
                            struct rq_staged_reader **ret_reader)
 {
-    struct rq_staged_reader *r = malloc(sizeof *r + RQ_BODY_PIECE_BYTES_MAX);
+    struct rq_staged_reader *r = malloc(sizeof *r);
     char *path = path_of(dir, entry->hash);
     enum rq_err err = RQ_NOMEM;
     if (r != NULL && path != NULL) {
-        *r = (struct rq_staged_reader){ .page_size = entry->head.page_size };
+        r->entry = *entry;
         err = disk->ops->open(disk, path, RQ_OPEN_READ | RQ_OPEN_NOFOLLOW, 0, &r->file);
         if (err == RQ_OK) {
-            err = verify(r->file, entry, r->piece, &r->page_count);
+            err = begin(r);
             if (err != RQ_OK) {
                 disk->ops->close(r->file);
             }
@@ -213,28 +231,37 @@ enum rq_err rq_staged_open(struct rq_disk *disk, const char *dir, const struct r
 
 enum rq_err rq_staged_next(struct rq_staged_reader *r, uint32_t *ret_pgno, const uint8_t **ret_page)
 {
-    size_t bytes = RQ_BODY_PAGE_HEAD_BYTES + r->page_size;
-    if (r->given == r->page_count) {
-        return RQ_NOTFOUND;
+    size_t want;
+    while ((want = rq_body_reader_want(&r->body)) > 0) {
+        const uint8_t *piece;
+        enum rq_err err = next_piece(r, want, &piece);
+        if (err == RQ_OK) {
+            err = rq_body_reader_take(&r->body, piece, ret_pgno);
+        }
+        if (err != RQ_OK) {
+            return err;
+        }
+        if (*ret_pgno != 0) {
+            *ret_page = piece + RQ_BODY_PAGE_HEAD_BYTES;
+            return RQ_OK;
+        }
     }
-    enum rq_err err = read_exactly(r->file, r->piece, bytes, RQ_BODY_HEAD_BYTES + (uint64_t)r->given * bytes);
-    if (err == RQ_OK) {
-        r->given++;
-        *ret_pgno = rq_get_u32(r->piece);
-        *ret_page = r->piece + RQ_BODY_PAGE_HEAD_BYTES;
-    }
-    return err;
+    uint8_t hash[RQ_BODY_HASH_BYTES];
+    rq_body_reader_hash(&r->body, hash);
+    return memcmp(hash, r->entry.hash, sizeof hash) == 0 ? RQ_NOTFOUND : RQ_CORRUPT;
 }
 
-void rq_staged_rewind(struct rq_staged_reader *r)
+enum rq_err rq_staged_rewind(struct rq_staged_reader *r)
 {
-    r->given = 0;
+    rq_body_reader_fini(&r->body);
+    return begin(r);
 }
 
 void rq_staged_close(struct rq_staged_reader *r)
 {
     if (r != NULL) {
         r->file->disk->ops->close(r->file);
+        rq_body_reader_fini(&r->body);
         free(r);
     }
 }

@@ -29,12 +29,13 @@ void rq_staged_free(struct rq_staged *s);
 
 struct rq_staged_reader;
 
-/* Reads it once from end to end: CORRUPT when it is not what the hash says.  NOTFOUND. */
+/* CORRUPT: not such a body.  NOTFOUND. */
 enum rq_err rq_staged_open(struct rq_disk *disk, const char *dir, const struct rq_entry_staged *entry,
                            struct rq_staged_reader **ret_reader);
-/* The pages in order, then NOTFOUND.  The page is valid until the next call. */
+/* The pages in order, then NOTFOUND: only now is it sure that they are what the hash says.  CORRUPT: they are not, and whoever took
+ * some has to undo that.  The page is valid until the next call. */
 enum rq_err rq_staged_next(struct rq_staged_reader *r, uint32_t *ret_pgno, const uint8_t **ret_page);
-void rq_staged_rewind(struct rq_staged_reader *r);
+enum rq_err rq_staged_rewind(struct rq_staged_reader *r); /* after an error only close is allowed */
 void rq_staged_close(struct rq_staged_reader *r);
 
 /* The log does not need it any more. */
