@@ -28,6 +28,7 @@ struct rq_background {
     pthread_t thread;
     uint64_t next_look_ms, next_check_ms, next_compact_ms;
     uint64_t compacted_index;
+    bool compaction_waits; /* and it was said why */
     struct rq_scrub scrub;
 };
 
@@ -168,6 +169,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
 static void compact(struct rq_background *b, uint64_t *due)
 {
     struct rq_log_stats stats;
+    char text[512], why[sizeof text * 2];
     uint64_t now = now_ms();
     struct rq_driver_view view = rq_driver_view(b->driver);
     bool looks = now >= b->next_compact_ms;
@@ -183,7 +185,9 @@ static void compact(struct rq_background *b, uint64_t *due)
     if (!view.leads || view.delivered == b->compacted_index || !wanted) {
         return;
     }
-    enum rq_err err = rq_catalog_compact(b->catalog);
+    enum rq_err err = rq_catalog_compact(b->catalog, text);
+    bool waited = b->compaction_waits;
+    b->compaction_waits = err != RQ_OK;
     if (err == RQ_OK) {
         rq_note(RQ_LEVEL_DEBUG, "log compacted", "index=%llu log_bytes=%llu", (unsigned long long)view.delivered,
                 (unsigned long long)stats.bytes);
@@ -191,7 +195,8 @@ static void compact(struct rq_background *b, uint64_t *due)
     } else if (err == RQ_IO) {
         rq_fatal("the descriptor could not be made durable", err);
     } else {
-        rq_note(RQ_LEVEL_WARN, "log compaction has to wait", "err=%s", rq_err_name(err));
+        rq_note(waited ? RQ_LEVEL_DEBUG : RQ_LEVEL_WARN, "log compaction has to wait", "err=%s why=%s",
+                rq_err_name(err), rq_quote(why, sizeof why, text));
         sooner(due, now + 1000);
     }
 }

@@ -18,18 +18,26 @@ struct named_body {
     uint64_t index;
 };
 
+/* A DROP entry that was delivered; until the files are in the trash. */
+struct dropping {
+    struct dropping *next;
+    struct rq_catalog *catalog;
+    struct rq_database *db; /* counted */
+    struct rq_request *requests;
+};
+
 struct rq_catalog {
     struct rq_catalog_config config;
     struct rq_database_env env;
     struct rq_driver *driver;
     atomic_bool leads, caught_up;
-    atomic_uint dropping; /* entries that were delivered, whose files are not in the trash yet */
 
     pthread_mutex_t lock;
     struct rq_database **databases; /* counted; guarded by lock, as what follows */
     size_t database_count;
     struct rq_place **places;
     size_t place_count;
+    struct dropping *droppings;
     struct rq_known_files files;
 
     /* Loop context. */
@@ -157,6 +165,18 @@ static struct rq_database *find(struct rq_catalog *c, const char *name, size_t b
         }
     }
     return NULL;
+}
+
+/* With the lock: are the files of a dropped database of this name on their way to the trash? */
+static bool is_being_dropped(const struct rq_catalog *c, const char *name, size_t bytes)
+{
+    for (const struct dropping *d = c->droppings; d != NULL; d = d->next) {
+        const char *have = rq_database_name(d->db);
+        if (strlen(have) == bytes && memcmp(have, name, bytes) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 struct rq_database *rq_catalog_find(struct rq_catalog *c, const char *name, size_t name_bytes)
@@ -339,17 +359,18 @@ static void committed_adopt(struct rq_catalog *c, const struct rq_log_entry *e)
     rq_database_unref(db);
 }
 
-struct dropping {
-    struct rq_catalog *catalog;
-    struct rq_database *db; /* counted */
-    struct rq_request *requests;
-};
-
 static void dropped(void *ctx)
 {
     struct dropping *d = ctx;
-    forget_file(d->catalog, rq_database_id(d->db));
-    atomic_fetch_sub(&d->catalog->dropping, 1);
+    struct rq_catalog *c = d->catalog;
+    forget_file(c, rq_database_id(d->db));
+    pthread_mutex_lock(&c->lock);
+    struct dropping **at = &c->droppings;
+    while (*at != d) {
+        at = &(*at)->next;
+    }
+    *at = d->next;
+    pthread_mutex_unlock(&c->lock);
     while (d->requests != NULL) {
         struct rq_request *r = d->requests;
         d->requests = r->next;
@@ -383,6 +404,9 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
         if (rq_database_id(c->databases[i]) == drop.db_id) {
             db = c->databases[i];
             c->databases[i] = c->databases[--c->database_count];
+            d->db = db;
+            d->next = c->droppings;
+            c->droppings = d;
         }
     }
     pthread_mutex_unlock(&c->lock);
@@ -398,8 +422,6 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
     if (atomic_load(&c->caught_up)) {
         note_database("database dropped", db);
     }
-    d->db = db;
-    atomic_fetch_add(&c->dropping, 1);
     rq_database_drop(db, dropped, d);
 }
 
@@ -507,21 +529,29 @@ void rq_catalog_create(struct rq_catalog *c, const char *name, size_t name_bytes
         r->done(r, RQ_MISUSE, NULL);
         return;
     }
-    struct rq_database *db = rq_catalog_find(c, name, name_bytes);
+    pthread_mutex_lock(&c->lock);
+    struct rq_database *db = find(c, name, name_bytes);
+    if (db != NULL) {
+        rq_database_ref(db);
+    }
+    const bool leaves = is_being_dropped(c, name, name_bytes);
+    pthread_mutex_unlock(&c->lock);
     if (db != NULL) {
         r->done(r, RQ_OK, db);
         rq_database_unref(db);
         return;
     }
-    enum rq_err err = c->config.disk->ops->stat(c->config.disk, path, &info);
-    if (err == RQ_OK && (!info.regular || info.size > 0)) {
+    /* The files of a dropped database are gone before those of the next one are opened: both happen on the name's strand. */
+    if (!leaves && c->config.disk->ops->stat(c->config.disk, path, &info) == RQ_OK &&
+        (!info.regular || info.size > 0)) {
         r->done(r, RQ_EXISTS, NULL); /* somebody's file: left alone */
         return;
     }
     r->nonce = rq_random_id();
     r->drop_id = 0;
     rq_bytes_init(&entry, 4096);
-    err = rq_entry_put_create(&entry, &(struct rq_entry_create){ { name, (uint32_t)name_bytes }, r->nonce });
+    enum rq_err err =
+        rq_entry_put_create(&entry, &(struct rq_entry_create){ { name, (uint32_t)name_bytes }, r->nonce });
     submit(c, r, RQ_ENTRY_CREATE, &entry, err);
 }
 
@@ -618,29 +648,45 @@ static void run_barrier(struct rq_task *task)
     countdown_one(((struct barrier *)task)->n, RQ_OK);
 }
 
-enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512])
+/* Behind everything that was posted for any name so far, drops included. */
+static void wait_for_places(struct rq_catalog *c)
 {
-    struct rq_database **list;
-    size_t count;
     struct countdown n;
-    enum rq_err err = rq_catalog_list(c, &list, &count);
-    if (err != RQ_OK) {
-        return err;
+    pthread_mutex_lock(&c->lock);
+    const size_t count = c->place_count;
+    struct rq_place **places = malloc((count + 1) * sizeof(struct rq_place *));
+    for (size_t i = 0; places != NULL && i < count; i++) {
+        places[i] = c->places[i];
     }
+    pthread_mutex_unlock(&c->lock);
     struct barrier *barriers = calloc(count + 1, sizeof *barriers);
-    if (barriers == NULL) {
+    if (places == NULL || barriers == NULL) {
         rq_fatal("no memory to start", RQ_NOMEM);
     }
-    atomic_store(&c->caught_up, true);
     countdown_init(&n, count + 1);
     for (size_t i = 0; i < count; i++) {
-        rq_database_caught_up(list[i]);
         barriers[i] = (struct barrier){ { .run = run_barrier }, &n };
-        rq_strand_post(rq_database_strand(list[i]), &barriers[i].task, RQ_CARRY);
+        rq_strand_post(rq_place_strand(places[i]), &barriers[i].task, RQ_CARRY);
     }
     countdown_one(&n, RQ_OK);
     (void)countdown_wait(c, &n); /* barriers bring no error */
     free(barriers);
+    free(places);
+}
+
+enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512])
+{
+    struct rq_database **list;
+    size_t count;
+    enum rq_err err = rq_catalog_list(c, &list, &count);
+    if (err != RQ_OK) {
+        return err;
+    }
+    atomic_store(&c->caught_up, true);
+    for (size_t i = 0; i < count; i++) {
+        rq_database_caught_up(list[i]);
+    }
+    wait_for_places(c);
     for (size_t i = 0; i < count; i++) {
         struct rq_database_info info;
         rq_database_info(list[i], &info);
@@ -671,6 +717,7 @@ struct picture {
     struct describe *parts;
     struct countdown n;
     enum rq_err err;
+    char *text; /* borrows, [512]; guarded by n.lock */
 };
 
 struct describe {
@@ -692,6 +739,13 @@ static void run_describe(struct rq_task *task)
         out->version = known.version;
         out->file_made = known.file_made;
         out->origins = known.origins;
+    } else if (err == RQ_BUSY) {
+        struct rq_database_info info;
+        rq_database_info(p->list[d->i], &info);
+        pthread_mutex_lock(&p->n.lock);
+        (void)snprintf(p->text, 512, "%.200s may need its entries once more, it is quarantined: %.255s",
+                       rq_database_name(p->list[d->i]), info.message);
+        pthread_mutex_unlock(&p->n.lock);
     }
     countdown_one(&p->n, err);
 }
@@ -706,11 +760,13 @@ static void run_picture(struct rq_task *task)
 
     d->index = rq_driver_view(c->driver).delivered;
     d->term = rq_driver_term_at(c->driver, d->index);
+    pthread_mutex_lock(&c->lock);
+    const bool dropping = c->droppings != NULL;
+    pthread_mutex_unlock(&c->lock);
     /* A descriptor past a DROP would leave nobody to move the files, should this process die first. */
-    p->err = d->term == 0 || atomic_load(&c->dropping) > 0
-                 ? RQ_BUSY
-                 : rq_node_configuration(node, d->index, &d->configuration, &d->configuration_bytes,
-                                         &d->configuration_index);
+    p->err = d->term == 0 || dropping ? RQ_BUSY
+                                      : rq_node_configuration(node, d->index, &d->configuration,
+                                                              &d->configuration_bytes, &d->configuration_index);
     if (p->err == RQ_OK) {
         p->err = rq_catalog_list(c, &p->list, &count);
     }
@@ -741,8 +797,21 @@ struct compacted {
     struct rq_task task;
     struct rq_catalog *catalog;
     uint64_t index;
+    struct named_body *bodies; /* owns: that no entry of the log names any more */
+    size_t body_count;
     struct countdown n;
 };
+
+/* Is this body named by an entry behind the index, too?  Two databases may have the same content. */
+static bool named_later(const struct rq_catalog *c, const struct named_body *body, uint64_t index)
+{
+    for (size_t i = 0; i < c->body_count; i++) {
+        if (c->bodies[i].index > index && memcmp(c->bodies[i].hash, body->hash, sizeof body->hash) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
 static void run_compacted(struct rq_task *task)
 {
@@ -754,15 +823,31 @@ static void run_compacted(struct rq_task *task)
             i++;
             continue;
         }
-        /* An unlink may take a while for a big file; it is one, and rare. */
-        err = rq_staged_delete(c->config.disk, c->config.staged_dir, c->bodies[i].hash);
-        if (err == RQ_NOTFOUND) {
-            err = RQ_OK;
+        if (!named_later(c, &c->bodies[i], t->index)) {
+            t->bodies = one_more(t->bodies, t->body_count, sizeof *t->bodies);
+            t->bodies[t->body_count++] = c->bodies[i];
         }
         c->bodies[i] = c->bodies[--c->body_count];
     }
     atomic_store(&c->has_bodies, c->body_count > 0);
     countdown_one(&t->n, err);
+}
+
+/* The log forgets up to index; and the bodies that it named are deleted, here and not on the loop: a big one takes its time. */
+static enum rq_err release_log(struct rq_catalog *c, uint64_t index)
+{
+    struct compacted t = { .task = { .run = run_compacted }, .catalog = c, .index = index };
+    countdown_init(&t.n, 1);
+    rq_strand_post(rq_driver_loop(c->driver), &t.task, RQ_HAND_OVER);
+    enum rq_err err = countdown_wait(c, &t.n);
+    for (size_t i = 0; err == RQ_OK && i < t.body_count; i++) {
+        err = rq_staged_delete(c->config.disk, c->config.staged_dir, t.bodies[i].hash);
+        if (err == RQ_NOTFOUND) {
+            err = RQ_OK;
+        }
+    }
+    free(t.bodies);
+    return err;
 }
 
 static enum rq_err sync_replicas(struct picture *p)
@@ -778,9 +863,10 @@ static enum rq_err sync_replicas(struct picture *p)
     return err;
 }
 
-enum rq_err rq_catalog_compact(struct rq_catalog *c)
+enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
 {
-    struct picture p = { .task = { .run = run_picture }, .catalog = c };
+    struct picture p = { .task = { .run = run_picture }, .catalog = c, .text = text };
+    text[0] = '\0';
     countdown_init(&p.n, 1);
     rq_strand_post(rq_driver_loop(c->driver), &p.task, RQ_HAND_OVER);
     enum rq_err err = countdown_wait(c, &p.n);
@@ -791,10 +877,7 @@ enum rq_err rq_catalog_compact(struct rq_catalog *c)
         err = rq_descriptor_write(c->config.disk, c->config.raft_dir, &p.descriptor);
     }
     if (err == RQ_OK) {
-        struct compacted t = { .task = { .run = run_compacted }, .catalog = c, .index = p.descriptor.index };
-        countdown_init(&t.n, 1);
-        rq_strand_post(rq_driver_loop(c->driver), &t.task, RQ_HAND_OVER);
-        err = countdown_wait(c, &t.n);
+        err = release_log(c, p.descriptor.index);
     }
     for (uint32_t i = 0; i < p.descriptor.database_count; i++) {
         rq_database_unref(p.list[i]);

@@ -19,7 +19,7 @@ struct rq_catalog_config {
     struct rq_disk *disk; /* borrows, as all */
     struct rq_pool *pool;
     const char *dir, *raft_dir, *staged_dir, *trash_dir;
-    const char *hashes_dir; /* NULL: no page hashes are kept */
+    const char *hashes_dir;  /* NULL: no page hashes are kept */
     void (*stir)(void *ctx); /* wakes the background thread */
     void *stir_ctx;
 };
@@ -39,7 +39,7 @@ struct rq_node_machine rq_catalog_machine(struct rq_catalog *c);
 void rq_catalog_set_driver(struct rq_catalog *c, struct rq_driver *driver);
 
 /* All that the log knew to be committed has been delivered, and this node leads: databases and log must agree from now on.
- * Blocks until every database has applied it.  CORRUPT: a replica holds what the log does not; text names it. */
+ * Blocks until every database has applied it, and what was dropped is in the trash.  CORRUPT: a replica holds what the log does not; text names it. */
 enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512]);
 /* Then, before anybody can stage one: deletes the bodies that no entry names. */
 enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c);
@@ -76,9 +76,9 @@ enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *
 
 /* --- compaction; background thread ----------------------------------------------------------------------------------------- */
 
-/* Makes everything that is applied durable, writes the descriptor and releases the log.  BUSY, AWAY: try again later.  IO is
- * final. */
-enum rq_err rq_catalog_compact(struct rq_catalog *c);
+/* Makes everything that is applied durable, writes the descriptor and releases the log.  BUSY, AWAY: try again later; text says
+ * which database needs the log as it is, if that is why.  IO is final. */
+enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512]);
 /* Staged bodies wait for the log to be compacted past them. */
 bool rq_catalog_has_bodies(const struct rq_catalog *c);
 

@@ -42,6 +42,11 @@ const char *rq_place_name(const struct rq_place *p)
     return p->name;
 }
 
+struct rq_strand *rq_place_strand(struct rq_place *p)
+{
+    return &p->strand;
+}
+
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
 struct rq_database *rq_database_ref(struct rq_database *db)
@@ -176,13 +181,20 @@ static void note_quarantine(struct rq_database *db)
             db->id, rq_quote(why, sizeof why, db->message));
 }
 
-/* The database is fenced on this host.  Its place in the log goes on being followed. */
-void rq_db_quarantine(struct rq_database *db, const char *text)
+/* What could not be opened now may be what we left.  Files with other bytes than ours are not mended by any entry of the log. */
+static bool may_pass(enum rq_err why)
+{
+    return why == RQ_IO || why == RQ_NOMEM || why == RQ_FULL || why == RQ_BUSY || why == RQ_PERM ||
+           why == RQ_READONLY || why == RQ_VERSION;
+}
+
+void rq_db_quarantine(struct rq_database *db, enum rq_err why, const char *text)
 {
     if (db->state == RQ_DB_QUARANTINED || db->dropped) {
         return;
     }
     db->state = RQ_DB_QUARANTINED;
+    db->needs_log = may_pass(why);
     (void)snprintf(db->message, sizeof db->message, "%s", text);
     if (db->caught_up) { /* in replay a DROP may still follow, and all is well */
         note_quarantine(db);
@@ -194,7 +206,7 @@ void rq_db_quarantine_page(struct rq_database *db, uint32_t pgno)
 {
     char text[RQ_DB_TEXT_BYTES];
     (void)snprintf(text, sizeof text, "changed behind raftd's back: %s: page %u was changed", db->path, pgno);
-    rq_db_quarantine(db, text);
+    rq_db_quarantine(db, RQ_CORRUPT, text);
 }
 
 /* --- opening ---------------------------------------------------------------------------------------------------------------- */
@@ -317,24 +329,23 @@ static void open_files(struct rq_database *db)
     if (err != RQ_OK) {
         db->control.head = NULL;
         (void)snprintf(text, sizeof text, "its control page could not be made: %s", rq_err_text(err));
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, err, text);
         return;
     }
     if (k->adopt && there) {
         err = stamp_adopted(db);
         if (err == RQ_FOREIGN) {
-            rq_db_quarantine(db, "the file was changed between its adoption and raftd's start");
+            rq_db_quarantine(db, err, "the file was changed between its adoption and raftd's start");
             return;
         }
     }
     if (!there) {
         if (k->file_made || k->version > 0) {
-            db->missing = true;
             (void)snprintf(
                 text, sizeof text,
                 "%.60s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.60s'",
                 db->place->name, db->place->name);
-            rq_db_quarantine(db, text);
+            rq_db_quarantine(db, RQ_NOTFOUND, text);
         }
         rq_db_publish(db);
         return;
@@ -345,7 +356,7 @@ static void open_files(struct rq_database *db)
     if (err != RQ_OK) {
         (void)snprintf(text, sizeof text, "the file cannot be opened as a replica: %s", rq_err_text(err));
         db->file = (struct rq_replica_state){ 0 };
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, err, text);
         return;
     }
     if (db->file.stamp.db_id != db->id) {
@@ -354,25 +365,26 @@ static void open_files(struct rq_database *db)
         db->superseded = db->file.stamp.db_id > db->id;
         rq_replica_close(r);
         db->file = (struct rq_replica_state){ 0 };
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, RQ_FOREIGN, text);
         return;
     }
     if (!same) { /* its stamp is kept: catching up finds out whether it is the log that was replaced */
         rq_replica_close(r);
-        rq_db_quarantine(db, "the file is not the one that raftd left: it was replaced while raftd was down");
+        rq_db_quarantine(db, RQ_FOREIGN,
+                         "the file is not the one that raftd left: it was replaced while raftd was down");
         return;
     }
     err = rq_db_keep_hashes(db, r, text);
     if (err != RQ_OK) {
         rq_replica_close(r);
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, err, text);
         return;
     }
     rq_db_set_replica(db, r);
     if (db->file.version < db->version) {
         (void)snprintf(text, sizeof text, "the file is at version %llu, older than the %llu that raftd left",
                        (unsigned long long)db->file.version, (unsigned long long)db->version);
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, RQ_CORRUPT, text);
     } else {
         db->state = RQ_DB_LIVE;
         db->applied_index = db->file.stamp.index;
@@ -383,6 +395,7 @@ static void open_files(struct rq_database *db)
 static void run_open(struct rq_task *task)
 {
     struct rq_database *db = (struct rq_database *)((char *)task - offsetof(struct rq_database, open_task));
+    rq_strand_will_block(); /* the loop, among others, which delivered its entry */
     open_files(db);
     rq_database_unref(db);
 }
@@ -456,7 +469,7 @@ static void run_caught_up(struct rq_task *task)
                        (unsigned long long)db->file.version, (unsigned long long)db->file.stamp.index,
                        db->file.stamp.term, (unsigned long long)db->version);
         db->diverged = true;
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, RQ_CORRUPT, text);
         (void)snprintf(db->message, sizeof db->message, "%s", text);
     }
     db->caught_up = true;
@@ -496,6 +509,7 @@ static void run_drop(struct rq_task *task)
     struct rq_database *db = e->db;
     struct rq_replica *r = db->replica;
 
+    rq_strand_will_block();
     db->dropped = true;
     if (db->control.head != NULL) {
         atomic_store(&db->control.head->gone, 1);
@@ -611,7 +625,7 @@ void rq_database_mend(struct rq_database *db)
 static void run_quarantine(struct rq_task *task)
 {
     struct rq_db_errand *e = (struct rq_db_errand *)task;
-    rq_db_quarantine(e->db, e->text);
+    rq_db_quarantine(e->db, RQ_CORRUPT, e->text);
     rq_database_unref(e->db);
     free(e);
 }
@@ -645,8 +659,8 @@ enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_know
 {
     struct rq_origins copy = db->origins;
     assert(rq_strand_is_mine(&db->place->strand));
-    if (db->file.version < db->version && !db->missing) {
-        return RQ_BUSY; /* fenced for a reason that may pass: what its file lacks is in the log alone */
+    if (db->file.version < db->version && db->needs_log) {
+        return RQ_BUSY;
     }
     copy.ring = copy.capacity > 0 ? malloc(copy.capacity * sizeof *copy.ring) : NULL;
     if (copy.ring != NULL) {
@@ -656,7 +670,7 @@ enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_know
     }
     *ret_known = (struct rq_database_known){
         .version = db->version,
-        .file_made = db->file.version > 0,
+        .file_made = db->file.version > 0 || db->version > 0,
         .origins = copy,
     };
     return RQ_OK;

@@ -91,6 +91,7 @@ struct rq_place;
 enum rq_err rq_place_new(struct rq_pool *pool, const char *name, struct rq_place **ret_place);
 void rq_place_free(struct rq_place *p);
 const char *rq_place_name(const struct rq_place *p);
+struct rq_strand *rq_place_strand(struct rq_place *p);
 
 /* What is known of a database before its file is opened: from the descriptor, or that it is new. */
 struct rq_database_known {
@@ -158,7 +159,9 @@ void rq_database_info(struct rq_database *db, struct rq_database_info *ret_info)
  * On the strand. */
 uint64_t rq_database_checksum(struct rq_database *db);
 
-/* What a descriptor keeps; on the strand.  origins: a copy, the caller's.  BUSY: the file lacks what the log has. */
+/* What a descriptor keeps; on the strand.  origins: a copy, the caller's.  BUSY: the file lacks what the log has, and may get it
+ * from there: it is quarantined for a reason that may pass.  Else the file itself, which is older than that, tells the next start
+ * that the database stays quarantined. */
 enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_known *ret_known);
 
 /* --- background thread --------------------------------------------------------------------------------------------------------- */

@@ -114,7 +114,7 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
                 err = rq_db_keep_hashes(db, r, text);
                 rq_db_set_replica(db, r);
                 if (err != RQ_OK) {
-                    rq_db_quarantine(db, text);
+                    rq_db_quarantine(db, err, text);
                 }
             }
         }
@@ -203,7 +203,7 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
     if (err != RQ_OK) {
         (void)snprintf(text, sizeof text, "log entry %llu is not understood: %s", (unsigned long long)e->index,
                        rq_err_text(err));
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, err, text);
         return;
     }
     head = is_staged ? staged.head : reader.head;
@@ -224,7 +224,7 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
         return; /* fenced, or in the file already */
     }
     if (db->file.version != head.base) {
-        rq_db_quarantine(db, "the log does not go on where the file ends");
+        rq_db_quarantine(db, RQ_CORRUPT, "the log does not go on where the file ends");
         return;
     }
     err = apply(db, e, &head, &reader, is_staged ? &staged : NULL);
@@ -234,7 +234,7 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
     if (err != RQ_OK) {
         (void)snprintf(text, sizeof text, "transaction %llu (log entry %llu) does not fit the file: %s",
                        (unsigned long long)head.version, (unsigned long long)e->index, rq_err_text(err));
-        rq_db_quarantine(db, text);
+        rq_db_quarantine(db, err, text);
         return;
     }
     db->state = RQ_DB_LIVE;

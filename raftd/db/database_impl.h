@@ -40,7 +40,8 @@ struct rq_database {
     enum rq_control_state state;
     char message[RQ_DB_TEXT_BYTES];
     bool dropped;
-    bool missing;    /* its file was not there at start: the log cannot bring it back */
+    bool
+        needs_log; /* quarantined, but its files may be in order: then they get what they lack from the log, at a later start */
     bool caught_up;  /* the log was replayed up to what was known to be committed when raftd started */
     bool diverged;   /* the file holds what the log does not */
     bool superseded; /* seen in replay only: the file is already that of a later database of this name */
@@ -76,8 +77,9 @@ struct rq_db_errand {
 void rq_db_publish(struct rq_database *db);
 /* The database was used: there may be work for the background thread. */
 void rq_db_touch(struct rq_database *db);
-/* The database is fenced on this host.  Its place in the log goes on being followed. */
-void rq_db_quarantine(struct rq_database *db, const char *text);
+/* The database is fenced on this host.  Its place in the log goes on being followed.  why: says whether what is wrong is in the
+ * files (CORRUPT, FOREIGN, ...), or around them (IO, PERM, ...) and may pass. */
+void rq_db_quarantine(struct rq_database *db, enum rq_err why, const char *text);
 struct rq_replica_config rq_db_replica_config(struct rq_database *db);
 /* Begins to keep the hashes of its pages, before anything is done with it.  CORRUPT: its pages are not what we wrote; text says
  * which one. */

@@ -5,7 +5,8 @@ import shutil
 import sqlite3
 import time
 
-from harness import Raftd, check, connect, connect_stock, equal, main, python, shell_stock, temporary, test, value, wait_for
+from harness import (CORRUPT_QUARANTINED, Raftd, check, connect, connect_stock, equal, fails, main, python, shell_stock, temporary, test, value,
+                     wait_for)
 
 MEBIBYTE = 1 << 20
 
@@ -43,6 +44,35 @@ def the_log_stays_small_however_long_a_reader_stays():
     raftd.kill()
     raftd.start()
     equal(shell_stock(raftd.path(), "SELECT length(x) FROM t; PRAGMA integrity_check;"), f"{MEBIBYTE}\nok")
+
+
+@test(seconds=180)
+def a_quarantined_database_does_not_hold_the_log():
+    raftd = Raftd()
+    for name in ("app.db", "other.db"):
+        connection = connect(raftd.path(name))
+        connection.execute("CREATE TABLE t(x)")
+        connection.execute("INSERT INTO t VALUES(zeroblob(1048576))")
+        connection.close()
+    raftd.kill()
+    with raftd.path().open("r+b") as file:
+        file.write(b"scribble")
+    raftd.start()
+    writer = connect(raftd.path("other.db"))
+    fill(writer, 300)
+    log = size_of(raftd.path("raft") / "log")
+    check(log < 256 * MEBIBYTE, f"the log took {log / MEBIBYTE:.0f} MB")
+    writer.close()
+    for _ in range(2):
+        raftd.kill()
+        raftd.start()
+        databases = raftd.status()["store"]["databases"]
+        equal(databases["app.db"]["state"], "quarantined")
+        check("cannot be opened as a replica" in databases["app.db"]["message"], databases["app.db"]["message"])
+        with fails(CORRUPT_QUARANTINED):
+            value(connect(raftd.path()), "SELECT count(*) FROM t")
+        equal(databases["other.db"]["version"], 302)
+        equal(shell_stock(raftd.path("other.db"), "SELECT length(x) FROM t; PRAGMA integrity_check;"), f"{MEBIBYTE}\nok")
 
 
 @test

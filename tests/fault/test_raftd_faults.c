@@ -78,7 +78,7 @@ static void live(void *ctx)
     }
     tend(a);
     commit(a, false);
-    background(rq_catalog_compact(l.rig.catalog), "compaction");
+    background(rq_catalog_compact(l.rig.catalog, (char[512]){ 0 }), "compaction");
     commit(b, true);
     if (b->id != 0) {
         raftd_model_drop(&l.model, b);
@@ -90,7 +90,7 @@ static void live(void *ctx)
     }
     commit(b, false);
     background(rq_log_prepare(l.rig.log), "prepare");
-    background(rq_catalog_compact(l.rig.catalog), "compaction");
+    background(rq_catalog_compact(l.rig.catalog, (char[512]){ 0 }), "compaction");
     tend(b);
     commit(b, false);
 }
@@ -98,7 +98,7 @@ static void live(void *ctx)
 static void compact(void *ctx)
 {
     (void)ctx;
-    background(rq_catalog_compact(l.rig.catalog), "compaction");
+    background(rq_catalog_compact(l.rig.catalog, (char[512]){ 0 }), "compaction");
 }
 
 static void verify(void *ctx)

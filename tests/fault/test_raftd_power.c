@@ -150,7 +150,7 @@ static void must_or_end(enum rq_err err, bool allowed, const char *what)
 static void compact(void)
 {
     h.doing = COMPACT;
-    enum rq_err err = rq_catalog_compact(h.rig.catalog);
+    enum rq_err err = rq_catalog_compact(h.rig.catalog, (char[512]){ 0 });
     h.doing = OTHER;
     must_or_end(err, err == RQ_BUSY, "compaction");
     tally->compactions += err == RQ_OK;
