@@ -28,6 +28,7 @@ static struct {
     char spill_dir[512];
     _Atomic uint32_t generation; /* raised in each forked child */
     _Atomic uint64_t closed;     /* raised when a database is closed */
+    atomic_bool is_default;      /* files outside served directories go straight to the parent */
 } shim;
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -365,7 +366,7 @@ static bool wants_serving(const char *name, int flags)
     if (vfs_name != NULL) {
         return strcmp(vfs_name, shim.vfs.zName) == 0;
     }
-    return !shim.config.make_default && !any_open();
+    return !atomic_load(&shim.is_default) && !any_open();
 }
 
 enum rq_err rq_shim_reach(struct rq_shim_db *db, bool create)
@@ -520,6 +521,13 @@ undo:
     return code;
 }
 
+/* default=1: for a program that can name rqvfs once, in the first thing it opens or attaches, and nowhere else. */
+static int become_default(void)
+{
+    atomic_store(&shim.is_default, true);
+    return sqlite3_vfs_register(&shim.vfs, 1);
+}
+
 static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
 {
     (void)vfs;
@@ -543,7 +551,8 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
     if (name != NULL && (flags & SQLITE_OPEN_MAIN_DB) != 0) {
         struct rq_control *page = rq_snapshot_known_page(shim.config.disk, name);
         if (page != NULL || uri_text(name, flags, "raftd") != NULL || served_directory(name)) {
-            return open_served(name, file, flags, ret_flags, page);
+            int code = open_served(name, file, flags, ret_flags, page);
+            return code == SQLITE_OK && uri_true(name, flags, "default") ? become_default() : code;
         }
         if (wants_serving(name, flags)) {
             sqlite3_log(SQLITE_CANTOPEN, "rqvfs: %s: its directory is not served: start \"raftd DIRECTORY\" for it",
@@ -734,8 +743,8 @@ int rq_shim_register(const struct rq_shim_config *config)
         fill_vfs();
     }
     /* Who asks again without the wish does not take away what is; SQLite started anew has. */
-    shim.config.make_default = config->make_default || sqlite3_vfs_find(NULL) == &shim.vfs;
-    code = sqlite3_vfs_register(&shim.vfs, shim.config.make_default);
+    atomic_store(&shim.is_default, config->make_default || sqlite3_vfs_find(NULL) == &shim.vfs);
+    code = sqlite3_vfs_register(&shim.vfs, atomic_load(&shim.is_default));
 done:
     pthread_mutex_unlock(&register_lock);
     return code;

@@ -54,6 +54,46 @@ def without_the_switch_nothing_is_default():
 
 
 @test
+def a_database_that_is_opened_can_make_it_the_default():
+    raftd = Raftd()
+    elsewhere = temporary("elsewhere.db")
+    program = """
+import sqlite3, sys, harness
+harness.load_extension()
+def rows(name):
+    connection = sqlite3.connect(name, isolation_level=None)
+    connection.execute("CREATE TABLE IF NOT EXISTS t(x)")
+    connection.execute("INSERT INTO t VALUES(1)")
+    return connection.execute("SELECT count(*) FROM t").fetchone()[0]
+directory, elsewhere = sys.argv[1:]
+def opens(uri):
+    try:
+        sqlite3.connect(uri, uri=True).execute("PRAGMA schema_version").fetchone()
+        return True
+    except sqlite3.OperationalError:
+        return False
+# Neither said nor opened: nothing has changed.
+first = [opens(f"file:{directory}/app.db?vfs=rqvfs&default=0"), opens(f"file:{elsewhere}?vfs=rqvfs&default=1"), rows(elsewhere),
+         rows(f"{directory}/native.db")]
+second = [opens(f"file:{directory}/app.db?vfs=rqvfs&default=1"), rows(elsewhere), rows(f"{directory}/plain.db"), rows(":memory:")]
+print(first, second)
+"""
+    equal(finish(python(program, raftd.directory, elsewhere)), "[True, False, 1, 1] [True, 2, 1, 1]\n")
+    raftd.stop()
+    equal([is_replicated(path) for path in (elsewhere, raftd.path("native.db"), raftd.path("plain.db"))], [False, False, True])
+
+
+@test
+def a_database_that_is_attached_can_make_it_the_default():
+    raftd = Raftd()
+    result = shell(f".load {EXTENSION.with_suffix('')}\nATTACH 'file:{raftd.path()}?vfs=rqvfs&default=1' AS app;\n"
+                   f".open {raftd.path('plain.db')}\nCREATE TABLE t(x); INSERT INTO t VALUES(9); SELECT x FROM t;\n")
+    equal((result.stdout, result.stderr), ("9\n", ""), "the shell's output")
+    raftd.stop()
+    equal(is_replicated(raftd.path("plain.db")), True, "plain.db is a replica")
+
+
+@test
 def preload_needs_no_change_of_a_program():
     raftd = Raftd()
     for wanted in ("1\n", "2\n"):
