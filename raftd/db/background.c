@@ -182,7 +182,7 @@ static void compact(struct rq_background *b, uint64_t *due)
     bool wanted = stats.bytes >= b->config.compact_bytes ||
                   (looks && (rq_catalog_has_bodies(b->catalog) ||
                              view.delivered - b->compacted_index >= b->config.compact_entries));
-    if (!view.leads || view.delivered == b->compacted_index || !wanted) {
+    if (!rq_catalog_ready(b->catalog) || view.delivered == b->compacted_index || !wanted) {
         return;
     }
     enum rq_err err = rq_catalog_compact(b->catalog, text);

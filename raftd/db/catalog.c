@@ -31,6 +31,7 @@ struct rq_catalog {
     struct rq_database_env env;
     struct rq_driver *driver;
     atomic_bool leads, caught_up;
+    _Atomic uint64_t term, leader;
 
     pthread_mutex_t lock;
     struct rq_database **databases; /* counted; guarded by lock, as what follows */
@@ -277,6 +278,26 @@ static struct rq_database *add_database(struct rq_catalog *c, const char *name, 
     return db;
 }
 
+static void request_done(struct rq_request *r)
+{
+    struct rq_database *db = r->db;
+    r->done(r, r->err, r->err == RQ_OK ? db : NULL);
+    if (db != NULL) {
+        rq_database_unref(db);
+    }
+}
+
+/* Its fate is known.  It is not in the list any more; but a leader elsewhere may still have to answer. */
+static void request_settle(struct rq_request *r, enum rq_err err, struct rq_database *db)
+{
+    r->settled = true;
+    r->err = err;
+    r->db = db != NULL ? rq_database_ref(db) : NULL;
+    if (!r->outstanding) {
+        request_done(r);
+    }
+}
+
 /* The requests that an entry answers are taken out of the list and told. */
 static void answer_requests(struct rq_catalog *c, uint64_t nonce, struct rq_database *db)
 {
@@ -285,7 +306,7 @@ static void answer_requests(struct rq_catalog *c, uint64_t nonce, struct rq_data
         struct rq_request *r = *at;
         if (r->drop_id == 0 && r->nonce == nonce) {
             *at = r->next;
-            r->done(r, RQ_OK, db);
+            request_settle(r, RQ_OK, db);
         } else {
             at = &r->next;
         }
@@ -359,6 +380,11 @@ static void committed_adopt(struct rq_catalog *c, const struct rq_log_entry *e)
     rq_database_unref(db);
 }
 
+static void run_dropped(struct rq_task *task)
+{
+    request_settle((struct rq_request *)((char *)task - offsetof(struct rq_request, task)), RQ_OK, NULL);
+}
+
 static void dropped(void *ctx)
 {
     struct dropping *d = ctx;
@@ -374,7 +400,8 @@ static void dropped(void *ctx)
     while (d->requests != NULL) {
         struct rq_request *r = d->requests;
         d->requests = r->next;
-        r->done(r, RQ_OK, NULL);
+        r->task.run = run_dropped;
+        rq_strand_post(rq_driver_loop(c->driver), &r->task, RQ_CARRY);
     }
     rq_database_unref(d->db);
     free(d);
@@ -414,7 +441,7 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
         while (d->requests != NULL) {
             struct rq_request *r = d->requests;
             d->requests = r->next;
-            r->done(r, RQ_NOTFOUND, NULL);
+            request_settle(r, RQ_NOTFOUND, NULL);
         }
         free(d);
         return;
@@ -473,12 +500,40 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
     }
 }
 
+/* What was appended in an earlier term may be cut off, and nobody will say so. */
+static void give_up_requests(struct rq_catalog *c, uint64_t term)
+{
+    struct rq_request **at = &c->requests;
+    while (*at != NULL) {
+        struct rq_request *r = *at;
+        if (!r->outstanding && r->submit.term < term) {
+            *at = r->next;
+            request_settle(r, RQ_UNKNOWN, NULL);
+        } else {
+            at = &r->next;
+        }
+    }
+}
+
 static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
 {
     struct rq_catalog *c = ctx;
+    struct rq_database **list;
+    size_t count;
     atomic_store(&c->leads, leads);
+    atomic_store(&c->term, term);
+    atomic_store(&c->leader, leader_id);
     rq_note(RQ_LEVEL_INFO, leads ? "this node leads" : "this node does not lead", "term=%llu leader=%016llx",
             (unsigned long long)term, (unsigned long long)leader_id);
+    give_up_requests(c, term);
+    if (rq_catalog_list(c, &list, &count) != RQ_OK) {
+        rq_fatal("no memory for the catalog", RQ_NOMEM);
+    }
+    for (size_t i = 0; i < count; i++) {
+        rq_database_role_changed(list[i]);
+        rq_database_unref(list[i]);
+    }
+    free(list);
 }
 
 struct rq_node_machine rq_catalog_machine(struct rq_catalog *c)
@@ -491,12 +546,30 @@ struct rq_node_machine rq_catalog_machine(struct rq_catalog *c)
 static void on_submitted(struct rq_submit *s, enum rq_err err)
 {
     struct rq_request *r = (struct rq_request *)s;
-    if (err != RQ_OK) {
-        r->done(r, err, NULL);
+    struct rq_catalog *c = r->catalog;
+    r->outstanding = false;
+    if (r->settled) {
+        request_done(r);
         return;
     }
+    if (err == RQ_OK && s->term >= atomic_load(&c->term)) {
+        return; /* the entry will tell */
+    }
+    struct rq_request **at = &c->requests;
+    while (*at != r) {
+        at = &(*at)->next;
+    }
+    *at = r->next;
+    request_settle(r, err == RQ_OK ? RQ_UNKNOWN : err, NULL);
+}
+
+/* In the list before it is on its way: its entry may come before the leader's answer. */
+static void run_request(struct rq_task *task)
+{
+    struct rq_request *r = (struct rq_request *)((char *)task - offsetof(struct rq_request, task));
     r->next = r->catalog->requests;
     r->catalog->requests = r;
+    rq_driver_submit(r->catalog->driver, &r->submit);
 }
 
 /* Takes the bytes. */
@@ -511,8 +584,11 @@ static void submit(struct rq_catalog *c, struct rq_request *r, uint16_t type, st
     memcpy(blob->data, entry->data, entry->size);
     rq_bytes_fini(entry);
     r->catalog = c;
+    r->outstanding = true;
+    r->settled = false;
     r->submit = (struct rq_submit){ .type = type, .blob = blob, .done = on_submitted };
-    rq_driver_submit(c->driver, &r->submit);
+    r->task.run = run_request;
+    rq_strand_post(rq_driver_loop(c->driver), &r->task, RQ_CARRY);
 }
 
 void rq_catalog_create(struct rq_catalog *c, const char *name, size_t name_bytes, struct rq_request *r)
@@ -702,7 +778,7 @@ enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512])
 
 bool rq_catalog_ready(const struct rq_catalog *c)
 {
-    return atomic_load(&c->leads) && atomic_load(&c->caught_up);
+    return atomic_load(&c->caught_up);
 }
 
 /* --- compaction -------------------------------------------------------------------------------------------------------------------------- */
@@ -895,6 +971,21 @@ static void on_submit(void *ctx, struct rq_submit *s)
     rq_driver_submit(((struct rq_catalog *)ctx)->driver, s);
 }
 
+static void on_post_later(void *ctx, struct rq_later *later, uint64_t delay_ms)
+{
+    rq_driver_post_later(((struct rq_catalog *)ctx)->driver, later, delay_ms);
+}
+
+static uint64_t on_leader(void *ctx)
+{
+    return atomic_load(&((struct rq_catalog *)ctx)->leader);
+}
+
+static uint64_t on_term(void *ctx)
+{
+    return atomic_load(&((struct rq_catalog *)ctx)->term);
+}
+
 static bool on_ready(void *ctx)
 {
     return rq_catalog_ready(ctx);
@@ -934,6 +1025,9 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .wal_soft_frames = 1000,
         .wal_hard_frames = 4000,
         .submit = on_submit,
+        .post_later = on_post_later,
+        .leader = on_leader,
+        .term = on_term,
         .ready = on_ready,
         .stir = on_stir,
         .file_made = on_file_made,

@@ -56,13 +56,19 @@ void rq_catalog_session_ended(struct rq_catalog *c, uint64_t session);
 
 /* --- changes ------------------------------------------------------------------------------------------------------------ */
 
-/* done comes once, in loop context or on a strand, also before these return; the request is the callee's then. */
+/* done comes once, in loop context or at once, before these return; the request is the callee's then.  UNKNOWN: the leader was
+ * lost meanwhile, and it may still happen: ask again. */
 struct rq_request {
-    struct rq_submit submit; /* inner */
+    struct rq_submit submit; /* inner, as what follows */
+    struct rq_task task;
     struct rq_catalog *catalog;
     struct rq_request *next;
     uint64_t nonce;
     uint32_t drop_id;
+    bool outstanding; /* the submission is not answered */
+    bool settled;     /* err and db are known */
+    enum rq_err err;
+    struct rq_database *db;                                                      /* counted */
     void (*done)(struct rq_request *r, enum rq_err err, struct rq_database *db); /* db: borrows, NULL on error */
     void *ctx;
     uint64_t tag;

@@ -533,8 +533,7 @@ static void run_drop(struct rq_task *task)
         db->env.fatal(db->env.ctx, "a dropped database could not be moved to the trash", RQ_IO);
     }
     if (db->in_flight != NULL) { /* submitted before the drop: its entry comes after it, and has no effect */
-        struct rq_commit *c = db->in_flight;
-        db->in_flight = NULL;
+        struct rq_commit *c = rq_db_take_in_flight(db);
         rq_db_answer(db, c, RQ_REFUSED, "the database was dropped");
     }
     rq_db_consider_waiting(db);
@@ -573,6 +572,19 @@ void rq_database_session_ended(struct rq_database *db, uint64_t session)
     struct rq_db_errand *e = rq_db_errand_new(db, run_session_ended);
     e->session = session;
     rq_strand_post(&db->place->strand, &e->task, RQ_CARRY);
+}
+
+static void run_role(struct rq_task *task)
+{
+    struct rq_db_errand *e = (struct rq_db_errand *)task;
+    rq_db_recheck(e->db);
+    rq_database_unref(e->db);
+    free(e);
+}
+
+void rq_database_role_changed(struct rq_database *db)
+{
+    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_role)->task, RQ_CARRY);
 }
 
 static void run_sweep(struct rq_task *task)

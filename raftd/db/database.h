@@ -48,7 +48,11 @@ struct rq_database_env {
     uint32_t wal_soft_frames, wal_hard_frames;
     /* Brings an entry to the node; s->done says whether it was appended. */
     void (*submit)(void *ctx, struct rq_submit *s);
-    /* May a commit be judged now: all that was ever acknowledged has been delivered. */
+    void (*post_later)(void *ctx, struct rq_later *later, uint64_t delay_ms);
+    /* Who leads, 0: nobody that is known of; and in which term that is. */
+    uint64_t (*leader)(void *ctx);
+    uint64_t (*term)(void *ctx);
+    /* May a commit be judged now: all that was known to be committed at start has been delivered. */
     bool (*ready)(void *ctx);
     /* There is something for the background thread to do. */
     void (*stir)(void *ctx);
@@ -133,6 +137,9 @@ struct rq_executor_host rq_database_executor_host(struct rq_database *db);
 
 /* TXN or STAGED entry of this database.  Applied on the strand. */
 void rq_database_committed(struct rq_database *db, const struct rq_log_entry *e);
+
+/* There is a leader, or none, or a new term. */
+void rq_database_role_changed(struct rq_database *db);
 
 /* A DROP entry: files to the trash, name free.  done on the strand, when it is. */
 void rq_database_drop(struct rq_database *db, void (*done)(void *ctx), void *ctx);

@@ -120,7 +120,7 @@ void rq_db_settle(struct rq_database *db)
     struct rq_commit *c = db->in_flight;
     if (c != NULL && c->base < db->version) {
         enum rq_err err = outcome_of(db, c->origin, c->base);
-        db->in_flight = NULL;
+        (void)rq_db_take_in_flight(db);
         if (err == RQ_OK && db->control.head != NULL) {
             /* The next writer starts while this one is still being told. */
             uint32_t slot;
@@ -231,26 +231,120 @@ static enum rq_err make_staged(struct rq_database *db, struct rq_commit *c)
     return rq_entry_put_staged(&db->record, &entry);
 }
 
-static void run_not_appended(struct rq_task *task)
+/* --- on its way --------------------------------------------------------------------------------------------------------- */
+
+#define RETRY_MS 50
+
+/* One submission.  An answer may come when the state machine has settled the matter already: then it is nobody's. */
+struct attempt {
+    struct rq_submit submit; /* first */
+    struct rq_task told;
+    struct rq_database *db; /* counted */
+    uint64_t number;
+    enum rq_err err;
+};
+
+static void attempt_free(struct attempt *a)
 {
-    struct rq_database *db = (struct rq_database *)((char *)task - offsetof(struct rq_database, not_appended));
-    struct rq_commit *c = db->in_flight;
-    db->in_flight = NULL;
-    rq_db_answer(db, c, db->submit_err, "");
-    rq_db_settle(db);
+    rq_database_unref(a->db);
+    free(a);
+}
+
+static void run_retry(struct rq_task *task)
+{
+    struct rq_database *db = (struct rq_database *)((char *)task - offsetof(struct rq_database, retry));
+    db->retries = false;
+    rq_db_recheck(db);
     rq_database_unref(db);
 }
 
+/* On the strand.  "Not appended" is an outcome only as long as no attempt may have been. */
+static void run_told(struct rq_task *task)
+{
+    struct attempt *a = (struct attempt *)((char *)task - offsetof(struct attempt, told));
+    struct rq_database *db = a->db;
+    if (a->number == db->attempt && db->in_flight != NULL) {
+        db->attempt_open = false;
+        db->may_be_appended = db->may_be_appended || a->err == RQ_OK || a->err == RQ_UNKNOWN;
+        if (a->err == RQ_OK) {
+            rq_db_recheck(db); /* its term may be over already */
+        } else if (!db->may_be_appended) {
+            struct rq_commit *c = rq_db_take_in_flight(db);
+            rq_db_answer(db, c, a->err, "");
+            rq_db_settle(db);
+        } else if (!db->retries) {
+            db->retries = true;
+            db->retry.run = run_retry;
+            db->retry_later = (struct rq_later){ .strand = &db->place->strand, .task = &db->retry };
+            rq_database_ref(db);
+            db->env.post_later(db->env.ctx, &db->retry_later, RETRY_MS);
+        }
+    }
+    attempt_free(a);
+}
+
+/* Loop context.  Appended by this node itself: nothing is to be done but to know when. */
 static void on_submitted(struct rq_submit *s, enum rq_err err)
 {
-    struct rq_database *db = (struct rq_database *)((char *)s - offsetof(struct rq_database, submit));
+    struct attempt *a = (struct attempt *)s;
+    struct rq_database *db = a->db;
     if (err == RQ_OK) {
-        rq_database_unref(db);
+        atomic_store(&db->appended_term, s->term);
+        atomic_store(&db->appended_attempt, a->number);
+    }
+    if (err == RQ_OK && !s->forwarded) {
+        attempt_free(a);
         return;
     }
-    db->submit_err = err;
-    db->not_appended.run = run_not_appended;
-    rq_strand_post(&db->place->strand, &db->not_appended, RQ_CARRY);
+    a->err = err;
+    a->told.run = run_told;
+    rq_strand_post(&db->place->strand, &a->told, RQ_CARRY);
+}
+
+static void submit_in_flight(struct rq_database *db)
+{
+    struct attempt *a = calloc(1, sizeof *a);
+    if (a == NULL) {
+        db->env.fatal(db->env.ctx, "no memory", RQ_NOMEM);
+    }
+    a->db = rq_database_ref(db);
+    a->number = ++db->attempt;
+    a->submit = (struct rq_submit){
+        .type = db->in_flight->body != NULL ? RQ_ENTRY_STAGED : RQ_ENTRY_TXN,
+        .blob = rq_blob_ref(db->in_flight_blob),
+        .done = on_submitted,
+    };
+    db->attempt_open = true;
+    db->env.submit(db->env.ctx, &a->submit);
+}
+
+/* What is in flight may be in the log of a leader that is none any more, and then nobody else would bring it on: it is submitted
+ * again, until the state machine says what became of it.  Twice in the log does no harm: only one can be made on its base. */
+void rq_db_recheck(struct rq_database *db)
+{
+    if (db->in_flight == NULL) {
+        return;
+    }
+    if (atomic_load(&db->appended_attempt) == db->attempt) {
+        db->attempt_open = false;
+        db->may_be_appended = true;
+        if (atomic_load(&db->appended_term) == db->env.term(db->env.ctx)) {
+            return;
+        }
+    }
+    if (!db->attempt_open && db->env.leader(db->env.ctx) != 0) { /* else the coming of a leader brings us here again */
+        submit_in_flight(db);
+    }
+}
+
+struct rq_commit *rq_db_take_in_flight(struct rq_database *db)
+{
+    struct rq_commit *c = db->in_flight;
+    db->in_flight = NULL;
+    db->may_be_appended = false;
+    rq_blob_unref(db->in_flight_blob);
+    db->in_flight_blob = NULL;
+    return c;
 }
 
 static enum rq_err prepare(struct rq_database *db, struct rq_commit *c, const char **ret_text)
@@ -317,13 +411,8 @@ static void consider(struct rq_database *db, struct rq_commit *c)
         if (err == RQ_OK) {
             memcpy(blob->data, db->record.data, db->record.size);
             db->in_flight = c;
-            db->submit = (struct rq_submit){
-                .type = c->body != NULL ? RQ_ENTRY_STAGED : RQ_ENTRY_TXN,
-                .blob = blob,
-                .done = on_submitted,
-            };
-            rq_database_ref(db);
-            db->env.submit(db->env.ctx, &db->submit);
+            db->in_flight_blob = blob;
+            submit_in_flight(db);
             return;
         }
     }

@@ -47,9 +47,14 @@ struct rq_database {
     bool superseded; /* seen in replay only: the file is already that of a later database of this name */
     struct rq_commit *in_flight;
     struct rq_commit *waiting_first, *waiting_last;
-    struct rq_submit submit;
-    struct rq_task not_appended;
-    enum rq_err submit_err;
+    struct rq_blob *in_flight_blob; /* its entry; counted */
+    uint64_t attempt;               /* to submit it: the newest */
+    bool attempt_open;              /* not answered */
+    bool may_be_appended;           /* by this attempt or one before: only the state machine says what became of it */
+    bool retries;                   /* retry is posted */
+    struct rq_task retry;
+    struct rq_later retry_later;
+    _Atomic uint64_t appended_attempt, appended_term; /* written in loop context, in the other order */
     struct rq_bytes record, work;
 
     pthread_mutex_t hold; /* the replica stays open while it is held */
@@ -93,6 +98,10 @@ struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct
 /* --- database_commit.c --- */
 
 void rq_db_answer(struct rq_database *db, struct rq_commit *c, enum rq_err err, const char *text);
+/* There is a leader, or a new term: is what is in flight still on its way? */
+void rq_db_recheck(struct rq_database *db);
+/* It has its answer, or is about to have it. */
+struct rq_commit *rq_db_take_in_flight(struct rq_database *db);
 /* Whoever waits is judged again. */
 void rq_db_consider_waiting(struct rq_database *db);
 /* The head has moved, or never will by what was in flight. */

@@ -15,11 +15,13 @@
 #define COMEBACK_NS 30000u
 
 struct rq_driver {
+    uint64_t id;
     struct rq_pool *pool; /* borrows */
     struct rq_strand loop, log_strand;
     struct rq_log *log;   /* borrows */
     struct rq_node *node; /* owns; loop context */
     struct rq_node_machine machine;
+    const struct rq_forward *forward; /* borrows; NULL: none */
 
     /* One task each, posted when its flag was clear; the flag is cleared before the work, so no request is lost. */
     struct rq_task write_task, persisted_task, timer_task;
@@ -27,6 +29,7 @@ struct rq_driver {
 
     _Atomic bool leads;
     _Atomic uint64_t term, leader_id, committed, delivered;
+    _Atomic uint64_t awaited; /* somebody sleeps until this entry is delivered */
 
     /* The log strand's. */
     uint64_t written;    /* newest entry of the last batch */
@@ -40,7 +43,8 @@ struct rq_driver {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint64_t wake_ms; /* guarded by lock: when the timer is due */
+    uint64_t wake_ms;        /* guarded by lock, as what is later: when the timer is due */
+    struct rq_later *laters; /* soonest first */
     pthread_t timer;
 };
 
@@ -153,11 +157,16 @@ static void run_submit(struct rq_task *task)
 {
     struct rq_submit *s = (struct rq_submit *)task;
     struct rq_driver *d = s->driver;
-    uint64_t index, term;
-    struct rq_blob *blob = s->blob;
-    enum rq_err err = rq_node_submit(d->node, s->type, blob, &index, &term);
+    uint64_t index;
+    enum rq_err err = rq_node_submit(d->node, s->type, s->blob, &index, &s->term);
+    const uint64_t leader = atomic_load(&d->leader_id);
+    if (err == RQ_AWAY && !s->here && d->forward != NULL && leader != 0 && leader != d->id) {
+        s->forwarded = true;
+        d->forward->propose(d->forward->ctx, leader, s);
+        return;
+    }
     if (err != RQ_OK) {
-        rq_blob_unref(blob);
+        rq_blob_unref(s->blob);
     }
     s->done(s, err); /* s may be gone or in use again after this */
     loop_done(d);
@@ -167,6 +176,21 @@ void rq_driver_submit(struct rq_driver *d, struct rq_submit *s)
 {
     s->driver = d;
     s->task.run = run_submit;
+    rq_strand_post(&d->loop, &s->task, RQ_CARRY);
+}
+
+static void run_forwarded(struct rq_task *task)
+{
+    struct rq_submit *s = (struct rq_submit *)task;
+    rq_blob_unref(s->blob);
+    s->done(s, s->err);
+}
+
+void rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term)
+{
+    s->err = err;
+    s->term = term;
+    s->task.run = run_forwarded;
     rq_strand_post(&d->loop, &s->task, RQ_CARRY);
 }
 
@@ -187,11 +211,22 @@ static void on_fatal(void *ctx, const char *why, enum rq_err err)
     rq_fatal(why, err);
 }
 
+static void on_send(void *ctx, const struct raft_message *message)
+{
+    struct rq_driver *d = ctx;
+    d->forward->send(d->forward->ctx, message);
+}
+
 static void on_committed(void *ctx, const struct rq_log_entry *e)
 {
     struct rq_driver *d = ctx;
-    atomic_store(&d->delivered, e->index);
     d->machine.committed(d->machine.ctx, e);
+    atomic_store(&d->delivered, e->index);
+    if (e->index == atomic_load(&d->awaited)) {
+        pthread_mutex_lock(&d->lock);
+        pthread_cond_broadcast(&d->changed);
+        pthread_mutex_unlock(&d->lock);
+    }
 }
 
 static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
@@ -208,8 +243,42 @@ static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
 
 /* --- clock ---------------------------------------------------------------------------------------------------------------- */
 
+void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t delay_ms)
+{
+    later->due_ms = now_ms(NULL) + delay_ms;
+    pthread_mutex_lock(&d->lock);
+    struct rq_later **at = &d->laters;
+    while (*at != NULL && (*at)->due_ms <= later->due_ms) {
+        at = &(*at)->next;
+    }
+    later->next = *at;
+    *at = later;
+    if (d->laters == later) {
+        pthread_cond_broadcast(&d->changed);
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* With the lock held, which is given up for the posting.  Returns when the next one is due. */
+static uint64_t post_due(struct rq_driver *d)
+{
+    while (d->laters != NULL && d->laters->due_ms <= now_ms(NULL)) {
+        struct rq_later *later = d->laters;
+        d->laters = later->next;
+        pthread_mutex_unlock(&d->lock);
+        rq_strand_post(later->strand, later->task, RQ_HAND_OVER);
+        pthread_mutex_lock(&d->lock);
+    }
+    return d->laters != NULL ? d->laters->due_ms : UINT64_MAX;
+}
+
 void rq_driver_timer(struct rq_driver *d)
 {
+    if (!rq_pool_has_threads(d->pool)) {
+        pthread_mutex_lock(&d->lock);
+        (void)post_due(d);
+        pthread_mutex_unlock(&d->lock);
+    }
     if (!atomic_exchange(&d->timer_posted, true)) {
         rq_strand_post(&d->loop, &d->timer_task, RQ_CARRY);
     }
@@ -220,13 +289,17 @@ static void *timer_thread(void *arg)
     struct rq_driver *d = arg;
     pthread_mutex_lock(&d->lock);
     for (;;) { /* as long as the process lives */
+        const uint64_t later_ms = post_due(d);
         uint64_t wake_ms = d->wake_ms;
         if (now_ms(NULL) >= wake_ms) {
             d->wake_ms = UINT64_MAX; /* until the task says the next */
             pthread_mutex_unlock(&d->lock);
             rq_driver_timer(d);
             pthread_mutex_lock(&d->lock);
-        } else if (wake_ms == UINT64_MAX) {
+            continue;
+        }
+        wake_ms = later_ms < wake_ms ? later_ms : wake_ms;
+        if (wake_ms == UINT64_MAX) {
             pthread_cond_wait(&d->changed, &d->lock);
         } else {
             struct timespec until = { (time_t)(wake_ms / 1000u), (long)(wake_ms % 1000u) * 1000000 };
@@ -251,6 +324,20 @@ bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms)
     return atomic_load(&d->leads);
 }
 
+bool rq_driver_wait_delivered(struct rq_driver *d, uint64_t index, unsigned timeout_ms)
+{
+    uint64_t end = now_ms(NULL) + timeout_ms;
+    struct timespec until = { (time_t)(end / 1000u), (long)(end % 1000u) * 1000000 };
+    int waited = 0;
+    pthread_mutex_lock(&d->lock);
+    atomic_store(&d->awaited, index);
+    while (atomic_load(&d->delivered) < index && waited == 0) {
+        waited = pthread_cond_timedwait(&d->changed, &d->lock, &until);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return atomic_load(&d->delivered) >= index;
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
 
 struct start {
@@ -270,6 +357,7 @@ static void run_start(struct rq_task *task)
         .ctx = d,
         .now_ms = now_ms,
         .write_wanted = on_write_wanted,
+        .send = d->forward != NULL ? on_send : NULL,
         .fatal = on_fatal,
     };
     const struct rq_node_machine machine = { d, on_committed, on_role };
@@ -289,6 +377,8 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     d->pool = config->pool;
     d->log = config->log;
     d->machine = *config->machine;
+    d->forward = config->forward;
+    d->id = config->node.id;
     d->written = rq_log_durable(config->log);
     d->write_task.run = run_write;
     d->persisted_task.run = run_persisted;

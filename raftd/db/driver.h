@@ -15,14 +15,36 @@
 
 struct rq_driver;
 
-/* An entry on its way to the node.  Embedded by who submits it; one use at a time. */
+/* An entry on its way to the leader, this node or another one.  Embedded by who submits it; one use at a time. */
 struct rq_submit {
     struct rq_task task;
     struct rq_driver *driver;
     uint16_t type;
+    bool here;            /* another node asks: it is not passed on */
+    bool forwarded;       /* the driver's: it was passed on */
     struct rq_blob *blob; /* the driver takes the reference */
-    /* Loop context.  OK: appended, its fate comes as a committed entry.  Else it never left this node. */
+    uint64_t term;        /* OK: in which it was appended */
+    enum rq_err err;      /* the driver's */
+    /* Loop context.  OK: appended, its fate comes as a committed entry, unless another leader cuts it off.  UNKNOWN: it may have
+     * been appended.  Else it was not. */
     void (*done)(struct rq_submit *s, enum rq_err err);
+};
+
+/* The way to a leader that is another node. */
+struct rq_forward {
+    void *ctx;
+    /* Loop context.  Takes s; answered by rq_driver_forwarded(), never from inside the call. */
+    void (*propose)(void *ctx, uint64_t leader_id, struct rq_submit *s);
+    /* Loop context; for struct rq_node_env: copies what it needs. */
+    void (*send)(void *ctx, const struct raft_message *message);
+};
+
+/* A task that is due later. */
+struct rq_later {
+    struct rq_later *next;
+    uint64_t due_ms;
+    struct rq_strand *strand;
+    struct rq_task *task;
 };
 
 /* What others may know of the node without the loop: each a value of some moment, not a snapshot. */
@@ -38,6 +60,7 @@ struct rq_driver_config {
     struct rq_log *log;
     struct rq_node_config node;
     const struct rq_node_machine *machine;
+    const struct rq_forward *forward; /* borrows; NULL: a cluster of one */
 };
 
 /* Starts the node: what the log knows to be committed has been delivered when this returns.  With a pool that has no threads
@@ -46,6 +69,9 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
 void rq_driver_timer(struct rq_driver *d); /* time has passed: the node looks whether something is due */
 
 void rq_driver_submit(struct rq_driver *d, struct rq_submit *s);
+void rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term); /* any thread */
+/* Posts the task to the strand, to be handed over, once delay_ms have passed.  Any thread; later is the driver's until then. */
+void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t delay_ms);
 struct rq_strand *rq_driver_loop(struct rq_driver *d);
 struct rq_node *rq_driver_node(struct rq_driver *d);             /* loop context */
 uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index); /* loop context; 0: not in the log */
@@ -56,5 +82,7 @@ void rq_driver_log_stats(struct rq_driver *d, struct rq_log_stats *ret_stats); /
 
 /* Blocks until this node leads, or timeout_ms have passed. */
 bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms);
+/* Blocks until entries up to index have been delivered, or timeout_ms have passed. */
+bool rq_driver_wait_delivered(struct rq_driver *d, uint64_t index, unsigned timeout_ms);
 
 #endif

@@ -47,7 +47,8 @@ struct rq_executor {
     bool stops, asleep;
     bool answering; /* the thread is woken after that, once */
     bool handed_on; /* the group behind the one that was settled is with the host, which the thread does not know yet */
-    unsigned settled_count; /* groups with an outcome that the thread has not seen: of the last one, before it all are OK */
+    unsigned
+        settled_count; /* groups with an outcome that the thread has not seen: of the last one, before it all are OK */
     enum rq_err settled_as;
 
     /* The thread's. */

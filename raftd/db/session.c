@@ -161,7 +161,7 @@ static void created(struct rq_request *r, enum rq_err err, struct rq_database *d
     if (err == RQ_OK) {
         inquire(s, db, r->tag, false);
     } else {
-        fail(s, r->tag, err,
+        fail(s, r->tag, err == RQ_UNKNOWN ? RQ_AWAY : err, /* a name may be created twice */
              err == RQ_MISUSE   ? "no name for a database"
              : err == RQ_EXISTS ? "a file of that name is there that is not replicated"
                                 : "the database could not be created");

@@ -20,6 +20,8 @@ static struct {
     struct rq_log_entry log[ENTRIES_MAX];
     unsigned log_count, given;
     bool ready;
+    uint64_t leader, term;
+    struct rq_later *later; /* a retry that is not due yet */
     unsigned dropped;
 } world;
 
@@ -31,6 +33,26 @@ static void on_submit(void *ctx, struct rq_submit *s)
     (void)ctx;
     check(world.submitted == NULL);
     world.submitted = s;
+}
+
+static void on_post_later(void *ctx, struct rq_later *later, uint64_t delay_ms)
+{
+    (void)ctx;
+    check(delay_ms > 0);
+    check(world.later == NULL);
+    world.later = later;
+}
+
+static uint64_t on_leader(void *ctx)
+{
+    (void)ctx;
+    return world.leader;
+}
+
+static uint64_t on_term(void *ctx)
+{
+    (void)ctx;
+    return world.term;
 }
 
 static bool on_ready(void *ctx)
@@ -78,6 +100,9 @@ static void open_database(uint64_t version)
         .wal_soft_frames = 1000,
         .wal_hard_frames = 4000,
         .submit = on_submit,
+        .post_later = on_post_later,
+        .leader = on_leader,
+        .term = on_term,
         .ready = on_ready,
         .stir = on_stir,
         .file_made = on_file_made,
@@ -102,6 +127,7 @@ static void begin(void)
     check_eq(rq_pool_new(0, "test", &world.pool), RQ_OK);
     check_eq(rq_place_new(world.pool, "app.db", &world.place), RQ_OK);
     world.ready = true;
+    world.leader = world.term = 1;
     open_database(0);
     rq_database_caught_up(world.db);
     settle();
@@ -189,6 +215,47 @@ static void append(enum rq_err err)
         rq_blob_unref(s->blob);
     }
     s->done(s, err);
+    settle();
+}
+
+/* Another node was asked, and this is what is known of it: OK, UNKNOWN or an error. */
+static void forwarded(struct rq_submit *s, enum rq_err err, uint64_t term, bool in_log)
+{
+    if (in_log) {
+        world.log[world.log_count] = (struct rq_log_entry){
+            .index = 10 + world.log_count, .term = term, .type = s->type, .blob = rq_blob_ref(s->blob)
+        };
+        world.log_count++;
+    }
+    rq_blob_unref(s->blob);
+    s->forwarded = true;
+    s->term = term;
+    s->done(s, err);
+    settle();
+}
+
+static struct rq_submit *take_submitted(void)
+{
+    struct rq_submit *s = world.submitted;
+    check(s != NULL);
+    world.submitted = NULL;
+    return s;
+}
+
+static void role(uint64_t leader, uint64_t term)
+{
+    world.leader = leader;
+    world.term = term;
+    rq_database_role_changed(world.db);
+    settle();
+}
+
+static void time_passes(void)
+{
+    check(world.later != NULL);
+    struct rq_later *later = world.later;
+    world.later = NULL;
+    rq_strand_post(later->strand, later->task, RQ_HAND_OVER);
     settle();
 }
 
@@ -307,6 +374,85 @@ static void questions_are_answered_from_what_was_applied(void)
     world.ready = false;
     ask(1, 2, 1);
     check_eq(answers[5].err, RQ_UNREADY);
+    end();
+}
+
+static void lost_leader_is_followed_by_another_attempt(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    append(RQ_OK);     /* here, in term 0: over by now */
+    world.log_count--; /* and cut off */
+    rq_blob_unref(world.log[world.log_count].blob);
+    role(0, 2);
+    check(world.submitted == NULL); /* nobody to ask */
+    role(2, 2);
+    forwarded(take_submitted(), RQ_OK, 2, true);
+    role(2, 2);
+    check(world.submitted == NULL); /* it is on its way */
+    check_eq(answer_count, 0);
+    give_committed();
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(byte_of_page_2(), 'a');
+    end();
+}
+
+static void unknown_is_no_outcome_and_is_asked_again(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    forwarded(take_submitted(), RQ_UNKNOWN, 0, true);
+    check_eq(answer_count, 0);
+    check(world.submitted == NULL);
+    time_passes();
+    forwarded(take_submitted(), RQ_AWAY, 0, false); /* this one was not appended, the first may have been */
+    check_eq(answer_count, 0);
+    time_passes();
+    forwarded(take_submitted(), RQ_OK, 1, true); /* now it is in the log twice */
+    give_committed();
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(info().version, 1);
+    end();
+}
+
+static void unknown_that_never_arrived_is_refused_by_another_in_its_place(void)
+{
+    begin();
+    commit(transaction(2, 9, 0, 'b')); /* of another host, as it comes through the log */
+    forwarded(take_submitted(), RQ_UNKNOWN, 0, false);
+    commit(transaction(1, 1, 0, 'a'));
+    time_passes();
+    struct rq_submit *late = take_submitted();
+    struct rq_commit *other = transaction(3, 1, 0, 'c');
+    struct rq_bytes record;
+    const struct rq_txn_head head = {
+        .db_id = 7, .page_size = PAGE, .page_count = 2, .base = 0, .version = 1, .origin_count = 1
+    };
+    rq_bytes_init(&record, 1 << 20);
+    check_eq(rq_txn_begin(&record, &head, &other->origin), RQ_OK);
+    check_eq(rq_txn_add(&record, 1, NULL, other->pages.data + 4, PAGE), RQ_OK);
+    check_eq(rq_txn_add(&record, 2, NULL, other->pages.data + 8 + PAGE, PAGE), RQ_OK);
+    check_eq(rq_txn_end(&record, 0), RQ_OK);
+    struct rq_blob *blob = rq_blob_new(record.size);
+    memcpy(blob->data, record.data, record.size);
+    world.log[world.log_count++] = (struct rq_log_entry){ .index = 10, .term = 1, .type = RQ_ENTRY_TXN, .blob = blob };
+    rq_bytes_fini(&record);
+    rq_commit_free(other);
+    give_committed();
+    check_eq(answer_count, 2);
+    check_eq(answers[0].err, RQ_REFUSED);
+    check_eq(answers[1].err, RQ_REFUSED);
+    commit(transaction(1, 2, 1, 'd'));
+    struct rq_submit *next = take_submitted();
+    forwarded(late, RQ_AWAY, 0, false); /* the answer to what was settled long ago is not the next one's */
+    check_eq(answer_count, 2);
+    forwarded(next, RQ_OK, 1, true);
+    give_committed();
+    check_eq(answer_count, 3);
+    check_eq(answers[2].err, RQ_OK);
+    check_eq(byte_of_page_2(), 'd');
     end();
 }
 
@@ -504,6 +650,9 @@ int main(int argc, char **argv)
         TAP(what_was_not_appended_is_told_and_the_next_one_goes),
         TAP(entry_that_was_not_made_on_the_head_has_no_effect),
         TAP(questions_are_answered_from_what_was_applied),
+        TAP(lost_leader_is_followed_by_another_attempt),
+        TAP(unknown_is_no_outcome_and_is_asked_again),
+        TAP(unknown_that_never_arrived_is_refused_by_another_in_its_place),
         TAP(replay_over_the_file_applies_nothing_twice),
         TAP(file_that_holds_more_than_the_log_is_found_out),
         TAP(log_of_another_term_is_found_out),
