@@ -316,48 +316,37 @@ static unsigned control_mode(const struct rq_database *db)
     return disk->ops->stat(disk, db->env.dir, &info) == RQ_OK ? 0600 | (info.mode & 0066) : 0600;
 }
 
-static void open_files(struct rq_database *db)
+/* The first commit has not come yet, or somebody has removed the file. */
+static void open_nothing(struct rq_database *db)
 {
-    struct rq_disk *disk = db->env.disk;
-    struct rq_file_info info;
+    const struct rq_database_known *k = &db->known;
+    char text[RQ_DB_TEXT_BYTES];
+    if (k->file_made || k->version > 0) {
+        (void)snprintf(text, sizeof text,
+                       "%.60s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.60s'",
+                       db->place->name, db->place->name);
+        rq_db_quarantine(db, RQ_NOTFOUND, text);
+    }
+    rq_db_publish(db);
+}
+
+/* NOMEM and FULL: nothing has happened.  All else is decided: the replica is open, or the database fenced. */
+static enum rq_err open_replica(struct rq_database *db, const struct rq_file_info *info)
+{
     char text[RQ_DB_TEXT_BYTES];
     const struct rq_database_known *k = &db->known;
-    enum rq_err err = disk->ops->stat(disk, db->path, &info);
-    bool there = err == RQ_OK && info.size > 0;
-    bool same = k->inode == 0 || (there && info.inode == k->inode && info.device == k->device);
-    err = rq_control_publish(disk, db->control_path, db->env.boot, control_mode(db), &db->control);
-    if (err != RQ_OK) {
-        db->control.head = NULL;
-        (void)snprintf(text, sizeof text, "its control page could not be made: %s", rq_err_text(err));
-        rq_db_quarantine(db, err, text);
-        return;
-    }
-    if (k->adopt && there) {
-        err = stamp_adopted(db);
-        if (err == RQ_FOREIGN) {
-            rq_db_quarantine(db, err, "the file was changed between its adoption and raftd's start");
-            return;
-        }
-    }
-    if (!there) {
-        if (k->file_made || k->version > 0) {
-            (void)snprintf(
-                text, sizeof text,
-                "%.60s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.60s'",
-                db->place->name, db->place->name);
-            rq_db_quarantine(db, RQ_NOTFOUND, text);
-        }
-        rq_db_publish(db);
-        return;
-    }
+    const bool same = k->inode == 0 || (info->inode == k->inode && info->device == k->device);
     struct rq_replica *r;
     struct rq_replica_config config = rq_db_replica_config(db);
-    err = rq_replica_open(&config, &r, &db->file);
+    enum rq_err err = rq_replica_open(&config, &r, &db->file);
+    if (err == RQ_NOMEM || err == RQ_FULL) {
+        return err;
+    }
     if (err != RQ_OK) {
         (void)snprintf(text, sizeof text, "the file cannot be opened as a replica: %s", rq_err_text(err));
         db->file = (struct rq_replica_state){ 0 };
         rq_db_quarantine(db, err, text);
-        return;
+        return RQ_OK;
     }
     if (db->file.stamp.db_id != db->id) {
         (void)snprintf(text, sizeof text, "the file is a replica of database %u, not of %u", db->file.stamp.db_id,
@@ -366,19 +355,22 @@ static void open_files(struct rq_database *db)
         rq_replica_close(r);
         db->file = (struct rq_replica_state){ 0 };
         rq_db_quarantine(db, RQ_FOREIGN, text);
-        return;
+        return RQ_OK;
     }
     if (!same) { /* its stamp is kept: catching up finds out whether it is the log that was replaced */
         rq_replica_close(r);
         rq_db_quarantine(db, RQ_FOREIGN,
                          "the file is not the one that raftd left: it was replaced while raftd was down");
-        return;
+        return RQ_OK;
     }
     err = rq_db_keep_hashes(db, r, text);
     if (err != RQ_OK) {
         rq_replica_close(r);
+        if (err == RQ_NOMEM || err == RQ_FULL) {
+            return err;
+        }
         rq_db_quarantine(db, err, text);
-        return;
+        return RQ_OK;
     }
     rq_db_set_replica(db, r);
     if (db->file.version < db->version) {
@@ -390,13 +382,69 @@ static void open_files(struct rq_database *db)
         db->applied_index = db->file.stamp.index;
     }
     rq_db_publish(db);
+    return RQ_OK;
 }
 
+/* As above. */
+static enum rq_err open_files(struct rq_database *db)
+{
+    struct rq_disk *disk = db->env.disk;
+    struct rq_file_info info;
+    char text[RQ_DB_TEXT_BYTES];
+    enum rq_err err = RQ_OK;
+    if (db->control.head == NULL) {
+        err = rq_control_publish(disk, db->control_path, db->env.boot, control_mode(db), &db->control);
+    }
+    if (err == RQ_NOMEM || err == RQ_FULL) {
+        db->control.head = NULL;
+        return err;
+    }
+    if (err != RQ_OK) {
+        db->control.head = NULL;
+        (void)snprintf(text, sizeof text, "its control page could not be made: %s", rq_err_text(err));
+        rq_db_quarantine(db, err, text);
+        return RQ_OK;
+    }
+    err = disk->ops->stat(disk, db->path, &info);
+    if (err == RQ_NOTFOUND || (err == RQ_OK && info.size == 0)) {
+        open_nothing(db);
+        return RQ_OK;
+    }
+    if (err != RQ_OK) {
+        (void)snprintf(text, sizeof text, "the file cannot be looked at: %s", rq_err_text(err));
+        rq_db_quarantine(db, err, text);
+        return RQ_OK;
+    }
+    if (db->known.adopt) {
+        err = stamp_adopted(db);
+        if (err == RQ_FOREIGN) {
+            rq_db_quarantine(db, err, "the file was changed between its adoption and raftd's start");
+            return RQ_OK;
+        }
+    }
+    return open_replica(db, &info);
+}
+
+/* To open a replica takes space: what its WAL holds is written again, which on a disk that copies on write is new space each
+ * time.  A disk that is full at the start is no reason to fence anything: it waits, as a committed transaction does. */
 static void run_open(struct rq_task *task)
 {
     struct rq_database *db = (struct rq_database *)((char *)task - offsetof(struct rq_database, open_task));
+    bool told = false;
+    enum rq_err err;
     rq_strand_will_block(); /* the loop, among others, which delivered its entry */
-    open_files(db);
+    while ((err = open_files(db)) == RQ_FULL) {
+        if (!told) {
+            char name[RQ_DB_NAME_MAX * 2];
+            rq_note(RQ_LEVEL_ERROR, "no space to open a database, waiting for it", "db=%s id=%u",
+                    rq_quote(name, sizeof name, db->place->name), db->id);
+            told = true;
+        }
+        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+    }
+    if (err == RQ_NOMEM) {
+        db->env.fatal(db->env.ctx, "no memory to open a database", err);
+    }
     rq_database_unref(db);
 }
 

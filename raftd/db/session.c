@@ -44,11 +44,14 @@ static struct session *session_ref(struct session *s)
 
 /* --- answers ------------------------------------------------------------------------------------------------------------ */
 
-/* Takes out, which an encoder has filled. */
+/* Takes out, which an encoder has filled.  Who would wait for an answer for which there was no memory is cut off instead, and
+ * asks again. */
 static void send_answer(struct session *s, struct rq_bytes *out, enum rq_err err)
 {
     if (err == RQ_OK) {
         rq_line_send(s->line, out->data, out->size);
+    } else {
+        rq_line_break(s->line);
     }
     rq_bytes_fini(out);
 }

@@ -772,7 +772,7 @@ enum rq_err rq_log_write(struct rq_log *log, uint64_t *ret_durable_index)
     *ret_durable_index = log->durable;
     check_log(log);
     unlock(log);
-    return err == RQ_OK ? RQ_OK : RQ_IO;
+    return err == RQ_OK || err == RQ_NOMEM ? err : RQ_IO;
 }
 
 /* ---- segments given back and made ---- */
@@ -797,7 +797,7 @@ static enum rq_err recycle_one(struct rq_log *log, unsigned spares_max, bool *re
     enum rq_err err = rq_log_segment_put_head(&log->dir, s, &head);
     if (err != RQ_OK) {
         rq_log_segment_free(s);
-        return RQ_IO;
+        return err == RQ_NOMEM ? err : RQ_IO;
     }
     if (!keep) {
         return rq_log_segment_remove(&log->dir, s);

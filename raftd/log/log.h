@@ -81,7 +81,7 @@ enum rq_err rq_log_append(struct rq_log *log, const struct rq_log_entry *entries
 
 /* Writes everything queued as one batch and syncs it (as several where it does not fit into a segment or the buffer).  Returns
  * the highest index I such that everything up to I is durable and is still what the log holds (a cut that came meanwhile lowers
- * it; 0: nothing to report).  NOTFOUND: nothing was queued. */
+ * it; 0: nothing to report).  NOTFOUND: nothing was queued.  IO, NOMEM: final, the process ends. */
 enum rq_err rq_log_write(struct rq_log *log, uint64_t *ret_durable_index);
 
 /* Highest index that is durable and still what the log holds.  A cut lowers it at once: in the owner's context it is true, while

@@ -47,6 +47,8 @@ void rq_link_stop(struct rq_link *link);
 
 /* Sends whole frames; what the socket does not take at once is copied.  On a closed line nothing happens. */
 void rq_line_send(struct rq_line *line, const void *data, size_t bytes);
+/* Ends the line, from any thread: who cannot be told what he asked for learns that he has to ask again. */
+void rq_line_break(struct rq_line *line);
 void rq_line_unref(struct rq_line *line);
 
 /* For the log: who connected.  In a container these may mean nothing. */

@@ -98,8 +98,8 @@ void rq_line_peer(const struct rq_line *line, pid_t *ret_pid, uid_t *ret_uid)
     *ret_uid = peer.uid;
 }
 
-/* Ends the line from any thread: rx completes with an error, and its callback does the rest. */
-static void line_break(struct rq_line *line)
+/* rx completes with an error, or the active line becomes readable; what is called then does the rest. */
+void rq_line_break(struct rq_line *line)
 {
     (void)shutdown(line->fd, SHUT_RDWR); /* it may be gone already */
 }
@@ -130,7 +130,7 @@ static void on_sent(void *arg)
     line->tx_busy = false;
     if (nng_aio_result(line->tx) != 0) {
         line->closed = true;
-        line_break(line);
+        rq_line_break(line);
     } else {
         line->sent += nng_aio_count(line->tx);
         if (!line->closed && (line->sent < line->sending.size || line->out.size > 0)) {
@@ -153,13 +153,13 @@ void rq_line_send(struct rq_line *line, const void *data, size_t bytes)
             bytes -= (size_t)n;
         } else if (errno != EAGAIN && errno != EINTR) {
             line->closed = true;
-            line_break(line);
+            rq_line_break(line);
         }
     }
     if (!line->closed && bytes > 0) {
         if (rq_bytes_put(&line->out, rest, bytes) != RQ_OK) { /* it does not read its answers */
             line->closed = true;
-            line_break(line);
+            rq_line_break(line);
         } else if (!line->tx_busy) {
             post_tx(line);
         }
@@ -221,7 +221,7 @@ static void line_end(struct rq_line *line)
     pthread_mutex_lock(&line->lock);
     line->closed = true;
     pthread_mutex_unlock(&line->lock);
-    line_break(line);
+    rq_line_break(line);
     rq_active_forget(line->link->active, &line->active);
     nng_stream_close(line->stream);
     line->link->ops.closed(line->user);
@@ -331,7 +331,7 @@ static bool line_new(struct rq_link *link, int fd)
     rq_bytes_init(&line->sending, RQ_LINE_UNSENT_MAX);
     line->user = link->ops.opened(link->ops.ctx, line);
     if (line->user == NULL) {
-        line_break(line);
+        rq_line_break(line);
         nng_stream_close(line->stream);
         rq_line_unref(line);
         rq_line_unref(line);

@@ -124,8 +124,9 @@ static void commit_change(struct rq_core *core, const struct rq_log_entry *e)
     struct raft_event event = { .type = RAFT_CONFIGURATION };
     struct raft_buffer buf = { e->blob->data, e->blob->bytes };
     event.configuration.index = e->index;
-    if (raft_configuration_decode(&buf, &event.configuration.conf) != 0) { /* taken by the core */
-        fatal(core, "decode a committed configuration", RQ_CORRUPT);
+    int rv = raft_configuration_decode(&buf, &event.configuration.conf); /* taken by the core */
+    if (rv != 0) {
+        fatal(core, "decode a committed configuration", rv == RAFT_NOMEM ? RQ_NOMEM : RQ_CORRUPT);
     }
     (void)step(core, &event, NULL);
 }

@@ -141,6 +141,8 @@ static bool live_with_fault(unsigned kinds, enum rq_err err, uint64_t nth, size_
         fault_disk_arm(&l.above, kinds, nth, err);
         if (!rig_start(&l.rig) || !rig_run(&l.rig, compact, NULL)) {
             tally->refused_start++;
+        } else if (err == RQ_FULL) { /* for a moment: nothing is fenced for that */
+            raftd_model_must(&l.model, rig_run(&l.rig, verify, NULL), "ended: %s", l.rig.why);
         }
     }
     bool hit = l.above.hit;
@@ -208,6 +210,13 @@ static void failing_names_end_it_or_refuse_cleanly(void)
     live_with_each_fault(FAULT_BIT(FAULT_MKDIR), RQ_IO, 0, false, "mkdir");
     live_with_each_fault(FAULT_BIT(FAULT_TRUNCATE), RQ_IO, 0, false, "truncate");
     live_with_each_fault(FAULT_BIT(FAULT_MAP), RQ_IO, 0, false, "map");
+    live_with_each_fault(FAULT_BIT(FAULT_UNLINK), RQ_IO, 0, false, "unlink");
+}
+
+static void failing_questions_end_it_or_refuse_cleanly(void)
+{
+    live_with_each_fault(FAULT_BIT(FAULT_READ), RQ_IO, 0, false, "read");
+    live_with_each_fault(FAULT_BIT(FAULT_INFO), RQ_IO, 0, false, "info");
 }
 
 static void lack_of_space_ends_it_or_refuses_cleanly(void)
@@ -224,14 +233,27 @@ static void failing_starts_lose_nothing(void)
     live_with_each_fault(FAULT_BIT(FAULT_WRITE), RQ_IO, 0, true, "write in a start");
     live_with_each_fault(FAULT_BIT(FAULT_MAP), RQ_IO, 0, true, "map in a start");
     live_with_each_fault(FAULT_BIT(FAULT_LOCK), RQ_BUSY, 0, true, "lock in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_SYNC), RQ_IO, 0, true, "sync in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_INFO), RQ_IO, 0, true, "info in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_RENAME), RQ_IO, 0, true, "rename in a start");
+}
+
+/* On a disk that copies on write everything takes space, also what is written over what is there. */
+static void starts_on_a_full_disk_wait_or_are_refused(void)
+{
+    live_with_each_fault(FAULT_BIT(FAULT_WRITE), RQ_FULL, 700, true, "write in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_OPEN), RQ_FULL, 0, true, "open in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_TRUNCATE) | FAULT_BIT(FAULT_RESERVE), RQ_FULL, 0, true, "growth in a start");
+    live_with_each_fault(FAULT_BIT(FAULT_MAP), RQ_FULL, 0, true, "map in a start");
 }
 
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(failing_writes_end_it_or_refuse_cleanly),  TAP(failing_syncs_end_it),
-        TAP(failing_names_end_it_or_refuse_cleanly),   TAP(failing_starts_lose_nothing),
-        TAP(lack_of_space_ends_it_or_refuses_cleanly),
+        TAP(failing_writes_end_it_or_refuse_cleanly),   TAP(failing_syncs_end_it),
+        TAP(failing_names_end_it_or_refuse_cleanly),    TAP(failing_starts_lose_nothing),
+        TAP(lack_of_space_ends_it_or_refuses_cleanly),  TAP(failing_questions_end_it_or_refuse_cleanly),
+        TAP(starts_on_a_full_disk_wait_or_are_refused),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -11,6 +11,10 @@
 
 #define SESSION 77u
 
+/* Ids of frames that are no addresses. */
+#define ID_ASK  2u
+#define ID_LOOK 3u
+
 bool raftd_model_must(struct raftd_model *m, bool condition, const char *format, ...)
 {
     if (!condition && m->wrong[0] == '\0') {
@@ -31,6 +35,8 @@ static void *some_memory(size_t bytes)
     return p;
 }
 
+static void heard(void *ctx, const struct rq_frame *frame, const uint8_t *body);
+
 void raftd_model_init(struct raftd_model *m, struct rig *rig, uint64_t seed)
 {
     static const char *const names[MODEL_NAMES] = { "app.db", "b.db", "with space.sqlite" };
@@ -38,6 +44,12 @@ void raftd_model_init(struct raftd_model *m, struct rig *rig, uint64_t seed)
     for (unsigned i = 0; i < MODEL_NAMES; i++) {
         m->names[i].name = names[i];
     }
+    rq_bytes_init(&m->frame, 65536);
+    if (rq_bytes_reserve(&m->frame, 65536) != RQ_OK) {
+        abort();
+    }
+    m->door.heard = heard;
+    m->door.ctx = m;
 }
 
 /* --- transactions --------------------------------------------------------------------------------------------------------- */
@@ -65,13 +77,11 @@ static void close_commit(struct model_commit *t)
     }
 }
 
-static void answered(struct rq_commit *c, const struct rq_msg_outcome *outcome)
+static void outcome_is(struct model_commit *t, const struct rq_msg_outcome *outcome)
 {
-    struct model_commit *t = c->ctx;
     struct raftd_model *m = t->model;
     struct model_name *n = t->name;
     enum rq_err err = outcome->err;
-    rq_commit_free(c);
     if (t->life != m->life || m->silent(m)) {
         return;
     }
@@ -103,6 +113,13 @@ static void answered(struct rq_commit *c, const struct rq_msg_outcome *outcome)
             raftd_model_must(m, m->fails, "%s: a commit is answered %s", n->name, rq_err_name(err));
             break;
     }
+}
+
+static void answered(struct rq_commit *c, const struct rq_msg_outcome *outcome)
+{
+    struct model_commit *t = c->ctx;
+    outcome_is(t, outcome);
+    rq_commit_free(c);
 }
 
 /* The next state: some pages changed, perhaps more or fewer of them; and which pages the transaction carries. */
@@ -152,6 +169,43 @@ static enum rq_err put_pages(struct rq_commit *c, const struct model_content *af
     return err;
 }
 
+/* The frame's id is where t is: raftd only repeats it. */
+static bool send_pages(struct raftd_model *m, struct model_commit *t, enum rq_msg_type type, const bool *carried,
+                       uint32_t begin, uint32_t end)
+{
+    struct rq_msg_commit c = {
+        .db_id = t->db_id,
+        .seq = t->origin.seq,
+        .base = t->base,
+        .page_size = MODEL_PAGE,
+        .db_page_count = t->after.page_count,
+    };
+    for (uint32_t i = begin; i < end; i++) {
+        c.page_count += carried[i];
+    }
+    m->frame.size = 0;
+    enum rq_err err = rq_msg_put_commit(&m->frame, (uint64_t)(uintptr_t)t, type, &c);
+    for (uint32_t i = begin; err == RQ_OK && i < end; i++) {
+        uint8_t number[4];
+        rq_put_u32(number, i + 1);
+        if (carried[i]) {
+            err = rq_bytes_put(&m->frame, number, sizeof number);
+            err = err == RQ_OK ? rq_bytes_put(&m->frame, t->after.pages + (size_t)i * MODEL_PAGE, MODEL_PAGE) : err;
+        }
+    }
+    return raftd_model_must(m, err == RQ_OK, "a frame of pages: %s", rq_err_name(err)) &&
+           raftd_door_send(&m->door, &m->frame);
+}
+
+/* In two frames.  What is not answered stays open. */
+static void commit_at_door(struct raftd_model *m, struct model_commit *t, const bool *carried)
+{
+    uint32_t half = (t->after.page_count + 1) / 2;
+    if (send_pages(m, t, RQ_MSG_PAGES, carried, 0, half)) {
+        (void)send_pages(m, t, RQ_MSG_COMMIT, carried, half, t->after.page_count);
+    }
+}
+
 bool raftd_model_commit(struct raftd_model *m, struct model_name *n, bool staged)
 {
     unsigned slot = 0;
@@ -171,6 +225,12 @@ bool raftd_model_commit(struct raftd_model *m, struct model_name *n, bool staged
     *t = (struct model_commit){ .model = m, .name = n, .db_id = n->id, .life = m->life, .base = n->now.version };
     t->origin = (struct rq_origin){ SESSION, ++m->seq };
     make_after(m, &n->now, &t->after, carried);
+    if (raftd_door_open(&m->door) && !staged) {
+        rq_database_unref(db);
+        n->open[slot] = t;
+        commit_at_door(m, t, carried);
+        return true;
+    }
     uint32_t last = 0;
     const char *text = "";
     enum rq_err err = rq_commit_new(&c);
@@ -263,9 +323,22 @@ static void created(struct rq_request *r, enum rq_err err, struct rq_database *d
     free(q);
 }
 
+static void open_at_door(struct raftd_model *m, struct model_name *n, bool create)
+{
+    const struct rq_msg_open open = { { n->name, (uint32_t)strlen(n->name) }, create };
+    m->frame.size = 0;
+    if (raftd_model_must(m, rq_msg_put_open(&m->frame, (uint64_t)(uintptr_t)n, &open) == RQ_OK, "a frame of OPEN")) {
+        (void)raftd_door_send(&m->door, &m->frame);
+    }
+}
+
 void raftd_model_create(struct raftd_model *m, struct model_name *n)
 {
     n->creating = true;
+    if (raftd_door_open(&m->door)) {
+        open_at_door(m, n, true);
+        return;
+    }
     rq_catalog_create(m->rig->catalog, n->name, strlen(n->name), request_new(m, n, created));
 }
 
@@ -300,9 +373,26 @@ static void told(struct rq_commit *c, const struct rq_msg_outcome *outcome)
     rq_commit_free(c);
 }
 
+static enum rq_err ask_at_door(struct raftd_model *m, struct rq_database *db, struct rq_origin origin, uint64_t base)
+{
+    const struct rq_msg_ask q = { rq_database_id(db), origin.seq, base };
+    enum rq_err err = RQ_PROTOCOL;
+    m->frame.size = 0;
+    m->asked = &err;
+    if (raftd_model_must(m, rq_msg_put_ask(&m->frame, ID_ASK, &q) == RQ_OK, "a frame of ASK") &&
+        raftd_door_send(&m->door, &m->frame)) {
+        rig_settle(m->rig);
+    }
+    m->asked = NULL;
+    return err;
+}
+
 /* PROTOCOL: no answer came. */
 static enum rq_err ask(struct raftd_model *m, struct rq_database *db, struct rq_origin origin, uint64_t base)
 {
+    if (raftd_door_open(&m->door) && origin.session == SESSION) {
+        return ask_at_door(m, db, origin, base);
+    }
     struct rq_commit *c;
     enum rq_err err = RQ_PROTOCOL;
     if (rq_commit_new(&c) != RQ_OK) {
@@ -324,11 +414,15 @@ static void ask_some(struct raftd_model *m, struct model_name *n, struct rq_data
     for (unsigned i = 0; i < 4 && n->now.version > 0; i++) {
         uint64_t base = i == 0 ? n->now.version - 1 : seeded_below(&m->seed, (uint32_t)n->now.version);
         enum rq_err err = ask(m, db, n->origins[base], base);
+        if (m->fails && (err == RQ_NOMEM || err == RQ_PROTOCOL)) {
+            continue;
+        }
         raftd_model_must(m, err == RQ_OK, "%s: asked for what was committed on %llu: %s", n->name,
                          (unsigned long long)base, rq_err_name(err));
         err = ask(m, db, (struct rq_origin){ SESSION + 1, 1 }, base);
-        raftd_model_must(m, err == RQ_REFUSED, "%s: asked for what was not committed on %llu: %s", n->name,
-                         (unsigned long long)base, rq_err_name(err));
+        raftd_model_must(m, err == RQ_REFUSED || (m->fails && err == RQ_NOMEM),
+                         "%s: asked for what was not committed on %llu: %s", n->name, (unsigned long long)base,
+                         rq_err_name(err));
     }
 }
 
@@ -341,6 +435,94 @@ void raftd_model_ask(struct raftd_model *m, struct model_name *n)
     if (db != NULL) {
         rq_database_unref(db);
     }
+}
+
+void raftd_model_look(struct raftd_model *m, struct model_name *n)
+{
+    const struct rq_msg_status status = { { n->name, (uint32_t)strlen(n->name) } };
+    if (raftd_door_open(&m->door)) {
+        open_at_door(m, n, false);
+        rig_settle(m->rig);
+    }
+    if (raftd_door_open(&m->door)) {
+        m->frame.size = 0;
+        raftd_model_must(m, rq_msg_put_status(&m->frame, ID_LOOK, &status) == RQ_OK, "a frame of STATUS");
+        (void)raftd_door_send(&m->door, &m->frame);
+        rig_settle(m->rig);
+    }
+}
+
+/* --- what is heard at the door ---------------------------------------------------------------------------------------------- */
+
+static struct model_name *name_at(struct raftd_model *m, uint64_t id)
+{
+    for (unsigned i = 0; i < MODEL_NAMES; i++) {
+        if (id == (uint64_t)(uintptr_t)&m->names[i]) {
+            return &m->names[i];
+        }
+    }
+    return NULL;
+}
+
+static void heard_outcome(struct raftd_model *m, uint64_t id, const struct rq_msg_outcome *outcome)
+{
+    if (id == ID_ASK) {
+        if (m->asked != NULL) {
+            *m->asked = outcome->err;
+        }
+        return;
+    }
+    outcome_is((struct model_commit *)(uintptr_t)id, outcome);
+}
+
+/* Of an OPEN it does not say whether the database was created: who asks again is told. */
+static void heard_failed(struct raftd_model *m, enum rq_err err)
+{
+    m->failed++;
+    raftd_model_must(m, m->fails && err != RQ_EXISTS, "an answer is FAILED: %s", rq_err_name(err));
+}
+
+static void heard(void *ctx, const struct rq_frame *frame, const uint8_t *body)
+{
+    struct raftd_model *m = ctx;
+    struct rq_msg_outcome outcome;
+    struct rq_msg_opened opened;
+    struct rq_msg_state state;
+    struct rq_msg_failed failed;
+    enum rq_err err = RQ_OK;
+    struct model_name *n = name_at(m, frame->id);
+
+    switch ((int)frame->type) {
+        case RQ_MSG_WELCOME:
+            break;
+        case RQ_MSG_OUTCOME:
+            err = rq_msg_get_outcome(body, frame->body_bytes, &outcome);
+            if (err == RQ_OK) {
+                heard_outcome(m, frame->id, &outcome);
+            }
+            break;
+        case RQ_MSG_OPENED:
+            err = rq_msg_get_opened(body, frame->body_bytes, &opened);
+            if (err == RQ_OK && n->creating) {
+                is_created(m, n, opened.db_id);
+            } else if (err == RQ_OK) {
+                raftd_model_must(m, opened.db_id == n->id && opened.version >= n->now.version, "%s is OPENED wrongly",
+                                 n->name);
+            }
+            break;
+        case RQ_MSG_STATE:
+            err = rq_msg_get_state(body, frame->body_bytes, &state);
+            break;
+        case RQ_MSG_FAILED:
+            err = rq_msg_get_failed(body, frame->body_bytes, &failed);
+            if (err == RQ_OK) {
+                heard_failed(m, failed.err);
+            }
+            break;
+        default:
+            err = RQ_PROTOCOL;
+    }
+    raftd_model_must(m, err == RQ_OK, "an answer of type %u: %s", frame->type, rq_err_name(err));
 }
 
 /* --- after a restart --------------------------------------------------------------------------------------------------------- */
@@ -394,6 +576,43 @@ static void settle_open(struct raftd_model *m, struct model_name *n, struct rq_d
         m->found_unanswered++;
         acknowledge(m, n, applied);
     }
+}
+
+/* What was on its way when the line broke is decided by now, or never arrived. */
+static void settle_name(struct raftd_model *m, struct model_name *n)
+{
+    struct rq_database *db = rq_catalog_find(m->rig->catalog, n->name, strlen(n->name));
+    struct rq_database_info info;
+    if (n->creating) {
+        n->creating = false;
+        if (db != NULL) {
+            is_created(m, n, rq_database_id(db));
+        }
+    }
+    bool some = false;
+    for (unsigned i = 0; i < MODEL_OPEN_MAX; i++) {
+        some = some || n->open[i] != NULL;
+    }
+    if (db != NULL && some) {
+        rq_database_info(db, &info);
+        settle_open(m, n, db, info.version);
+    }
+    if (db != NULL) {
+        rq_database_unref(db);
+    }
+}
+
+bool raftd_model_connect(struct raftd_model *m)
+{
+    raftd_door_close(&m->door);
+    rig_settle(m->rig);
+    if (!raftd_door_connect(&m->door, m->rig, SESSION)) {
+        return false;
+    }
+    for (unsigned i = 0; i < MODEL_NAMES; i++) {
+        settle_name(m, &m->names[i]);
+    }
+    return true;
 }
 
 static void verify_database(struct raftd_model *m, struct model_name *n, struct rq_database *db)
