@@ -36,7 +36,7 @@ struct rq_file_info {
     uint64_t inode;
     uint64_t device;
     uint64_t modified_ns; /* when the content was last changed; 0: not known */
-    uint32_t links; /* 0: unlinked */
+    uint32_t links;       /* 0: unlinked */
     uint32_t mode;
     bool regular;
 };

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,13 +19,12 @@ static struct rq_files_id id_of(const struct rq_file_info *info)
 
 static enum rq_err beside(const char *path, const char *suffix, char **ret_path)
 {
-    size_t bytes = strlen(path), more = strlen(suffix);
-    char *joined = malloc(bytes + more + 1);
+    const size_t bytes = strlen(path) + strlen(suffix) + 1;
+    char *joined = malloc(bytes);
     if (joined == NULL) {
         return RQ_NOMEM;
     }
-    memcpy(joined, path, bytes);
-    memcpy(joined + bytes, suffix, more + 1);
+    (void)snprintf(joined, bytes, "%s%s", path, suffix);
     *ret_path = joined;
     return RQ_OK;
 }

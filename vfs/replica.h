@@ -39,6 +39,11 @@ struct rq_stamp {
     uint32_t version_high;
 };
 
+static inline bool rq_stamp_equal(const struct rq_stamp *a, const struct rq_stamp *b)
+{
+    return a->db_id == b->db_id && a->term == b->term && a->index == b->index && a->version_high == b->version_high;
+}
+
 struct rq_replica_state {
     struct rq_stamp stamp;
     uint64_t version;

@@ -51,8 +51,8 @@ static enum rq_err shm_replace(struct rq_replica *r)
     err = rq_replica_shm_grow(r, r->frames.committed + 1);
     if (err == RQ_OK && rq_replica_shm_whole(r)) {
         for (uint32_t i = 1; i < RQ_READ_MARKS; i++) {
-            __atomic_store_n(&rq_replica_ckpt_info(r)->aReadMark[i],
-                             i == 1 ? r->frames.committed : RQ_READ_MARK_UNUSED, __ATOMIC_RELAXED);
+            __atomic_store_n(&rq_replica_ckpt_info(r)->aReadMark[i], i == 1 ? r->frames.committed : RQ_READ_MARK_UNUSED,
+                             __ATOMIC_RELAXED);
         }
         rq_replica_publish_all(r);
     }

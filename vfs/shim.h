@@ -12,8 +12,8 @@
 #include "vfs/sink.h"
 
 /* Extended result codes of our own (also docs/protocol.md). */
-#define RQVFS_BUSY_AWAY           (5 | (81 << 8))  /* SQLITE_BUSY: raftd away or no leader; nothing has happened */
-#define RQVFS_BUSY_CONSISTENCY    (5 | (82 << 8))  /* SQLITE_BUSY: the asked consistency cannot be kept now; for clusters */
+#define RQVFS_BUSY_AWAY           (5 | (81 << 8)) /* SQLITE_BUSY: raftd away or no leader; nothing has happened */
+#define RQVFS_BUSY_CONSISTENCY    (5 | (82 << 8)) /* SQLITE_BUSY: the asked consistency cannot be kept now; for clusters */
 #define RQVFS_IOERR_UNKNOWN       (10 | (81 << 8)) /* SQLITE_IOERR: COMMIT may or may not have happened */
 #define RQVFS_CORRUPT_QUARANTINED (11 | (81 << 8)) /* SQLITE_CORRUPT: the database is quarantined on this host */
 #define RQVFS_READONLY_SECOND \

@@ -71,7 +71,10 @@ static const char *rest_native(const char *path, char text[256])
         rc = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL);
     }
     int user_version = 0;
-    if (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(stmt);
+    }
+    if (rc == SQLITE_ROW) {
         user_version = sqlite3_column_int(stmt, 0);
         rc = SQLITE_OK;
     }
@@ -85,7 +88,10 @@ static const char *rest_native(const char *path, char text[256])
     if (rc == SQLITE_OK) {
         rc = sqlite3_prepare_v2(db, "PRAGMA journal_mode=DELETE", -1, &stmt, NULL);
     }
-    if (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(stmt);
+    }
+    if (rc == SQLITE_ROW) {
         rc = SQLITE_OK;
         if (strcmp((const char *)sqlite3_column_text(stmt, 0), "delete") != 0) {
             rc = SQLITE_BUSY;

@@ -30,7 +30,7 @@
 #include "vfs/control.h"
 #include "vfs/replica.h"
 
-#define RQ_TXN_MEMORY_MAX (4u * 1024u * 1024u) /* pages of one transaction; what is more goes into a staged body */
+#define RQ_TXN_MEMORY_MAX (4u << 20) /* pages of one transaction; what is more goes into a staged body */
 #define RQ_DB_TEXT_BYTES  256
 
 struct rq_database;

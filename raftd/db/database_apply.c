@@ -104,7 +104,7 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
             if (err == RQ_EXISTS && told) { /* made by then, only not opened */
                 struct rq_replica_state state;
                 err = rq_replica_open(&config, &r, &state);
-                if (err == RQ_OK && memcmp(&state.stamp, &after->stamp, sizeof state.stamp) != 0) {
+                if (err == RQ_OK && !rq_stamp_equal(&state.stamp, &after->stamp)) {
                     rq_replica_close(r);
                     err = RQ_EXISTS;
                 }

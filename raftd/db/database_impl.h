@@ -8,11 +8,10 @@
 #include "raftd/db/database.h"
 
 #define RECORD_BYTES_MAX (RQ_TXN_MEMORY_MAX + RQ_TXN_MEMORY_MAX / 8 + 65536u)
-#define WORK_BYTES_MAX \
-    (64u * 1024u * 1024u)                  /* page images of one record; a record of RQ_TXN_MEMORY_MAX never needs it */
-#define KEEP_BYTES   (1024u * 1024u)       /* larger work buffers are given back */
-#define QUICK_BYTES  (256u * 1024u)        /* what is larger takes so long that other lines must not wait for it */
-#define SPACE_MARGIN (16u * 1024u * 1024u) /* left free on the disk for what belongs to no transaction */
+#define WORK_BYTES_MAX   (64u << 20)  /* page images of one record; a record of RQ_TXN_MEMORY_MAX never needs it */
+#define KEEP_BYTES       (1u << 20)   /* larger work buffers are given back */
+#define QUICK_BYTES      (256u << 10) /* what is larger takes so long that other lines must not wait for it */
+#define SPACE_MARGIN     (16u << 20)  /* left free on the disk for what belongs to no transaction */
 
 struct rq_place {
     struct rq_strand strand;

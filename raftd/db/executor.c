@@ -11,6 +11,7 @@
  * has the lock. */
 #include "raftd/db/executor.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +48,8 @@ struct rq_executor {
     bool stops, asleep;
     bool answering; /* the thread is woken after that, once */
     bool handed_on; /* the group behind the one that was settled is with the host, which the thread does not know yet */
-    unsigned
-        settled_count; /* groups with an outcome that the thread has not seen: of the last one, before it all are OK */
-    enum rq_err settled_as;
+    unsigned settled_count; /* groups with an outcome that the thread has not seen */
+    enum rq_err settled_as; /* the last of them; all before it are OK */
 
     /* The thread's. */
     sqlite3 *db;
@@ -475,6 +475,7 @@ static bool may_run(const struct rq_executor *x)
 {
     const struct rq_layer *layer = x->holds ? rq_hold_oldest(x->hold) : NULL;
     if (x->submitted) {
+        assert(layer != NULL); /* the host's, until its outcome is here */
         layer = layer->newer;
     }
     return !x->leaves && x->lost == RQ_OK && !(x->holds && rq_hold_broken(x->hold)) &&
@@ -549,8 +550,9 @@ static void *executor_thread(void *arg)
             news.waiting--;
         }
         if (x->holds && !x->leaves && x->lost == RQ_OK) {
-            x->leaves = rq_hold_crowded(x->hold) ||
-                        (now_us() - x->turn_since_us >= EXECUTOR_QUANTUM_MS * 1000u && rq_hold_wanted(x->hold));
+            x->leaves =
+                rq_hold_crowded(x->hold) ||
+                (now_us() - x->turn_since_us >= EXECUTOR_QUANTUM_MS * (uint64_t)1000 && rq_hold_wanted(x->hold));
         }
         if (x->holds && !x->submitted) {
             hand_on(x, news.waiting);

@@ -8,12 +8,9 @@
 
 #include "raftd/db/sealed_text.h"
 
-#define NAME             "node"
-#define FILE_BYTES_MAX   4096u
-#define BODY_BYTES_MAX   (RQ_NODE_ID_MAX + 128u)
-#define NODE_ID_MAX_TEXT "255"
-
-_Static_assert(RQ_NODE_ID_MAX == 255, "as in NODE_ID_MAX_TEXT");
+#define NAME           "node"
+#define FILE_BYTES_MAX 4096u
+#define BODY_BYTES_MAX (RQ_NODE_ID_MAX + 128u)
 
 uint64_t rq_random_id(void)
 {
@@ -39,17 +36,25 @@ enum rq_err rq_identity_write(struct rq_disk *disk, const char *raft_dir, const 
     return rq_sealed_write(disk, raft_dir, NAME, RQ_DATA_FORMAT, body);
 }
 
+/* What follows name in the body; "" when it has no such name. */
+static const char *value_of(const char *body, const char *name)
+{
+    const char *at = strstr(body, name);
+    return at != NULL ? at + strlen(name) : "";
+}
+
 /* Just the body that would be written for it. */
 static bool read_body(const char *body, struct rq_identity *id)
 {
-    unsigned long long cluster, instance;
     char again[BODY_BYTES_MAX];
-    if (sscanf(body, "cluster=%16llx\ninstance=%16llx\nnode-id=%" NODE_ID_MAX_TEXT "[^\n]", &cluster, &instance,
-               id->node_id) != 3) {
+    const char *node_id = value_of(body, "\nnode-id=");
+    const size_t node_id_bytes = strcspn(node_id, "\n");
+    if (node_id_bytes == 0 || node_id_bytes > RQ_NODE_ID_MAX) {
         return false;
     }
-    id->cluster = cluster;
-    id->instance = instance;
+    (void)snprintf(id->node_id, sizeof id->node_id, "%.*s", (int)node_id_bytes, node_id);
+    id->cluster = strtoull(value_of(body, "cluster="), NULL, 16);
+    id->instance = strtoull(value_of(body, "\ninstance="), NULL, 16);
     (void)print_body(again, id);
     return id->cluster != 0 && id->instance != 0 && strcmp(body, again) == 0;
 }

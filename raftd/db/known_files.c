@@ -68,13 +68,13 @@ enum rq_err rq_known_files_write(struct rq_disk *disk, const char *raft_dir, con
 /* Just the line that would be written for it. */
 static bool read_line(const char *line, size_t bytes, struct rq_known_file *ret_file)
 {
-    unsigned long long inode, device;
-    char again[LINE_BYTES_MAX];
-    if (bytes >= sizeof again || sscanf(line, "%u %llu %llu", &ret_file->id, &inode, &device) != 3) {
+    char again[LINE_BYTES_MAX], *end;
+    if (bytes >= sizeof again) {
         return false;
     }
-    ret_file->inode = inode;
-    ret_file->device = device;
+    ret_file->id = (uint32_t)strtoul(line, &end, 10);
+    ret_file->inode = strtoull(end, &end, 10);
+    ret_file->device = strtoull(end, &end, 10);
     print_line(again, ret_file);
     return ret_file->id != 0 && strlen(again) == bytes && memcmp(line, again, bytes) == 0;
 }

@@ -23,6 +23,7 @@ static enum rq_err grow(struct rq_origins *o)
     if (ring == NULL) {
         return RQ_NOMEM;
     }
+    assert(o->capacity > 0 || o->first == o->next);
     for (uint64_t base = o->first; base < o->next; base++) {
         ring[base % capacity] = o->ring[base % o->capacity];
     }

@@ -36,7 +36,7 @@ static atomic_uint serial;
 static char *path_of(const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
 {
     char hex[2 * RQ_BODY_HASH_BYTES + 1], *path;
-    for (unsigned i = 0; i < RQ_BODY_HASH_BYTES; i++) {
+    for (size_t i = 0; i < RQ_BODY_HASH_BYTES; i++) {
         (void)snprintf(hex + 2 * i, 3, "%02x", hash[i]);
     }
     return asprintf(&path, "%s/%s", dir, hex) < 0 ? NULL : path;
@@ -291,8 +291,9 @@ static enum rq_err look_at(void *ctx, const char *name)
 {
     struct sweep *s = ctx;
     uint8_t hash[RQ_BODY_HASH_BYTES];
-    if (strlen(name) == 2 * RQ_BODY_HASH_BYTES && strspn(name, "0123456789abcdef") == 2 * RQ_BODY_HASH_BYTES) {
-        for (unsigned i = 0; i < RQ_BODY_HASH_BYTES; i++) {
+    const size_t digits = 2 * (size_t)RQ_BODY_HASH_BYTES;
+    if (strlen(name) == digits && strspn(name, "0123456789abcdef") == digits) {
+        for (size_t i = 0; i < RQ_BODY_HASH_BYTES; i++) {
             const char byte[3] = { name[2 * i], name[2 * i + 1], '\0' };
             hash[i] = (uint8_t)strtoul(byte, NULL, 16);
         }

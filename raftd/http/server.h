@@ -12,7 +12,7 @@
 
 #define RQ_HTTP_PARAMS_MAX       32
 #define RQ_HTTP_TARGET_BYTES_MAX 16384u
-#define RQ_HTTP_BODY_BYTES_MAX   (1024u * 1024u)
+#define RQ_HTTP_BODY_BYTES_MAX   (1u << 20)
 
 struct rq_http_param {
     const char *key, *value; /* borrow from the request; value "" when there was no '=' */

@@ -19,7 +19,7 @@
 
 #define RQ_LINK_SOCKET        "raftd.sock"
 #define RQ_LINE_HALF_FRAME_MS 10000
-#define RQ_LINE_UNSENT_MAX    (1024u * 1024u)
+#define RQ_LINE_UNSENT_MAX    (1u << 20)
 
 struct rq_link;
 struct rq_line;

@@ -333,7 +333,7 @@ static bool line_new(struct rq_link *link, int fd)
     if (line->user == NULL) {
         rq_line_break(line);
         nng_stream_close(line->stream);
-        rq_line_unref(line);
+        atomic_store(&line->refs, 1); /* no user has the other */
         rq_line_unref(line);
         return true;
     }

@@ -26,11 +26,11 @@ struct rq_origin {
 
 struct rq_txn_head {
     uint32_t db_id;
-    uint32_t page_size;  /* 512 .. 65536 */
-    uint32_t page_count; /* of the database after the transaction */
+    uint32_t page_size;    /* 512 .. 65536 */
+    uint32_t page_count;   /* of the database after the transaction */
+    uint32_t origin_count; /* == version - base */
     uint64_t base;
     uint64_t version;
-    uint32_t origin_count; /* == version - base */
 };
 
 struct rq_delta {

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tests/support/raftd_process.h"
 
 #define ROUNDS_MAX  16
 #define WRITERS_MAX 64
@@ -68,18 +71,6 @@ static void run_sql(sqlite3 *db, const char *sql)
     must(db, sqlite3_exec(db, sql, NULL, NULL, NULL), sql);
 }
 
-static void load_extension(void)
-{
-    sqlite3 *db;
-    char *text = NULL;
-    must(NULL, sqlite3_open(":memory:", &db), "open :memory:");
-    sqlite3_enable_load_extension(db, 1);
-    if (sqlite3_load_extension(db, ext_path, NULL, &text) != SQLITE_OK) {
-        die("bench: %s", text);
-    }
-    sqlite3_close(db);
-}
-
 static sqlite3 *open_database(enum side side, const char *name)
 {
     sqlite3 *db;
@@ -118,17 +109,9 @@ static void step_once(sqlite3 *db, sqlite3_stmt *s)
 
 static void start_raftd(void)
 {
-    raftd_pid = fork();
-    if (raftd_pid == 0) {
-        char log[600];
-        snprintf(log, sizeof log, "%s.log", node_dir);
-        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
-        dup2(fd, 2);
-        dup2(fd, 1);
-        execl(raftd_path, raftd_path, "-http-addr", "localhost:24001", "-raft-addr", "localhost:24002", node_dir,
-              (char *)NULL);
-        _exit(127);
-    }
+    char log[600];
+    snprintf(log, sizeof log, "%s.log", node_dir);
+    raftd_pid = raftd_spawn(&(struct raftd_place){ raftd_path, node_dir, log, "localhost:24001", "localhost:24002" });
 }
 
 /* Until a first read through rqvfs works. */
@@ -155,8 +138,9 @@ static void await_raftd(void)
 
 /* --- work: each returns operations per second -------------------------------------------------------------------------- */
 
-struct shared { /* between the processes of one measurement */
-    volatile int go;
+struct shared {       /* between the processes of one measurement */
+    atomic_int ready; /* workers that wait for go */
+    atomic_bool go;
     volatile double until;
     volatile uint64_t done[WRITERS_MAX];
     volatile double wait_max[WRITERS_MAX];
@@ -170,6 +154,7 @@ static double run_workers(enum side side, worker work, int count, double duratio
 {
     memset((void *)shared, 0, sizeof *shared);
     pid_t pids[WRITERS_MAX];
+    const double patience = now() + 60;
     for (int i = 0; i < count; i++) {
         pids[i] = fork();
         if (pids[i] == 0) {
@@ -178,10 +163,15 @@ static double run_workers(enum side side, worker work, int count, double duratio
             _exit(0);
         }
     }
-    usleep(100000 + 10000 * (useconds_t)count); /* all have opened and prepared */
+    while (atomic_load(&shared->ready) < count) {
+        if (now() > patience) {
+            die("bench: a worker does not become ready");
+        }
+        usleep(1000);
+    }
     double start = now();
     shared->until = start + duration;
-    shared->go = 1;
+    atomic_store(&shared->go, true);
     for (int i = 0; i < count; i++) {
         int status;
         waitpid(pids[i], &status, 0);
@@ -197,9 +187,11 @@ static double run_workers(enum side side, worker work, int count, double duratio
     return (double)sum / elapsed;
 }
 
+/* A worker has opened and prepared: all start together, when the last one has. */
 static void await_go(void)
 {
-    while (!shared->go) {
+    atomic_fetch_add(&shared->ready, 1);
+    while (!atomic_load(&shared->go)) {
         usleep(200);
     }
 }
@@ -622,7 +614,9 @@ int main(int argc, char **argv)
     remove_tree(native_dir);
     mkdir(node_dir, 0755);
     mkdir(native_dir, 0755);
-    load_extension();
+    if (!extension_load(ext_path)) {
+        die("bench: the extension cannot be loaded");
+    }
     start_raftd();
     await_raftd();
 

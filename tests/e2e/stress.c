@@ -11,7 +11,6 @@
  * so nothing acknowledged is lost, and nothing that was reported as failed is present.  With raftd restarted in time `unknown`
  * must be 0.  TAP on stdout. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -27,10 +26,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/raftd_process.h"
+
 #define PROCESSES_MAX 64
 #define TABLES        6
 #define ACCOUNTS      40
-#define TOTAL         (TABLES * ACCOUNTS * 1000)
+#define TOTAL         ((int64_t)TABLES * ACCOUNTS * 1000)
 
 enum kind { WRITER, READER, PLAIN };
 
@@ -249,7 +250,7 @@ static void reader(int slot, enum kind kind)
         int rc = run(db, "BEGIN"), rc2 = SQLITE_OK;
         int64_t sum = number(db, SUM_SQL, &rc);
         if (rc == SQLITE_OK && sum != TOTAL) {
-            broken("%s reader: sum %lld, expected %d", who, (long long)sum, TOTAL);
+            broken("%s reader: sum %lld, expected %lld", who, (long long)sum, (long long)TOTAL);
         }
         int64_t docs = number(db, "SELECT (SELECT count(*) FROM doc)-(SELECT n FROM docs)", &rc2);
         if (rc == SQLITE_OK && rc2 == SQLITE_OK && docs != 0) {
@@ -295,18 +296,9 @@ static void reader(int slot, enum kind kind)
 
 static void start_raftd(void)
 {
-    raftd_pid = fork();
-    if (raftd_pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        char log[1100];
-        snprintf(log, sizeof log, "%s.log", dir);
-        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
-        dup2(fd, 1);
-        dup2(fd, 2);
-        execl(raftd_path, raftd_path, "-http-addr", "localhost:24011", "-raft-addr", "localhost:24012", dir,
-              (char *)NULL);
-        _exit(127);
-    }
+    char log[1100];
+    snprintf(log, sizeof log, "%s.log", dir);
+    raftd_pid = raftd_spawn(&(struct raftd_place){ raftd_path, dir, log, "localhost:24011", "localhost:24012" });
 }
 
 static void start_process(int slot)
@@ -380,15 +372,10 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-    sqlite3 *loader;
-    char *text = NULL;
-    sqlite3_open(":memory:", &loader);
-    sqlite3_enable_load_extension(loader, 1);
-    if (sqlite3_load_extension(loader, ext_path, NULL, &text) != SQLITE_OK) {
-        printf("Bail out! %s\n", text);
+    if (!extension_load(ext_path)) {
+        printf("Bail out! the extension cannot be loaded\n");
         return 1;
     }
-    sqlite3_close(loader);
 
     start_raftd();
     pid_t maker = fork(); /* no connection of this process is inherited by the others */

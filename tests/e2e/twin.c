@@ -6,7 +6,6 @@
  * snapshot falls on the same step on both sides.  After each step: result code (extended), rows, changes(), autocommit.  After
  * each script: schema and content of all tables, integrity_check.  What is known to differ is listed in docs/compatibility.md
  * and not generated here, or normalised in one place: normalise().  TAP on stdout, one line a seed block. */
-#include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdbool.h>
@@ -14,11 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tests/support/raftd_process.h"
 
 #define CONNECTIONS 3
 #define OUTPUT_MAX  (1 << 20)
@@ -100,8 +100,7 @@ static void run_step(struct side *side, int c, const char *sql)
             sqlite3_finalize(s);
             continue;
         }
-        int rc;
-        while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+        while (sqlite3_step(s) == SQLITE_ROW) {
             put_row(o, s);
         }
         o->rc = sqlite3_finalize(s);
@@ -357,28 +356,14 @@ int main(int argc, char **argv)
     mkdir(path, 0755);
     snprintf(path, sizeof path, "%s/node", dir);
     mkdir(path, 0755);
-    raftd_pid = fork();
-    if (raftd_pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        char log[1200];
-        snprintf(log, sizeof log, "%s/raftd.log", dir);
-        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
-        dup2(fd, 1);
-        dup2(fd, 2);
-        execl(raftd_path, raftd_path, "-http-addr", "localhost:24021", "-raft-addr", "localhost:24022", path,
-              (char *)NULL);
-        _exit(127);
-    }
-    sqlite3 *loader;
-    char *text = NULL;
-    sqlite3_open(":memory:", &loader);
-    sqlite3_enable_load_extension(loader, 1);
-    if (sqlite3_load_extension(loader, ext_path, NULL, &text) != SQLITE_OK) {
-        printf("Bail out! %s\n", text);
+    char log[1200];
+    snprintf(log, sizeof log, "%s/raftd.log", dir);
+    raftd_pid = raftd_spawn(&(struct raftd_place){ raftd_path, path, log, "localhost:24021", "localhost:24022" });
+    if (!extension_load(ext_path)) {
+        printf("Bail out! the extension cannot be loaded\n");
         kill(raftd_pid, SIGKILL);
         return 1;
     }
-    sqlite3_close(loader);
     struct timespec pause = { 0, 5000000 };
     for (int i = 0; i < 2000; i++) { /* until raftd answers */
         char uri[1200];

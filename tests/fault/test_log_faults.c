@@ -139,7 +139,7 @@ static void full_leaves_the_log_usable(void)
         }
         fault_disk_arm(&r.fault, kinds, nth, RQ_FULL);
         r.fault.stays = true;
-        enum rq_err err = rq_log_reserve(r.log, 10 * ENTRY_BYTES, 20);
+        enum rq_err err = rq_log_reserve(r.log, UINT64_C(10) * ENTRY_BYTES, 20);
         bool hit = r.fault.hit;
         check_eq(err, hit ? RQ_FULL : RQ_OK);
         fault_disk_arm(&r.fault, 0, 0, RQ_OK);

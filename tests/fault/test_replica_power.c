@@ -79,7 +79,7 @@ static bool survivor_open(struct model *s, uint64_t version_min, const struct mo
     }
     const struct version expected =
         is_extra ? (struct version){ extra->pages, extra->state.page_count } : life.history[version];
-    if (s->state.page_count != expected.page_count) {
+    if (s->state.page_count != expected.page_count || expected.page_count == 0) {
         return complain("pages", s->state.page_count, expected.page_count);
     }
     static uint8_t found[PAGE_SIZE];
@@ -263,7 +263,7 @@ static void life_run(uint64_t seed, bool reset_unsynced)
                 life.synced = life.m.state.version;
                 break;
             case 3: {
-                uint64_t bytes = 10 * PAGE_SIZE;
+                uint64_t bytes = UINT64_C(10) * PAGE_SIZE;
                 char text[160];
                 check_eq(rq_replica_reserve(life.m.replica, 40), RQ_OK);
                 check_eq(rq_replica_scrub(life.m.replica, (uint32_t)life.m.state.version, &bytes, text), RQ_OK);

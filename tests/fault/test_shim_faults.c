@@ -38,9 +38,10 @@ static bool fails(struct allocations *a)
     if (a->paused > 0) {
         return false;
     }
-    if (a->countdown > 0 && --a->countdown == 0) {
-        a->hit = true;
-        return true;
+    if (a->countdown > 0) {
+        a->countdown--;
+        a->hit = a->countdown == 0;
+        return a->hit;
     }
     return a->hit && a->stays;
 }

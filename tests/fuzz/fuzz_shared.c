@@ -15,10 +15,10 @@
 #define CONTROL_BYTES (HEAD_BYTES + sizeof(struct rq_slot))
 
 /* A reader's patience would be most of the time. */
-int nanosleep(const struct timespec *wanted, struct timespec *left)
+int nanosleep(const struct timespec *requested_time, struct timespec *remaining)
 {
-    (void)wanted;
-    (void)left;
+    (void)requested_time;
+    (void)remaining;
     return 0;
 }
 int sched_yield(void)

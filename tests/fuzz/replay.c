@@ -98,8 +98,9 @@ static bool write_seed(const char *dir, const char *hex_path, const struct rq_by
 
 int main(int argc, char **argv)
 {
-    const char *corpus = argc > 2 && strcmp(argv[1], "--corpus") == 0 ? argv[2] : NULL;
-    int first = corpus != NULL ? 3 : 1;
+    const bool writes = argc > 2 && strcmp(argv[1], "--corpus") == 0;
+    const char *corpus = writes ? argv[2] : NULL;
+    int first = writes ? 3 : 1;
     int failures = 0;
     for (int i = first; i < argc; i++) {
         struct rq_bytes seed;

@@ -181,7 +181,7 @@ void golden_shm(struct rq_bytes *out)
     struct small_replica s;
     small_replica_init(&s);
     small_file_read(s.disk, SMALL_PATH "-shm", out);
-    out->size = 2 * sizeof(struct rq_wal_index_head) + sizeof(struct rq_wal_ckpt_info) + SMALL_PAGE_COUNT * 4;
+    out->size = 2 * sizeof(struct rq_wal_index_head) + sizeof(struct rq_wal_ckpt_info) + (size_t)SMALL_PAGE_COUNT * 4;
     small_replica_fini(&s);
 }
 

@@ -26,17 +26,32 @@
 #define SIM_NEVER        UINT64_MAX
 
 /* Things that have to happen in a sweep, or it proves nothing. */
-#define SIM_COUNTERS(X)                                                                                    \
-    X(steps)                                                                                               \
-    X(elections)                                                                                           \
-    X(submitted)                                                                                           \
-    X(acknowledged)                                                                                        \
-    X(full)                                                                                                \
-    X(busy)                                                                                                \
-    X(compactions)                                                                                         \
-    X(process_crashes) X(power_losses) X(deaths_in_a_disk_call) X(deaths_between_messages) X(failed_syncs) \
-        X(full_disks) X(slow_disks) X(restarts) X(skipped_replays) X(cuts) X(messages) X(lost_messages)    \
-            X(doubled_messages) X(partitions) X(minorities_down) X(entries_lost_unacknowledged)
+/* clang-format off: one a line */
+#define SIM_COUNTERS(X)        \
+    X(steps)                   \
+    X(elections)               \
+    X(submitted)               \
+    X(acknowledged)            \
+    X(full)                    \
+    X(busy)                    \
+    X(compactions)             \
+    X(process_crashes)         \
+    X(power_losses)            \
+    X(deaths_in_a_disk_call)   \
+    X(deaths_between_messages) \
+    X(failed_syncs)            \
+    X(full_disks)              \
+    X(slow_disks)              \
+    X(restarts)                \
+    X(skipped_replays)         \
+    X(cuts)                    \
+    X(messages)                \
+    X(lost_messages)           \
+    X(doubled_messages)        \
+    X(partitions)              \
+    X(minorities_down)         \
+    X(entries_lost_unacknowledged)
+/* clang-format on */
 
 enum sim_counter {
 #define SIM_COUNTER_ENUM(name) SIM_##name,

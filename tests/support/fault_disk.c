@@ -28,9 +28,10 @@ static enum rq_err fault(struct rq_disk *d, enum fault_kind kind)
     if ((f->kinds & FAULT_BIT(kind)) == 0) {
         return RQ_OK;
     }
-    if (f->countdown > 0 && --f->countdown == 0) {
-        f->hit = true;
-        return f->err;
+    if (f->countdown > 0) {
+        f->countdown--;
+        f->hit = f->countdown == 0;
+        return f->hit ? f->err : RQ_OK;
     }
     return f->hit && f->stays ? f->err : RQ_OK;
 }
@@ -46,7 +47,11 @@ static enum rq_err fault_open(struct rq_disk *d, const char *path, int flags, un
     enum rq_err err = fault(d, FAULT_OPEN);
     struct rq_disk *disk = disk_of(d)->below;
     struct fault_file *f = calloc(1, sizeof *f);
-    if (f == NULL || (f->path = strdup(path)) == NULL) {
+    if (f == NULL) {
+        return RQ_NOMEM;
+    }
+    f->path = strdup(path);
+    if (f->path == NULL) {
         free(f);
         return RQ_NOMEM;
     }

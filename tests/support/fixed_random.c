@@ -2,12 +2,12 @@
 
 #include <stdint.h>
 
-ssize_t getrandom(void *buffer, size_t bytes, unsigned flags)
+ssize_t getrandom(void *buffer, size_t length, unsigned flags)
 {
     uint8_t *out = buffer;
     (void)flags;
-    for (size_t i = 0; i < bytes; i++) {
+    for (size_t i = 0; i < length; i++) {
         out[i] = (uint8_t)(FIXED_RANDOM_FIRST + i);
     }
-    return (ssize_t)bytes;
+    return (ssize_t)length;
 }

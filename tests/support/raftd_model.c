@@ -571,8 +571,9 @@ static void settle_open(struct raftd_model *m, struct model_name *n, struct rq_d
     if (version == n->now.version) {
         m->lost_unanswered += some;
         forget_open(n);
-    } else if (raftd_model_must(m, applied != NULL, "%s: version %llu is nobody's", n->name,
-                                (unsigned long long)version)) {
+    } else if (applied == NULL) {
+        raftd_model_must(m, false, "%s: version %llu is nobody's", n->name, (unsigned long long)version);
+    } else {
         m->found_unanswered++;
         acknowledge(m, n, applied);
     }

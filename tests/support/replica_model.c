@@ -213,7 +213,7 @@ bool model_matches(struct model *m)
 {
     struct rq_replica_state state;
     rq_replica_get_state(m->replica, &state);
-    if (memcmp(&state.stamp, &m->state.stamp, sizeof state.stamp) != 0 || state.version != m->state.version ||
+    if (!rq_stamp_equal(&state.stamp, &m->state.stamp) || state.version != m->state.version ||
         state.page_count != m->state.page_count) {
         printf("# state: version %llu of %u pages, not %llu of %u\n", (unsigned long long)state.version,
                state.page_count, (unsigned long long)m->state.version, m->state.page_count);
@@ -322,8 +322,7 @@ int64_t stock_process_int(const struct stock_process *p, const char *sql)
 {
     char text[SQL_BYTES] = { 0 };
     int64_t value;
-    must(strlen(sql) < sizeof text, "a short statement");
-    memcpy(text, sql, strlen(sql));
+    must(snprintf(text, sizeof text, "%s", sql) < (int)sizeof text, "a short statement");
     must(write(p->fd, text, sizeof text) == (ssize_t)sizeof text, "write to the process");
     must(read(p->fd, &value, sizeof value) == (ssize_t)sizeof value, "read from the process");
     return value;

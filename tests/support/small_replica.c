@@ -21,7 +21,7 @@ static void fill_page(uint64_t version, uint32_t pgno, uint8_t page[SMALL_PAGE_S
         rq_put_u32(page + 28, version == 1 ? 2 : SMALL_PAGE_COUNT);
         rq_put_u32(page + 92, (uint32_t)version);
     } else {
-        memset(page, (int)(16 * pgno + version), 16);
+        memset(page, (int)(16 * (uint64_t)pgno + version), 16);
     }
 }
 

@@ -11,7 +11,7 @@
 #define SMALL_BOOT       0x5566778899aabbccull
 #define SMALL_PAGE_SIZE  512u
 #define SMALL_PAGE_COUNT 3u
-#define SMALL_DB_BYTES   (2 * SMALL_PAGE_SIZE) /* of the file; the third page is in the WAL alone */
+#define SMALL_DB_BYTES   ((size_t)2 * SMALL_PAGE_SIZE) /* of the file; the third page is in the WAL alone */
 #define SMALL_WAL_BYTES  (32 + 3 * (24 + SMALL_PAGE_SIZE))
 
 struct small_replica {

@@ -408,8 +408,10 @@ static void share_three_slots(int keep)
     rq_control_share_release(c[0], slot[0]);
     rq_control_share_put(c[0]);
     atomic_fetch_add(&board->ready, 1);
-    while (keep != 0) {
-        (void)pause();
+    if (keep != 0) {
+        for (;;) {
+            (void)pause();
+        }
     }
 }
 

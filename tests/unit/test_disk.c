@@ -57,7 +57,7 @@ static void writev_writes_all_parts_in_order(void)
     enum { PARTS = 3000 }; /* more than one system call takes */
     static char bytes[PARTS];
     static struct iovec parts[2 * PARTS];
-    for (int i = 0; i < PARTS; i++) {
+    for (size_t i = 0; i < PARTS; i++) {
         bytes[i] = (char)('a' + i % 26);
         parts[2 * i] = (struct iovec){ bytes + i, 1 };
         parts[2 * i + 1] = (struct iovec){ bytes + i, 0 };
@@ -313,8 +313,8 @@ static void directory_operations(void)
 
 int main(int argc, char **argv)
 {
-    snprintf(dir, sizeof dir, "%s/rqdisk.XXXXXX",
-             getenv("TMPDIR") != NULL && strlen(getenv("TMPDIR")) < 32 ? getenv("TMPDIR") : "/tmp");
+    const char *below = getenv("TMPDIR");
+    snprintf(dir, sizeof dir, "%s/rqdisk.XXXXXX", below != NULL && strlen(below) < 32 ? below : "/tmp");
     if (mkdtemp(dir) == NULL) {
         perror(dir);
         return 1;

@@ -51,6 +51,15 @@ static sqlite3 *open_stock(void)
     return db;
 }
 
+static void note_frames(uint32_t *max)
+{
+    struct rq_replica_wal wal;
+    rq_replica_get_wal(local_db("app.db")->replica, &wal);
+    if (wal.frames > *max) {
+        *max = wal.frames;
+    }
+}
+
 static void submit(void *ctx, struct rq_group *g)
 {
     if (!pthread_equal(pthread_self(), atomic_load(&sql_thread))) {
@@ -78,7 +87,7 @@ static void begin_with(uint64_t busy_timeout_ms)
 
 static void begin(void)
 {
-    begin_with(DEADLINE_S * 1000);
+    begin_with(DEADLINE_S * UINT64_C(1000));
 }
 
 static void end(void)
@@ -112,7 +121,7 @@ static int run_sql(struct rq_sql_request *r, sqlite3 *db)
         sqlite3_stmt *s;
         code = sqlite3_prepare_v2(db, sql, -1, &s, &sql);
         if (code == SQLITE_OK && s != NULL) {
-            while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+            while (sqlite3_step(s) == SQLITE_ROW) {
                 q->number = sqlite3_column_int64(s, 0);
             }
             code = sqlite3_finalize(s);
@@ -626,10 +635,8 @@ static void the_wal_stays_short_under_load(void)
     begin();
     execute("CREATE TABLE t(x, y); CREATE INDEX t_x ON t(x)");
     all_start(q, COUNT, "INSERT INTO t VALUES(random(), randomblob(2000))");
-    struct rq_replica_wal wal;
     uint32_t frames_max = 0;
-    await((rq_replica_get_wal(local_db("app.db")->replica, &wal),
-           frames_max = wal.frames > frames_max ? wal.frames : frames_max, log_host_stats(host).pages > 25000));
+    await((note_frames(&frames_max), log_host_stats(host).pages > 25000));
     all_stop(q, COUNT);
     check(frames_max < 10000);
     sqlite3 *stock = open_stock();

@@ -16,7 +16,7 @@ static void newest_committed_frame_is_found(void)
         uint32_t frame = 0;
         while (frame < FRAMES) {
             const uint32_t count = 1 + (uint32_t)random() % 50, from = frame;
-            uint32_t pgno[50];
+            uint32_t pgno[50] = { 0 };
             check_eq(rq_frames_reserve(&f, count), RQ_OK);
             for (uint32_t i = 0; i < count; i++) {
                 pgno[i] = 1 + (uint32_t)random() % PAGES;

@@ -210,6 +210,8 @@ static int be_preloaded(void)
 
 static void preload_waits_for_the_first_open(void)
 {
+    char self[4096] = ""; /* by its name: under valgrind only reading the link leads here */
+    check(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
@@ -217,7 +219,7 @@ static void preload_waits_for_the_first_open(void)
         (void)setenv("LD_PRELOAD", extension, 1);
         (void)setenv("RQ_BE_PRELOADED", "1", 1);
         (void)setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
-        (void)execl("/proc/self/exe", "test_module", (char *)NULL);
+        (void)execl(self, "test_module", (char *)NULL);
         _exit(9);
     }
     int status = -1;

@@ -60,7 +60,7 @@ static bool model(const uint8_t **p, const uint8_t *end, unsigned depth)
         return true;
     }
     if (type < 0x90) {
-        return model_children(p, end, 2u * (type - 0x80u), depth);
+        return model_children(p, end, 2 * (uint64_t)(type - 0x80u), depth);
     }
     if (type < 0xa0) {
         return model_children(p, end, type - 0x90u, depth);
@@ -101,7 +101,6 @@ static bool model(const uint8_t **p, const uint8_t *end, unsigned depth)
             return model_skip(p, end, 1);
         case 0xcd:
         case 0xd1:
-            return model_skip(p, end, 2);
         case 0xd4:
             return model_skip(p, end, 2);
         case 0xd5:

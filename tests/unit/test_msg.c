@@ -333,7 +333,8 @@ static void long_text_is_shortened_at_a_character(void)
     /* One byte, then two-byte characters: the limit falls in the middle of one. */
     memset(text, 'x', sizeof text);
     for (size_t i = 1; i + 1 < sizeof text; i += 2) {
-        memcpy(text + i, "\xc3\xa9", 2);
+        text[i] = '\xc3';
+        text[i + 1] = '\xa9';
     }
     ENCODE(failed, FAILED, (&(struct rq_msg_failed){ .err = RQ_IO, .text = { .data = text, .bytes = sizeof text } }));
     check_eq(m.text.bytes, RQ_TEXT_MAX - 1);

@@ -58,7 +58,7 @@ static void gives_the_newest_page(void)
 static void walks_in_ascending_order_up_to_a_page(void)
 {
     struct rq_overlay o;
-    rq_overlay_init(&o, rq_disk_real(), "/tmp", 3 * PAGE);
+    rq_overlay_init(&o, rq_disk_real(), "/tmp", (size_t)3 * PAGE);
     for (uint32_t i = 0; i < 500; i++) {
         check_eq(rq_overlay_put(&o, i * 211 % 503 + 1, filled(i * 211 % 503 + 1), PAGE), RQ_OK);
     }

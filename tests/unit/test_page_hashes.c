@@ -143,7 +143,7 @@ static void page_that_no_frame_ever_held_is_known_after_a_scrub(void)
         flip_page(pgno);
         check_eq(scrub(), RQ_OK);
     }
-    check_eq(truncate(m.path, 199 * 4096), 0);
+    check_eq(truncate(m.path, (off_t)199 * 4096), 0);
     check_eq(scrub(), RQ_CORRUPT);
     model_fini(&m);
 }
@@ -188,20 +188,20 @@ static void scrub_takes_as_many_bytes_as_it_is_given(void)
     unsigned calls = 0;
     uint64_t bytes = 0;
     while (bytes == 0) {
-        bytes = 100 * 4096;
+        bytes = UINT64_C(100) * 4096;
         check_eq(rq_replica_scrub(m.replica, 1, &bytes, text), RQ_OK);
         calls++;
     }
     check_eq(calls, 4); /* the fourth finds nothing left */
-    check_eq(bytes, 100 * 4096);
+    check_eq(bytes, UINT64_C(100) * 4096);
     flip_page(250);
-    bytes = 100 * 4096;
+    bytes = UINT64_C(100) * 4096;
     check_eq(rq_replica_scrub(m.replica, 1, &bytes, text), RQ_OK); /* this pass is over */
     for (int i = 0; i < 2; i++) {
-        bytes = 100 * 4096;
+        bytes = UINT64_C(100) * 4096;
         check_eq(rq_replica_scrub(m.replica, 2, &bytes, text), RQ_OK);
     }
-    check_eq(rq_replica_scrub(m.replica, 2, &(uint64_t){ 100 * 4096 }, text), RQ_CORRUPT);
+    check_eq(rq_replica_scrub(m.replica, 2, &(uint64_t){ UINT64_C(100) * 4096 }, text), RQ_CORRUPT);
     model_fini(&m);
 }
 

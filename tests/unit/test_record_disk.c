@@ -322,9 +322,10 @@ static void a_watcher_forks_every_moment(void)
     check_eq(d->disk.ops->sync(f), RQ_OK);
     uint64_t before = d->moments;
     record_disk_watch(d, look, &synced);
-    for (; synced < 'z'; synced++) {
+    while (synced != 'z') {
         put(f, 0, (char)(synced + 1), 600);
         check_eq(d->disk.ops->sync(f), RQ_OK);
+        synced++;
     }
     check_eq(look_count, d->moments - before);
     check_eq(look_count, 52);

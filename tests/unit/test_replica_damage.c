@@ -43,8 +43,11 @@ static enum rq_err (*trick_cb)(struct rq_file *f, const void *data, size_t bytes
 
 static enum rq_err tricky_write(struct rq_file *f, const void *data, size_t bytes, uint64_t offset)
 {
-    if (writes_left >= 0 && writes_left-- == 0) {
-        return trick_cb(f, data, bytes, offset);
+    if (writes_left >= 0) {
+        writes_left--;
+        if (writes_left < 0) {
+            return trick_cb(f, data, bytes, offset);
+        }
     }
     return rq_disk_real()->ops->write(f, data, bytes, offset);
 }
@@ -122,7 +125,7 @@ static void reserved_space_is_not_taken_for_frames(void)
     check_eq(model_random(&m, 5), RQ_OK);
     check_eq(model_random(&m, 0), RQ_OK);
     check_eq(rq_replica_reserve(m.replica, 1000), RQ_OK);
-    check(wal_of().file_bytes >= 1000 * (4096 + 24));
+    check(wal_of().file_bytes >= UINT64_C(1000) * (4096 + 24));
     const uint32_t frames = wal_of().frames;
     model_close(&m);
     check_eq(model_open(&m), RQ_OK);
@@ -271,8 +274,8 @@ static void pages_that_nobody_carried_are_zero_on_every_host(void)
 static enum rq_err no_pages(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
 {
     (void)ctx;
-    (void)ret_pgno;
-    (void)ret_page;
+    *ret_pgno = 0;
+    *ret_page = NULL;
     return RQ_NOTFOUND;
 }
 
@@ -476,7 +479,7 @@ static void wal_that_a_long_reader_grew_is_shortened_by_a_reset(void)
     m.soft_frames = 20;
     m.hard_frames = 50;
     check_eq(model_random(&m, 30), RQ_OK);
-    while (wal_of().file_bytes < 300 * 1048) {
+    while (wal_of().file_bytes < UINT64_C(300) * 1048) {
         check_eq(model_random(&m, 30), RQ_OK);
     }
     check_eq(rq_replica_backfill(m.replica), RQ_OK);

@@ -848,7 +848,7 @@ static void the_wal_can_be_reset_while_a_commit_waits(void)
         check_eq(sqlite3_column_int(st, 0), 3000);
     }
     sqlite3_finalize(st);
-    all_see(db, name, "SELECT sum(length(x)) FROM t", 51 * 2900);
+    all_see(db, name, "SELECT sum(length(x)) FROM t", 51LL * 2900);
     sqlite3_close(db);
 }
 
@@ -1001,10 +1001,14 @@ static void an_attached_file_elsewhere_is_a_file(void)
 static void remove_super_journals(void)
 {
     DIR *dir = opendir(served);
+    const int dir_fd = dir != NULL ? dirfd(dir) : -1;
     int removed = 0;
+    if (dir_fd < 0) {
+        abort();
+    }
     for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
         if (strstr(e->d_name, "-mj") != NULL) {
-            removed += unlinkat(dirfd(dir), e->d_name, 0) == 0;
+            removed += unlinkat(dir_fd, e->d_name, 0) == 0;
         }
     }
     closedir(dir);
@@ -1392,7 +1396,7 @@ int main(int argc, char **argv)
     local_start(served);
     const struct rq_shim_config config = { .disk = rq_disk_real(),
                                            .sink_new = local_sink_new,
-                                           .memory_max = 256 * 1024 };
+                                           .memory_max = 256u << 10 };
     if (rq_shim_register(&config) != SQLITE_OK) {
         return 1;
     }

@@ -461,6 +461,7 @@ static uint8_t *map_shm(size_t *ret_bytes)
     char name[160];
     snprintf(name, sizeof name, "%s-shm", path);
     int fd = open(name, O_RDWR);
+    check(fd >= 0);
     *ret_bytes = (size_t)lseek(fd, 0, SEEK_END);
     uint8_t *memory = mmap(NULL, *ret_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);

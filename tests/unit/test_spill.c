@@ -13,6 +13,7 @@ static int names_in(const char *path)
 {
     DIR *d = opendir(path);
     int count = 0;
+    check(d != NULL);
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         count += e->d_name[0] != '.';
     }

@@ -24,7 +24,7 @@ static uint8_t *file_load(const char *path, size_t *ret_bytes)
     check(f != NULL);
     check(fseek(f, 0, SEEK_END) == 0);
     *ret_bytes = (size_t)ftell(f);
-    rewind(f);
+    check(fseek(f, 0, SEEK_SET) == 0);
     uint8_t *data = malloc(*ret_bytes);
     check(data != NULL);
     check_eq(fread(data, 1, *ret_bytes, f), *ret_bytes);
