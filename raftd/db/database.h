@@ -30,8 +30,9 @@
 #include "vfs/control.h"
 #include "vfs/replica.h"
 
-#define RQ_TXN_MEMORY_MAX (4u << 20) /* pages of one transaction; what is more goes into a staged body */
-#define RQ_DB_TEXT_BYTES  256
+#define RQ_TXN_MEMORY_MAX   (4u << 20) /* pages of one transaction; what is more goes into a staged body */
+#define RQ_COMMIT_BYTES_MAX (RQ_TXN_MEMORY_MAX + (2u << 20)) /* with the frame that was one too many */
+#define RQ_DB_TEXT_BYTES    256
 
 struct rq_database;
 

@@ -13,7 +13,7 @@ enum rq_err rq_commit_new(struct rq_commit **ret_commit)
     if (c == NULL) {
         return RQ_NOMEM;
     }
-    rq_bytes_init(&c->pages, RQ_TXN_MEMORY_MAX + (2u << 20));
+    rq_bytes_init(&c->pages, RQ_COMMIT_BYTES_MAX);
     *ret_commit = c;
     return RQ_OK;
 }

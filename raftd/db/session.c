@@ -1,6 +1,7 @@
 #include "raftd/db/session.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,8 @@ struct session {
     uint64_t id;          /* of HELLO; 0 before it */
 
     /* Between PAGES and COMMIT; the link's thread only. */
+    struct rq_admission_waiter waiter;
+    atomic_bool admitted; /* its place is to be left; set by who left his */
     struct rq_commit *pending;
     uint32_t pending_db_id, last_pgno;
     enum rq_err pending_err;
@@ -226,6 +229,34 @@ static void drop_pending(struct session *s)
     s->pending = NULL;
 }
 
+static void admitted(struct rq_admission_waiter *w)
+{
+    struct session *s = (struct session *)((char *)w - offsetof(struct session, waiter));
+    atomic_store(&s->admitted, true);
+    rq_line_resume(s->line);
+}
+
+/* Before the first frame of a transaction that has several.  False: the line waits. */
+static bool enter(struct session *s)
+{
+    if (s->pending == NULL && !atomic_load(&s->admitted)) {
+        s->waiter.admitted = admitted;
+        if (!rq_admission_enter(&s->host->half_sent, &s->waiter)) {
+            return false;
+        }
+        atomic_store(&s->admitted, true);
+    }
+    return true;
+}
+
+/* All of it has come, or nothing more will. */
+static void leave(struct session *s)
+{
+    if (atomic_exchange(&s->admitted, false)) {
+        rq_admission_leave(&s->host->half_sent);
+    }
+}
+
 /* What was collected so far goes into a file; what follows goes straight there. */
 static enum rq_err stage(struct session *s, struct rq_commit *c)
 {
@@ -290,6 +321,7 @@ static bool on_commit(struct session *s, uint64_t id, const struct rq_msg_commit
     }
     struct rq_commit *c = s->pending;
     s->pending = NULL;
+    leave(s);
     if (s->pending_err == RQ_OK && s->last_pgno == 0) {
         s->pending_err = RQ_PROTOCOL;
         s->pending_text = "a transaction without pages";
@@ -367,9 +399,8 @@ static bool on_hello(struct session *s, uint64_t id, const struct rq_msg_hello *
     return true;
 }
 
-static bool on_frame(void *user, const struct rq_frame *f, const uint8_t *body)
+static bool take_frame(struct session *s, const struct rq_frame *f, const uint8_t *body)
 {
-    struct session *s = user;
     union {
         struct rq_msg_hello hello;
         struct rq_msg_open open;
@@ -403,6 +434,18 @@ static bool on_frame(void *user, const struct rq_frame *f, const uint8_t *body)
     return false;
 }
 
+static enum rq_line_next on_frame(void *user, const struct rq_frame *f, const uint8_t *body)
+{
+    struct session *s = user;
+    if (f->type == RQ_MSG_PAGES && s->id != 0 && !enter(s)) {
+        return RQ_LINE_WAITS;
+    }
+    if (!take_frame(s, f, body)) {
+        return RQ_LINE_ENDS;
+    }
+    return s->pending != NULL ? RQ_LINE_OWES : RQ_LINE_GOES_ON;
+}
+
 static void *on_opened(void *ctx, struct rq_line *line)
 {
     struct session *s = calloc(1, sizeof *s);
@@ -418,6 +461,7 @@ static void on_closed(void *user)
 {
     struct session *s = user;
     drop_pending(s);
+    leave(s);
     if (s->id != 0) {
         rq_catalog_session_ended(s->host->catalog, s->id);
     }
@@ -426,5 +470,6 @@ static void on_closed(void *user)
 
 void rq_session_ops(struct rq_session_host *host, struct rq_link_ops *ret_ops)
 {
+    rq_admission_init(&host->half_sent, RQ_HALF_SENT_MAX);
     *ret_ops = (struct rq_link_ops){ host, on_opened, on_frame, on_closed };
 }

@@ -3,7 +3,7 @@
  * A connection is accepted here and handed to nng through its `socket://` listener; we keep a duplicate of the descriptor.  An
  * idle line waits in nng: one recv is posted, which is also how we learn of the other side's death, and of a frame that is not
  * finished in time.  Once bytes are there the line is active: it is read and answered on the duplicate, without nng's two wake-ups
- * per message, until it has been quiet for a while.
+ * per message, until it has been quiet for a while.  A line whose frame waits has neither.
  *
  * nng aborts the process when an aio is posted that has not run its callback.  rx is posted only while the line has none posted
  * (once at the start, and when an active line has become quiet); tx only while !tx_busy, and its callback clears that. */
@@ -48,13 +48,17 @@ struct rq_line {
     /* Owned by who has the line: the callback of rx, or of active. */
     struct rq_active_line active;
     struct rq_bytes in;     /* what has arrived and is not a whole frame yet */
-    uint64_t half_since_ms; /* 0: no half frame */
+    uint64_t half_since_ms; /* 0: no half frame, and nothing else that the other side owes us */
+    atomic_int held;        /* enum held */
 
     pthread_mutex_t lock;
     struct rq_bytes out, sending; /* guarded by lock, as tx_busy, closed */
     size_t sent;
     bool tx_busy, closed;
 };
+
+/* A line whose frame waits belongs to nobody, until it is resumed. */
+enum held { HELD_NOT, HELD_WAITS, HELD_RESUMED_EARLY };
 
 struct rq_link {
     struct rq_link_ops ops;
@@ -169,34 +173,39 @@ void rq_line_send(struct rq_line *line, const void *data, size_t bytes)
 
 /* --- receiving -------------------------------------------------------------------------------------------------------- */
 
-/* Gives out every whole frame.  False: what came is no frame, or was refused. */
-static bool take_frames(struct rq_line *line)
+/* Gives out every whole frame.  ENDS: what came is no frame, or was refused. */
+static enum rq_line_next take_frames(struct rq_line *line)
 {
     size_t at = 0;
     struct rq_bytes *in = &line->in;
+    enum rq_line_next next = RQ_LINE_GOES_ON;
 
     while (in->size - at >= RQ_FRAME_HEAD_BYTES) {
         struct rq_frame frame;
         if (rq_frame_decode(in->data + at, &frame) != RQ_OK) {
-            return false;
+            return RQ_LINE_ENDS;
         }
         if (in->size - at - RQ_FRAME_HEAD_BYTES < frame.body_bytes) {
             break;
         }
-        if (!line->link->ops.frame(line->user, &frame, in->data + at + RQ_FRAME_HEAD_BYTES)) {
-            return false;
+        next = line->link->ops.frame(line->user, &frame, in->data + at + RQ_FRAME_HEAD_BYTES);
+        if (next == RQ_LINE_ENDS) {
+            return next;
+        }
+        line->half_since_ms = next == RQ_LINE_OWES ? now_ms() : 0;
+        if (next == RQ_LINE_WAITS) {
+            break;
         }
         at += RQ_FRAME_HEAD_BYTES + frame.body_bytes;
-        line->half_since_ms = 0;
     }
     if (at > 0) {
         memmove(in->data, in->data + at, in->size - at);
         in->size -= at;
     }
-    if (in->size > 0 && line->half_since_ms == 0) {
+    if (in->size > 0 && line->half_since_ms == 0 && next != RQ_LINE_WAITS) {
         line->half_since_ms = now_ms();
     }
-    return true;
+    return next;
 }
 
 /* Room for what comes next.  It grows with what has come, not with what a header promises. */
@@ -248,7 +257,15 @@ static void post_rx(struct rq_line *line)
 /* With what has come: gives it out, and waits for more. */
 static void serve(struct rq_line *line)
 {
-    if (!take_frames(line)) {
+    enum rq_line_next next;
+    while ((next = take_frames(line)) == RQ_LINE_WAITS) {
+        int held = HELD_NOT;
+        if (atomic_compare_exchange_strong(&line->held, &held, HELD_WAITS)) {
+            return;
+        }
+        atomic_store(&line->held, HELD_NOT);
+    }
+    if (next == RQ_LINE_ENDS) {
         line_end(line);
     } else if (!rq_active_wait(line->link->active, &line->active)) {
         post_rx(line);
@@ -264,6 +281,16 @@ static void on_received(void *arg)
     }
     line->in.size += nng_aio_count(line->rx);
     serve(line);
+}
+
+/* What waits in the line is served where nng's callbacks run, not on top of who calls this. */
+void rq_line_resume(struct rq_line *line)
+{
+    int held = HELD_NOT;
+    if (!atomic_compare_exchange_strong(&line->held, &held, HELD_RESUMED_EARLY)) {
+        atomic_store(&line->held, HELD_NOT);
+        nng_sleep_aio(0, line->rx);
+    }
 }
 
 static struct rq_line *line_of(struct rq_active_line *active)

@@ -5,13 +5,18 @@ import os
 import shutil
 import socket
 import sqlite3
+import struct
+import threading
 import time
 import urllib.error
 import urllib.request
 
 import harness
 from harness import temporary, wait_for
-from raftd_client import Client, FAILED, NOTFOUND, OK, OPENED, PROTOCOL, QUARANTINED, REFUSED, STATE, STATUS
+from raftd_client import (Client, COMMIT, FAILED, NOTFOUND, OK, OPENED, OUTCOME, PAGES, PROTOCOL, QUARANTINED, REFUSED, STATE,
+                          STATUS)
+
+HALF_SENT_MAX = 16
 
 
 class Node(harness.Raftd):
@@ -277,6 +282,74 @@ def log_is_compacted_and_restart_goes_on(raftd, scratch):
     assert client.ask(db_id, 20, 21)[:2] == [OK, 21], "origins are in the descriptor"
     ship(client, db_id, app, "INSERT INTO t VALUES('more')")
     assert rows(raftd.dir) == 42
+
+
+def send_part(client, kind, db_id, app, pages):
+    tail = b"".join(struct.pack(">I", n) + pages[n] for n in sorted(pages))
+    client.send(kind, [db_id, 1, 0, app.page_size, app.count, len(pages)], tail)
+
+
+@claim
+def half_sent_transactions_past_the_limit_wait(raftd, scratch):
+    raftd.start()
+    app, other = App(scratch), App(scratch)
+    pages = app.pages("CREATE TABLE t(x)", "INSERT INTO t VALUES(zeroblob(1500000))")
+    halves = {n: pages[n] for n in pages if n <= 200}, {n: pages[n] for n in pages if n > 200}
+    half_sent = []
+    for i in range(HALF_SENT_MAX):
+        client = Client(raftd.dir, timeout=20)
+        db_id = client.open("half%d.db" % i)[1][0]
+        send_part(client, PAGES, db_id, app, halves[0])
+        assert client.call(STATUS, ["half%d.db" % i])[0] == STATE  # it has been read
+        half_sent.append((client, db_id))
+    began = time.monotonic()
+
+    small = Client(raftd.dir)
+    ship(small, small.open("small.db")[1][0], other, "CREATE TABLE t(x)")
+
+    late, outcomes = [Client(raftd.dir, timeout=20) for _ in range(2)], [None, None]
+
+    def commit(i):
+        outcomes[i] = late[i].commit(late[i].open("late%d.db" % i)[1][0], 0, pages, page_count=app.count)
+
+    threads = [threading.Thread(target=commit, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    threads[0].join(1)
+    assert outcomes == [None, None], "more than the limit were let in"
+
+    client, db_id = half_sent.pop()  # who is in comes to the end, and makes room
+    send_part(client, COMMIT, db_id, app, halves[1])
+    kind, _number, body = client.receive()
+    assert (kind, body[0]) == (OUTCOME, OK), body
+    half_sent.pop()[0].close()
+    for thread in threads:
+        thread.join(5)
+    assert [o and o[:2] for o in outcomes] == [[OK, 1], [OK, 1]], outcomes
+    assert time.monotonic() - began < 8
+
+    for client, _db_id in half_sent:  # and who stopped is dropped
+        harness.equal(client.sock.recv(1), b"", "what comes after half a transaction")
+    assert 8 < time.monotonic() - began < 16, time.monotonic() - began
+
+
+@claim
+def many_more_than_may_be_half_sent_come_to_their_end(raftd, scratch):
+    raftd.start()
+    app = App(scratch)
+    pages = app.pages("CREATE TABLE t(x)", "INSERT INTO t VALUES(zeroblob(3000000))")
+    outcomes = []
+
+    def commit(i):
+        client = Client(raftd.dir, timeout=60)
+        outcomes.append(client.commit(client.open("many%d.db" % i)[1][0], 0, pages, page_count=app.count))
+
+    threads = [threading.Thread(target=commit, args=(i,)) for i in range(3 * HALF_SENT_MAX)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    harness.equal([o[:2] for o in outcomes], [[OK, 1]] * len(threads), "outcomes")
 
 
 def refused_with(raftd, *words):

@@ -25,6 +25,12 @@ void rq_line_break(struct rq_line *line)
     line->broken = true;
 }
 
+void rq_line_resume(struct rq_line *line)
+{
+    (void)line;
+    abort(); /* one line alone never waits */
+}
+
 void rq_line_send(struct rq_line *line, const void *data, size_t bytes)
 {
     struct rq_frame frame;
@@ -64,7 +70,8 @@ bool raftd_door_send(struct raftd_door *d, const struct rq_bytes *frame)
         frame->size != RQ_FRAME_HEAD_BYTES + f.body_bytes) {
         return false;
     }
-    if (!d->ops.frame(d->line->user, &f, frame->data + RQ_FRAME_HEAD_BYTES) || d->line->broken) {
+    enum rq_line_next next = d->ops.frame(d->line->user, &f, frame->data + RQ_FRAME_HEAD_BYTES);
+    if (next == RQ_LINE_ENDS || d->line->broken) {
         raftd_door_close(d);
         return false;
     }
