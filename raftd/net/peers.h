@@ -35,9 +35,11 @@
 #define RQ_PEERS_REQUEST_QUEUE_MAX ((size_t)8 << 20)
 #define RQ_PEERS_REQUESTS_MAX      1024u /* of ours that one peer has not answered; and of his that we have not */
 #define RQ_PEERS_BULK_WINDOW       ((size_t)1 << 20) /* bytes of a stream that its reader has not consumed */
-#define RQ_PEERS_BULK_STREAMS_MAX  64u /* of one connection */
+#define RQ_PEERS_BULK_STREAMS_MAX  64u               /* of one connection */
 #define RQ_PEERS_STRANGERS_MAX     256u /* connections that have not said who they are: the oldest gives way */
+#define RQ_PEERS_MEMBERS_MAX       256u
 #define RQ_PEERS_HANDSHAKE_MS      10000
+#define RQ_PEERS_JOIN_MS           60000 /* a stranger with a question */
 
 struct rq_peers;
 struct rq_call;
@@ -88,7 +90,7 @@ struct rq_peers_config {
     const char *node_name;
     uint64_t cluster; /* 0: none yet, see rq_peers_set_cluster() */
     uint64_t instance;
-    struct rq_node_key *key;  /* borrows, as all else here */
+    struct rq_node_key *key;        /* borrows, as all else here */
     const struct rq_tls_files *tls; /* the -node-* flags; NULL: none given */
     const struct rq_peers_ops *ops;
     /* 0: the default.  A ping goes out when nothing was heard for ping_ms; after dead_ms of silence a connection is given up. */
@@ -134,7 +136,8 @@ enum rq_err rq_peers_request(struct rq_peers *p, uint64_t instance, const struct
                              unsigned timeout_ms, rq_answer_cb answer, void *ctx);
 
 /* As a JOIN, to whoever listens there; who is NULL if nobody did.  On a refusal data is its text. */
-typedef void (*rq_join_cb)(void *ctx, enum rq_err err, const struct rq_peer_who *who, const uint8_t *data, size_t bytes);
+typedef void (*rq_join_cb)(void *ctx, enum rq_err err, const struct rq_peer_who *who, const uint8_t *data,
+                           size_t bytes);
 enum rq_err rq_peers_join(struct rq_peers *p, const char *address, const struct iovec *parts, int part_count,
                           unsigned timeout_ms, rq_join_cb answer, void *ctx);
 

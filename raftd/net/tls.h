@@ -1,4 +1,4 @@
-/* TLS: credentials of the connections between nodes, and one end of a channel.  The only file that knows GnuTLS, with node_key.c.
+/* TLS: credentials of the connections between nodes, and one end of a channel.  The only files that know GnuTLS are this and node_key.
  *
  * TLS 1.3 alone.  Without -node-cert the channel has a certificate made from nothing, and proves nothing: the keys of the nodes
  * do (node_key.h).  With it, that certificate is shown, and the other's is checked as rqlited checks it:
@@ -53,7 +53,7 @@ enum rq_err rq_channel_handshake(struct rq_channel *c, char text[RQ_TEXT_MAX + 1
 /* After the handshake: is the other's certificate what the flags ask for?  PERM with words that the other side is told. */
 enum rq_err rq_channel_verify(struct rq_channel *c, char text[RQ_TEXT_MAX + 1]);
 /* Bytes that only the two ends of this channel can know. */
-void rq_channel_exporter(struct rq_channel *c, uint8_t out[RQ_PEER_EXPORTER_BYTES]);
+enum rq_err rq_channel_exporter(struct rq_channel *c, uint8_t out[RQ_PEER_EXPORTER_BYTES]);
 
 /* One thread may send while another receives.  A record holds up to RQ_CHANNEL_RECORD_MAX bytes. */
 #define RQ_CHANNEL_RECORD_MAX 16384u

@@ -16,9 +16,9 @@ void rq_peer_signed(enum rq_peer_type type, const uint8_t exporter[RQ_PEER_EXPOR
 
 enum rq_err rq_peer_frame_decode(const uint8_t head[RQ_FRAME_HEAD_BYTES], struct rq_frame *ret_frame)
 {
-    struct rq_frame frame = {
-        .body_bytes = rq_get_u32(head), .type = rq_get_u16(head + TYPE_AT), .id = rq_get_u64(head + 8)
-    };
+    struct rq_frame frame = { .body_bytes = rq_get_u32(head),
+                              .type = rq_get_u16(head + TYPE_AT),
+                              .id = rq_get_u64(head + 8) };
     if (frame.type < RQ_PEER_HELLO || frame.type > RQ_PEER_END || rq_get_u16(head + 6) != 0) {
         return RQ_PROTOCOL;
     }

@@ -55,11 +55,11 @@ struct rq_peer_hello {
     uint32_t version;
     uint64_t cluster; /* 0: none yet */
     uint64_t instance;
-    uint64_t epoch; /* random, of this start of the process */
-    enum rq_peer_kind kind; /* WELCOME repeats it */
+    uint64_t epoch;                   /* random, of this start of the process */
+    enum rq_peer_kind kind;           /* WELCOME repeats it */
     struct rq_str node_name, address; /* as it is to be dialled */
-    const uint8_t *key;       /* RQ_NODE_KEY_BYTES, borrows */
-    const uint8_t *signature; /* RQ_NODE_SIGNATURE_BYTES, borrows */
+    const uint8_t *key;               /* RQ_NODE_KEY_BYTES, borrows */
+    const uint8_t *signature;         /* RQ_NODE_SIGNATURE_BYTES, borrows */
 };
 
 struct rq_peer_failed {
