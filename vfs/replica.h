@@ -124,6 +124,10 @@ enum rq_err rq_replica_backfill(struct rq_replica *r);
  * many frames.  Else the errors of a back-fill; FULL: nothing happened. */
 enum rq_err rq_replica_reset(struct rq_replica *r);
 
+/* Gives the space of a long WAL back, but for what was reserved; does nothing while there are frames in it.  A WAL that is
+ * written again soon is better left long: its blocks are there, and in the page cache. */
+enum rq_err rq_replica_shrink(struct rq_replica *r);
+
 /* Everything appended so far is durable (fdatasync of -wal; the directory once). */
 enum rq_err rq_replica_sync(struct rq_replica *r);
 

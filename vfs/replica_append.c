@@ -126,6 +126,7 @@ enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames)
     }
     pthread_mutex_lock(&r->mutex);
     r->wal_reserved = reserved;
+    r->promised = err == RQ_OK ? frames : r->promised;
     append_end(r);
     pthread_mutex_unlock(&r->mutex);
     return err;
@@ -199,6 +200,7 @@ enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source 
         r->state = *after;
         r->state.stamp.version_high = (uint32_t)(after->version >> 32);
         r->wal_reserved = end > r->wal_reserved ? end : r->wal_reserved;
+        r->promised = 0;
         rq_frames_commit(&r->frames);
         rq_replica_publish_frames(r, from);
         rq_replica_publish_control(r);

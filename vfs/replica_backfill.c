@@ -345,24 +345,6 @@ static enum rq_err head_write(struct rq_replica *r, struct rq_wal_head *ret_head
     return r->disk->ops->write(r->wal, bytes, sizeof bytes, 0) == RQ_OK ? err : RQ_IO;
 }
 
-/* A long reader let the WAL grow: gives the space back.  Only behind the new header is durable: a shortened WAL under the old
- * one would be replayed half. */
-static enum rq_err wal_shrink(struct rq_replica *r)
-{
-    const uint64_t soft = rq_wal_frame_offset(r->wal_soft_frames + 1, r->page_size);
-    const uint64_t hard = rq_wal_frame_offset(r->wal_hard_frames + 1, r->page_size);
-    if (r->wal_reserved <= 2 * hard) {
-        return RQ_OK;
-    }
-    enum rq_err err = r->disk->ops->truncate(r->wal, soft);
-    if (err == RQ_OK) {
-        pthread_mutex_lock(&r->mutex);
-        r->wal_reserved = soft;
-        pthread_mutex_unlock(&r->mutex);
-    }
-    return err;
-}
-
 static void publish_reset(struct rq_replica *r, const struct rq_wal_head *head)
 {
     pthread_mutex_lock(&r->mutex);
@@ -404,7 +386,6 @@ static enum rq_err reset_gated(struct rq_replica *r)
     err = head_write(r, &head);
     if (err == RQ_OK) {
         publish_reset(r, &head);
-        err = wal_shrink(r);
     }
     (void)r->disk->ops->lock(r->shm, RQ_SHM_READ0 + 1, RQ_READ_MARKS - 1, RQ_UNLOCKED);
     return err;
@@ -466,5 +447,34 @@ enum rq_err rq_replica_reset(struct rq_replica *r)
         atomic_fetch_add(gate, atomic_load(gate) & 1u);
     }
     release_appends(r, err == RQ_BUSY);
+    return err;
+}
+
+/* --- space --------------------------------------------------------------------------------------------------------------- */
+
+enum rq_err rq_replica_shrink(struct rq_replica *r)
+{
+    const uint64_t hard = rq_wal_frame_offset(r->wal_hard_frames + 1, r->page_size);
+    pthread_mutex_lock(&r->mutex);
+    const bool long_enough = r->wal_reserved > 2 * hard, blocked = r->blocked;
+    pthread_mutex_unlock(&r->mutex);
+    if (!long_enough) {
+        return RQ_OK;
+    }
+    enum rq_err err = RQ_OK;
+    /* Without a frame its header is durable: a WAL that is shortened under the header of its frames would be replayed half. */
+    if (hold_appends(r) && r->frames.committed == 0) {
+        const uint32_t keep = r->promised > r->wal_soft_frames ? r->promised : r->wal_soft_frames;
+        const uint64_t bytes = rq_wal_frame_offset(keep + 1, r->page_size);
+        if (bytes < r->wal_reserved) {
+            err = r->disk->ops->truncate(r->wal, bytes);
+        }
+        if (err == RQ_OK && bytes < r->wal_reserved) {
+            pthread_mutex_lock(&r->mutex);
+            r->wal_reserved = bytes;
+            pthread_mutex_unlock(&r->mutex);
+        }
+    }
+    release_appends(r, blocked);
     return err;
 }

@@ -54,6 +54,7 @@ struct rq_replica {
     struct rq_wal_head head;
     uint32_t backfilled;   /* so many frames are in the database file, synced */
     uint64_t wal_reserved; /* -wal has space up to here */
+    uint32_t promised;     /* frames that the next append may need: they were reserved for it */
     bool blocked;
     uint8_t **regions; /* owns; mapped regions of -shm */
     uint32_t region_count;

@@ -9,14 +9,16 @@
 #include "raftd/db/scrub.h"
 #include "raftd/ops/journal.h"
 
-#define IDLE_MS       50  /* after so long without a commit a database file is made complete, so that a copy of it is */
-#define BLOCKED_MS    250 /* a reader is in the way: look again */
-#define OVER_LIMIT_MS 10  /* the WAL is too long, and readers are asked to leave it */
-#define CHECK_MS      20000 /* well within the minute in which a change by others is to be noticed */
-#define LOOK_MS       1000  /* how long a publication that somebody damaged stays so */
-#define SOFT_FRAMES   1000
-#define HARD_FRAMES   4000
-#define FILLS_MAX     4
+#define IDLE_MS        50 /* after so long without a commit a database file is made complete, so that a copy of it is */
+#define BLOCKED_MS     250   /* a reader is in the way: look again */
+#define OVER_LIMIT_MS  10    /* the WAL is too long, and readers are asked to leave it */
+#define CHECK_MS       20000 /* well within the minute in which a change by others is to be noticed */
+#define LOOK_MS        1000  /* how long a publication that somebody damaged stays so */
+#define SHRINK_MS      3000 /* for the next big transaction, a long WAL and the last staged body keep their space so long */
+#define BODY_BYTES_MAX (32u << 20) /* staged bodies of so many bytes call for a compaction at once */
+#define SOFT_FRAMES    1000
+#define HARD_FRAMES    4000
+#define FILLS_MAX      4
 
 struct rq_background {
     struct rq_background_config config;
@@ -56,6 +58,9 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
 
     rq_replica_get_wal(r, &wal);
     if (wal.frames == 0) {
+        if ((leaving || now >= quiet_since + SHRINK_MS) && rq_replica_shrink(r) == RQ_IO) {
+            rq_fatal("a WAL could not be shortened", RQ_IO);
+        }
         rq_database_settled(db);
         rq_replica_get_wal(r, &wal); /* one that came meanwhile did not stir */
         if (wal.frames > 0) {
@@ -173,15 +178,15 @@ static void compact(struct rq_background *b, uint64_t *due)
     uint64_t now = now_ms();
     struct rq_driver_view view = rq_driver_view(b->driver);
     bool looks = now >= b->next_compact_ms;
+    uint64_t bodies = rq_catalog_body_bytes(b->catalog);
 
     rq_driver_log_stats(b->driver, &stats);
     if (looks) {
         b->next_compact_ms = now + b->config.compact_every_ms;
     }
     sooner(due, b->next_compact_ms);
-    bool wanted = stats.bytes >= b->config.compact_bytes ||
-                  (looks && (rq_catalog_has_bodies(b->catalog) ||
-                             view.delivered - b->compacted_index >= b->config.compact_entries));
+    bool wanted = stats.bytes >= b->config.compact_bytes || bodies >= BODY_BYTES_MAX ||
+                  (looks && (bodies > 0 || view.delivered - b->compacted_index >= b->config.compact_entries));
     if (!rq_catalog_ready(b->catalog) || view.delivered == b->compacted_index || !wanted) {
         return;
     }
@@ -198,6 +203,13 @@ static void compact(struct rq_background *b, uint64_t *due)
         rq_note(waited ? RQ_LEVEL_DEBUG : RQ_LEVEL_WARN, "log compaction has to wait", "err=%s why=%s",
                 rq_err_name(err), rq_quote(why, sizeof why, text));
         sooner(due, now + 1000);
+    }
+}
+
+static void drop_spare(struct rq_background *b)
+{
+    if (rq_catalog_drop_spare(b->catalog, SHRINK_MS) == RQ_IO) {
+        rq_fatal("the spare of the staged bodies could not be deleted", RQ_IO);
     }
 }
 
@@ -233,6 +245,7 @@ static void *background_thread(void *arg)
         }
         if (tends) {
             compact(b, &tend_due);
+            drop_spare(b);
             prepare_log(b);
         }
         scrub_due = UINT64_MAX;

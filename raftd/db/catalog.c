@@ -15,7 +15,7 @@
 /* A staged body that an entry of the log names. */
 struct named_body {
     uint8_t hash[RQ_BODY_HASH_BYTES];
-    uint64_t index;
+    uint64_t index, bytes;
 };
 
 /* A DROP entry that was delivered; until the files are in the trash. */
@@ -45,7 +45,7 @@ struct rq_catalog {
     struct rq_request *requests; /* submitted, fate not known */
     struct named_body *bodies;
     size_t body_count;
-    atomic_bool has_bodies; /* any thread: compaction would free space */
+    _Atomic uint64_t body_bytes; /* of all of them; any thread */
 };
 
 /* Grows an array by one; without memory a committed entry cannot be followed, and the process ends. */
@@ -487,9 +487,10 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
             if (readable(rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged))) {
                 id = staged.head.db_id;
                 c->bodies = one_more(c->bodies, c->body_count, sizeof *c->bodies);
-                memcpy(c->bodies[c->body_count].hash, staged.hash, sizeof staged.hash);
-                c->bodies[c->body_count++].index = e->index;
-                atomic_store(&c->has_bodies, true);
+                struct named_body *body = &c->bodies[c->body_count++];
+                *body = (struct named_body){ .index = e->index, .bytes = staged.body_bytes };
+                memcpy(body->hash, staged.hash, sizeof staged.hash);
+                atomic_fetch_add(&c->body_bytes, staged.body_bytes);
             }
             break;
     }
@@ -864,9 +865,14 @@ static void run_picture(struct rq_task *task)
     countdown_one(&p->n, p->err);
 }
 
-bool rq_catalog_has_bodies(const struct rq_catalog *c)
+uint64_t rq_catalog_body_bytes(const struct rq_catalog *c)
 {
-    return atomic_load(&c->has_bodies);
+    return atomic_load(&c->body_bytes);
+}
+
+enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms)
+{
+    return rq_staged_drop_spare(c->config.disk, c->config.staged_dir, unused_ms);
 }
 
 struct compacted {
@@ -903,9 +909,9 @@ static void run_compacted(struct rq_task *task)
             t->bodies = one_more(t->bodies, t->body_count, sizeof *t->bodies);
             t->bodies[t->body_count++] = c->bodies[i];
         }
+        atomic_fetch_sub(&c->body_bytes, c->bodies[i].bytes);
         c->bodies[i] = c->bodies[--c->body_count];
     }
-    atomic_store(&c->has_bodies, c->body_count > 0);
     countdown_one(&t->n, err);
 }
 

@@ -85,7 +85,9 @@ enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *
 /* Makes everything that is applied durable, writes the descriptor and releases the log.  BUSY, AWAY: try again later; text says
  * which database needs the log as it is, if that is why.  IO is final. */
 enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512]);
-/* Staged bodies wait for the log to be compacted past them. */
-bool rq_catalog_has_bodies(const struct rq_catalog *c);
+/* The staged bodies that wait for the log to be compacted past them. */
+uint64_t rq_catalog_body_bytes(const struct rq_catalog *c);
+/* raftd/db/staged.h */
+enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms);
 
 #endif

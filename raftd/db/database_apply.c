@@ -232,8 +232,11 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
         db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", err);
     }
     if (err != RQ_OK) {
-        (void)snprintf(text, sizeof text, "transaction %llu (log entry %llu) does not fit the file: %s",
-                       (unsigned long long)head.version, (unsigned long long)e->index, rq_err_text(err));
+        bool body = is_staged && (err == RQ_CORRUPT || err == RQ_NOTFOUND || err == RQ_VERSION);
+        (void)snprintf(text, sizeof text, "%stransaction %llu (log entry %llu) %s: %s",
+                       body ? "the staged body of " : "", (unsigned long long)head.version,
+                       (unsigned long long)e->index, body ? "cannot be used" : "does not fit the file",
+                       rq_err_text(err));
         rq_db_quarantine(db, err, text);
         return;
     }

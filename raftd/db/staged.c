@@ -1,15 +1,17 @@
 #include "raftd/db/staged.h"
 
-#include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "raftd/wire/bytes.h"
 
 #define NAMES_BYTES_MAX (16u << 20)
 #define WINDOW_BYTES    (256u << 10)
+#define SPARE_BYTES_MAX (256u << 20)
+#define SPARE_NAME      "spare"
 
 struct rq_staged {
     struct rq_disk *disk;
@@ -33,6 +35,12 @@ _Static_assert(WINDOW_BYTES >= RQ_BODY_PIECE_BYTES_MAX, "a piece fits");
 
 static atomic_uint serial;
 
+static char *spare_of(const char *dir)
+{
+    char *path;
+    return asprintf(&path, "%s/" SPARE_NAME, dir) < 0 ? NULL : path;
+}
+
 static char *path_of(const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
 {
     char hex[2 * RQ_BODY_HASH_BYTES + 1], *path;
@@ -53,6 +61,21 @@ static enum rq_err append(struct rq_staged *s, const uint8_t *data, size_t bytes
     return err;
 }
 
+/* Under its name: the spare if there is one, else a new file. */
+static enum rq_err open_file(struct rq_staged *s)
+{
+    char *spare = spare_of(s->dir);
+    if (spare == NULL) {
+        return RQ_NOMEM;
+    }
+    enum rq_err err = s->disk->ops->rename(s->disk, spare, s->path);
+    free(spare);
+    if (err != RQ_OK && err != RQ_NOTFOUND) {
+        return err;
+    }
+    return s->disk->ops->open(s->disk, s->path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, 0600, &s->file);
+}
+
 enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq_body_head *head,
                           struct rq_staged **ret_staged)
 {
@@ -69,10 +92,7 @@ enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq
     enum rq_err err = s->dir == NULL || s->path == NULL ? RQ_NOMEM : rq_body_writer_init(&s->writer, head, head_bytes);
     if (err == RQ_OK) {
         s->writer_ready = true;
-        err = disk->ops->open(disk, s->path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, 0600, &s->file);
-    }
-    if (err == RQ_OK) {
-        err = disk->ops->truncate(s->file, 0);
+        err = open_file(s);
     }
     if (err == RQ_OK) {
         err = append(s, head_bytes, sizeof head_bytes);
@@ -87,18 +107,8 @@ enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq
 
 enum rq_err rq_staged_add(struct rq_staged *s, const uint8_t *records, size_t bytes)
 {
-    size_t record_bytes = RQ_BODY_PAGE_HEAD_BYTES + s->writer.head.page_size;
-    assert(bytes % record_bytes == 0);
-    for (size_t at = 0; at < bytes; at += record_bytes) {
-        uint8_t page_head[RQ_BODY_PAGE_HEAD_BYTES]; /* the record's own: a record is a piece of a body */
-        enum rq_err err = rq_body_writer_page(&s->writer, rq_get_u32(records + at),
-                                              records + at + RQ_BODY_PAGE_HEAD_BYTES, page_head);
-        if (err != RQ_OK) {
-            return err;
-        }
-        assert(memcmp(page_head, records + at, sizeof page_head) == 0);
-    }
-    return append(s, records, bytes);
+    enum rq_err err = rq_body_writer_pages(&s->writer, records, bytes);
+    return err == RQ_OK ? append(s, records, bytes) : err;
 }
 
 uint32_t rq_staged_page_count(const struct rq_staged *s)
@@ -112,6 +122,9 @@ enum rq_err rq_staged_seal(struct rq_staged *s, uint8_t ret_hash[RQ_BODY_HASH_BY
     rq_body_writer_end(&s->writer, tail);
     memcpy(ret_hash, tail + sizeof tail - RQ_BODY_HASH_BYTES, RQ_BODY_HASH_BYTES);
     enum rq_err err = append(s, tail, sizeof tail);
+    if (err == RQ_OK) {
+        err = s->disk->ops->truncate(s->file, s->size); /* what is left of the spare */
+    }
     if (err == RQ_OK) {
         err = s->disk->ops->sync(s->file);
     }
@@ -270,13 +283,34 @@ void rq_staged_close(struct rq_staged_reader *r)
 
 enum rq_err rq_staged_delete(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
 {
-    char *path = path_of(dir, hash);
-    if (path == NULL) {
-        return RQ_NOMEM;
+    char *path = path_of(dir, hash), *spare = spare_of(dir);
+    struct rq_file_info info;
+    enum rq_err err = path == NULL || spare == NULL ? RQ_NOMEM : disk->ops->stat(disk, path, &info);
+    if (err == RQ_OK) {
+        err = info.size <= SPARE_BYTES_MAX ? disk->ops->rename(disk, path, spare) : disk->ops->unlink(disk, path);
     }
-    enum rq_err err = disk->ops->unlink(disk, path);
     free(path);
+    free(spare);
     return err;
+}
+
+enum rq_err rq_staged_drop_spare(struct rq_disk *disk, const char *dir, uint64_t unused_ms)
+{
+    char *spare = spare_of(dir);
+    struct rq_file_info info;
+    struct timespec t;
+    enum rq_err err = spare == NULL ? RQ_NOMEM : disk->ops->stat(disk, spare, &info);
+    if (err == RQ_OK) {
+        clock_gettime(CLOCK_REALTIME, &t);
+        uint64_t now_ms = (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u,
+                 at_ms = info.modified_ns / 1000000u;
+        if (now_ms < at_ms ||
+            now_ms - at_ms >= unused_ms) { /* a clock that was set back: now or later is all the same */
+            err = disk->ops->unlink(disk, spare);
+        }
+    }
+    free(spare);
+    return err == RQ_NOTFOUND ? RQ_OK : err; /* none, or one that has become a body meanwhile */
 }
 
 struct sweep {
@@ -300,7 +334,7 @@ static enum rq_err look_at(void *ctx, const char *name)
         if (s->keep(s->ctx, hash)) {
             return RQ_OK;
         }
-    } else if (strncmp(name, "tmp-", 4) != 0) {
+    } else if (strncmp(name, "tmp-", 4) != 0 && strcmp(name, SPARE_NAME) != 0) {
         return RQ_OK;
     }
     return rq_bytes_put(&s->names, name, strlen(name) + 1);

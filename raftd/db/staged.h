@@ -1,7 +1,7 @@
 /* Staged: bodies on disk (raft/staged/<hash in hex>; bytes: raftd/wire/body.h) of transactions that are too big for the log.
  *
  * A body is durable before the log entry that names it is submitted, and stays until the log is compacted past that entry.  While
- * it is written its name is tmp-<number>. */
+ * it is written its name is tmp-<number>.  There may be one file named spare, with nothing of interest in it. */
 #ifndef RAFTD_DB_STAGED_H
 #define RAFTD_DB_STAGED_H
 
@@ -19,7 +19,8 @@ struct rq_staged;
 /* dir: raft/staged; copied. */
 enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq_body_head *head,
                           struct rq_staged **ret_staged);
-/* Whole records {u32 page number, page}, in normal form.  FULL: no space; IO: final. */
+/* Whole records {u32 page number, page}, in normal form.  MISUSE: pages are not ascending, or past the end of the database, and none
+ * of them is in.  FULL: no space; IO: final. */
 enum rq_err rq_staged_add(struct rq_staged *s, const uint8_t *records, size_t bytes);
 uint32_t rq_staged_page_count(const struct rq_staged *s);
 /* Tail, sync, rename, sync of the directory. */
@@ -38,10 +39,14 @@ enum rq_err rq_staged_next(struct rq_staged_reader *r, uint32_t *ret_pgno, const
 enum rq_err rq_staged_rewind(struct rq_staged_reader *r); /* after an error only close is allowed */
 void rq_staged_close(struct rq_staged_reader *r);
 
-/* The log does not need it any more. */
+/* The log does not need it any more.  Its file becomes the spare that the next body is written over: blocks that are there, and in
+ * the page cache, are several times as fast as new ones. */
 enum rq_err rq_staged_delete(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES]);
 
-/* At start: deletes what keep() does not want, and what was never finished. */
+/* Deletes the spare, if nobody has written to it for so long. */
+enum rq_err rq_staged_drop_spare(struct rq_disk *disk, const char *dir, uint64_t unused_ms);
+
+/* At start: deletes what keep() does not want, the spare, and what was never finished. */
 enum rq_err rq_staged_sweep(struct rq_disk *disk, const char *dir,
                             bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]), void *ctx);
 

@@ -72,17 +72,23 @@ void rq_body_writer_fini(struct rq_body_writer *w)
     w->hash = NULL;
 }
 
-enum rq_err rq_body_writer_page(struct rq_body_writer *w, uint32_t pgno, const uint8_t *page,
-                                uint8_t ret_page_head[RQ_BODY_PAGE_HEAD_BYTES])
+enum rq_err rq_body_writer_pages(struct rq_body_writer *w, const uint8_t *records, size_t bytes)
 {
-    if (pgno <= w->last_pgno || pgno > w->head.db_page_count) {
+    const size_t record_bytes = RQ_BODY_PAGE_HEAD_BYTES + (size_t)w->head.page_size;
+    uint32_t last_pgno = w->last_pgno;
+    if (bytes % record_bytes != 0) {
         return RQ_MISUSE;
     }
-    rq_put_u32(ret_page_head, pgno);
-    (void)XXH3_128bits_update(w->hash, ret_page_head, RQ_BODY_PAGE_HEAD_BYTES);
-    (void)XXH3_128bits_update(w->hash, page, w->head.page_size);
-    w->last_pgno = pgno;
-    w->page_count++;
+    for (size_t at = 0; at < bytes; at += record_bytes) {
+        uint32_t pgno = rq_get_u32(records + at);
+        if (pgno <= last_pgno || pgno > w->head.db_page_count) {
+            return RQ_MISUSE;
+        }
+        last_pgno = pgno;
+    }
+    (void)XXH3_128bits_update(w->hash, records, bytes);
+    w->last_pgno = last_pgno;
+    w->page_count += (uint32_t)(bytes / record_bytes);
     return RQ_OK;
 }
 

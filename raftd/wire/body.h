@@ -43,9 +43,9 @@ enum rq_err rq_body_writer_init(struct rq_body_writer *w, const struct rq_body_h
                                 uint8_t ret_head[RQ_BODY_HEAD_BYTES]);
 void rq_body_writer_fini(struct rq_body_writer *w);
 
-/* Fills in what is to be written before this page.  MISUSE: not above the last page, or past the database. */
-enum rq_err rq_body_writer_page(struct rq_body_writer *w, uint32_t pgno, const uint8_t *page,
-                                uint8_t ret_page_head[RQ_BODY_PAGE_HEAD_BYTES]);
+/* The pages that are written next, whole records {u32 page number, page}.  MISUSE: one is not above the page before it, or past
+ * the database; then none of them is in. */
+enum rq_err rq_body_writer_pages(struct rq_body_writer *w, const uint8_t *records, size_t bytes);
 
 /* Fills in the tail, to be written last; its last RQ_BODY_HASH_BYTES name the body. */
 void rq_body_writer_end(struct rq_body_writer *w, uint8_t ret_tail[RQ_BODY_TAIL_BYTES]);

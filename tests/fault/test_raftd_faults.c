@@ -51,6 +51,7 @@ static void tend(struct model_name *n)
         if (wal.frames > 0 && wal.frames == wal.backfilled) {
             background(rq_replica_reset(r), "reset");
         }
+        background(rq_replica_shrink(r), "shrink");
     }
     if (db != NULL) {
         rq_database_release(db);

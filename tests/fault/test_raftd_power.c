@@ -205,6 +205,7 @@ static void background(struct model_name *n)
         h.doing = OTHER;
         must_or_end(err, err == RQ_BUSY, "reset");
         tally->resets += err == RQ_OK;
+        must_or_end(rq_replica_shrink(r), false, "shrink");
         if (err == RQ_OK && below(2) == 0) {
             h.fills = n;
             h.fill_steps = 1 + below(6);

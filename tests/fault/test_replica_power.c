@@ -152,7 +152,7 @@ static bool power_lost_here(struct record_disk *disk)
     bool good = survivor_open(&s, life.synced, NULL);
     if (good && s.replica != NULL) { /* and it can go on from there, to the last page of its file */
         good = model_random(&s, 0) == RQ_OK && rq_replica_backfill(s.replica) == RQ_OK &&
-               rq_replica_reset(s.replica) == RQ_OK && model_matches(&s);
+               rq_replica_reset(s.replica) == RQ_OK && rq_replica_shrink(s.replica) == RQ_OK && model_matches(&s);
     }
     good = good && (s.replica == NULL || flip_is_found(&s));
     survivor_fini(&s);
@@ -257,6 +257,7 @@ static void life_run(uint64_t seed, bool reset_unsynced)
                 check_eq(rq_replica_backfill(life.m.replica), RQ_OK);
                 life.synced = life.m.state.version;
                 reset_maybe_unsynced(reset_unsynced);
+                check_eq(rq_replica_shrink(life.m.replica), RQ_OK);
                 break;
             case 2:
                 check_eq(rq_replica_sync(life.m.replica), RQ_OK);

@@ -182,14 +182,14 @@ static void entry_adopt(struct rq_bytes *out)
 static void body(struct rq_bytes *out)
 {
     struct rq_body_writer w;
-    uint8_t head[RQ_BODY_HEAD_BYTES], page_head[RQ_BODY_PAGE_HEAD_BYTES], tail[RQ_BODY_TAIL_BYTES], page[PAGE_SIZE];
+    uint8_t head[RQ_BODY_HEAD_BYTES], tail[RQ_BODY_TAIL_BYTES], record[RQ_BODY_PAGE_HEAD_BYTES + PAGE_SIZE];
     MUST(rq_body_writer_init(&w, &(struct rq_body_head){ .page_size = PAGE_SIZE, .db_page_count = 9 }, head));
     MUST(rq_bytes_put(out, head, sizeof head));
     for (uint32_t pgno = 1; pgno <= 9; pgno += 8) {
-        memset(page, (int)pgno, sizeof page);
-        MUST(rq_body_writer_page(&w, pgno, page, page_head));
-        MUST(rq_bytes_put(out, page_head, sizeof page_head));
-        MUST(rq_bytes_put(out, page, sizeof page));
+        rq_put_u32(record, pgno);
+        memset(record + RQ_BODY_PAGE_HEAD_BYTES, (int)pgno, PAGE_SIZE);
+        MUST(rq_body_writer_pages(&w, record, sizeof record));
+        MUST(rq_bytes_put(out, record, sizeof record));
     }
     rq_body_writer_end(&w, tail);
     MUST(rq_bytes_put(out, tail, sizeof tail));

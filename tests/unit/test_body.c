@@ -6,10 +6,12 @@
 
 static void put_page(struct rq_bytes *out, struct rq_body_writer *w, uint32_t pgno, const uint8_t *page)
 {
-    uint8_t page_head[RQ_BODY_PAGE_HEAD_BYTES];
-    check_eq(rq_body_writer_page(w, pgno, page, page_head), RQ_OK);
-    check_eq(rq_bytes_put(out, page_head, sizeof page_head), RQ_OK);
+    uint8_t number[RQ_BODY_PAGE_HEAD_BYTES];
+    size_t at = out->size;
+    rq_put_u32(number, pgno);
+    check_eq(rq_bytes_put(out, number, sizeof number), RQ_OK);
     check_eq(rq_bytes_put(out, page, w->head.page_size), RQ_OK);
+    check_eq(rq_body_writer_pages(w, out->data + at, out->size - at), RQ_OK);
 }
 
 /* Pages 1, 3, 5 ... filled with their number. */
@@ -110,17 +112,24 @@ static void writer_refuses_pages_out_of_order_or_past_the_end(void)
 {
     struct rq_body_writer w;
     struct rq_body_head head = { .page_size = 512, .db_page_count = 5 };
-    static const uint8_t page[512];
-    uint8_t head_bytes[RQ_BODY_HEAD_BYTES], page_head[RQ_BODY_PAGE_HEAD_BYTES];
+    static uint8_t two[2 * (RQ_BODY_PAGE_HEAD_BYTES + 512)];
+    const size_t one = sizeof two / 2;
+    uint8_t head_bytes[RQ_BODY_HEAD_BYTES];
     check_eq(rq_body_writer_init(&w, &(struct rq_body_head){ .page_size = 513, .db_page_count = 1 }, head_bytes),
              RQ_MISUSE);
     check_eq(rq_body_writer_init(&w, &(struct rq_body_head){ .page_size = 512 }, head_bytes), RQ_MISUSE);
     check_eq(rq_body_writer_init(&w, &head, head_bytes), RQ_OK);
-    check_eq(rq_body_writer_page(&w, 0, page, page_head), RQ_MISUSE);
-    check_eq(rq_body_writer_page(&w, 4, page, page_head), RQ_OK);
-    check_eq(rq_body_writer_page(&w, 4, page, page_head), RQ_MISUSE);
-    check_eq(rq_body_writer_page(&w, 3, page, page_head), RQ_MISUSE);
-    check_eq(rq_body_writer_page(&w, 6, page, page_head), RQ_MISUSE);
+    check_eq(rq_body_writer_pages(&w, two, one), RQ_MISUSE); /* page 0 */
+    rq_put_u32(two, 3);
+    rq_put_u32(two + one, 3);
+    check_eq(rq_body_writer_pages(&w, two, one - 1), RQ_MISUSE);
+    check_eq(rq_body_writer_pages(&w, two, sizeof two), RQ_MISUSE); /* the same page twice */
+    check_eq(w.page_count, 0);
+    check_eq(rq_body_writer_pages(&w, two, one), RQ_OK);
+    check_eq(rq_body_writer_pages(&w, two, one), RQ_MISUSE);
+    rq_put_u32(two, 4);
+    rq_put_u32(two + one, 6);
+    check_eq(rq_body_writer_pages(&w, two, sizeof two), RQ_MISUSE); /* past the end */
     check_eq(w.page_count, 1);
     rq_body_writer_fini(&w);
 }

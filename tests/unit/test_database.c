@@ -1,10 +1,12 @@
 /* database: the outcome of a transaction is what the log says of it, whoever asks, however often, also after a restart. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "raftd/db/database.h"
+#include "raftd/wire/entry.h"
 #include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 
@@ -624,6 +626,163 @@ static void pages_of_the_wrong_shape_are_not_let_in(void)
     end();
 }
 
+/* --- staged bodies ------------------------------------------------------------------------------------------------------ */
+
+/* As session.c does with what is big. */
+static void stage(struct rq_commit *c)
+{
+    const struct rq_body_head head = { c->page_size, c->db_page_count };
+    check_eq(rq_staged_new(rq_disk_real(), world.staged, &head, &c->body), RQ_OK);
+    check_eq(rq_staged_add(c->body, c->pages.data, c->pages.size), RQ_OK);
+    rq_bytes_fini(&c->pages);
+}
+
+static void path_of_body(const struct rq_log_entry *e, char path[160])
+{
+    struct rq_entry_staged staged;
+    check_eq(rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged), RQ_OK);
+    int bytes = snprintf(path, 160, "%s/", world.staged);
+    for (unsigned i = 0; i < RQ_BODY_HASH_BYTES; i++) {
+        bytes += snprintf(path + bytes, 160 - (size_t)bytes, "%02x", staged.hash[i]);
+    }
+}
+
+/* What is damaged only shows when all pages have been taken: the last byte of the last one. */
+static void damage(const struct rq_log_entry *e)
+{
+    char path[160], byte = 'x';
+    struct stat st;
+    path_of_body(e, path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    check(fd >= 0);
+    check_eq(fstat(fd, &st), 0);
+    check_eq(pwrite(fd, &byte, 1, st.st_size - RQ_BODY_TAIL_BYTES - 1), 1);
+    check_eq(close(fd), 0);
+}
+
+static void staged_body_that_was_damaged_publishes_nothing(void)
+{
+    begin();
+    commit(transaction(1, 1, 0, 'a'));
+    append(RQ_OK);
+    give_committed();
+    struct rq_commit *c = transaction(1, 2, 1, 'b');
+    stage(c);
+    commit(c);
+    append(RQ_OK);
+    damage(&world.log[1]);
+    give_committed();
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    check(strcmp(info().message,
+                 "the staged body of transaction 2 (log entry 11) cannot be used: "
+                 "bytes on disk are not what was written there") == 0);
+    check_eq(byte_of_page_2(), 'a');
+    struct rq_replica_state state;
+    struct rq_replica_wal wal;
+    struct rq_replica *r = rq_database_hold(world.db);
+    rq_replica_get_state(r, &state);
+    rq_replica_get_wal(r, &wal);
+    rq_database_release(world.db);
+    check_eq(state.version, 1);
+    check_eq(wal.frames, 0);
+
+    close_database(); /* nor does a restart find anything of it */
+    char path[96];
+    (void)snprintf(path, sizeof path, "%s/app.db", world.dir);
+    check_eq(rq_replica_peek(rq_disk_real(), path, &state), RQ_OK);
+    check_eq(state.version, 1);
+    open_database(0);
+    world.given = 0;
+    give_committed();
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    check_eq(byte_of_page_2(), 'a');
+    end();
+}
+
+static void staged_first_commit_that_was_damaged_makes_no_file(void)
+{
+    begin();
+    struct rq_commit *c = transaction(1, 1, 0, 'a');
+    char path[160];
+    stage(c);
+    commit(c);
+    append(RQ_OK);
+    damage(&world.log[0]);
+    give_committed();
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    (void)snprintf(path, sizeof path, "%s/app.db", world.dir);
+    check(access(path, F_OK) != 0);
+    end();
+}
+
+static void staged_body_that_is_gone_is_said(void)
+{
+    begin();
+    struct rq_commit *c = transaction(1, 1, 0, 'a');
+    char path[160];
+    stage(c);
+    commit(c);
+    append(RQ_OK);
+    path_of_body(&world.log[0], path);
+    check_eq(unlink(path), 0);
+    give_committed();
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    check(strcmp(info().message, "the staged body of transaction 1 (log entry 10) cannot be used: no such thing") == 0);
+    end();
+}
+
+static unsigned file_count; /* in staged/ */
+
+static enum rq_err count_file(void *ctx, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    file_count++;
+    return RQ_OK;
+}
+
+static void next_body_is_written_over_the_last_one(void)
+{
+    begin();
+    struct rq_disk *disk = rq_disk_real();
+    for (unsigned i = 0; i < 4; i++) {
+        struct rq_commit *c = transaction(1, i + 1, i, (uint8_t)('a' + i));
+        stage(c);
+        if (i == 1) { /* a smaller one than the spare */
+            rq_staged_free(c->body);
+            const struct rq_body_head head = { PAGE, 1 };
+            struct rq_commit *small = transaction(1, i + 1, i, 0);
+            rq_put_u32(small->pages.data + 4 + 28, 1);
+            check_eq(rq_staged_new(disk, world.staged, &head, &c->body), RQ_OK);
+            check_eq(rq_staged_add(c->body, small->pages.data, 4 + PAGE), RQ_OK);
+            c->db_page_count = 1;
+            rq_commit_free(small);
+        }
+        commit(c);
+        append(RQ_OK);
+        give_committed();
+        check_eq(info().state, RQ_DB_LIVE);
+        check_eq(info().version, i + 1);
+        struct rq_entry_staged staged;
+        check_eq(rq_entry_get_staged(world.log[i].blob->data, world.log[i].blob->bytes, &staged), RQ_OK);
+        check_eq(rq_staged_delete(disk, world.staged, staged.hash), RQ_OK);
+        file_count = 0;
+        check_eq(disk->ops->list(disk, world.staged, count_file, NULL), RQ_OK);
+        check_eq(file_count, 1);
+    }
+    check_eq(byte_of_page_2(), 'd');
+    check_eq(rq_staged_drop_spare(disk, world.staged, 3600000), RQ_OK); /* was just used */
+    file_count = 0;
+    check_eq(disk->ops->list(disk, world.staged, count_file, NULL), RQ_OK);
+    check_eq(file_count, 1);
+    check_eq(rq_staged_drop_spare(disk, world.staged, 0), RQ_OK);
+    file_count = 0;
+    check_eq(disk->ops->list(disk, world.staged, count_file, NULL), RQ_OK);
+    check_eq(file_count, 0);
+    check_eq(rq_staged_drop_spare(disk, world.staged, 0), RQ_OK); /* there is none */
+    end();
+}
+
 static void origins_keep_the_newest_and_guess_nothing(void)
 {
     struct rq_origins o;
@@ -660,6 +819,10 @@ int main(int argc, char **argv)
         TAP(drop_answers_who_waits_and_moves_the_files),
         TAP(turn_is_passed_on_before_the_answer),
         TAP(pages_of_the_wrong_shape_are_not_let_in),
+        TAP(staged_body_that_was_damaged_publishes_nothing),
+        TAP(staged_first_commit_that_was_damaged_makes_no_file),
+        TAP(staged_body_that_is_gone_is_said),
+        TAP(next_body_is_written_over_the_last_one),
         TAP(origins_keep_the_newest_and_guess_nothing),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
