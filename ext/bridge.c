@@ -195,9 +195,8 @@ static bool ask_outcome(struct bridge *b, const struct rq_sink_commit *commit, u
            (*ret_err == RQ_OK || *ret_err == RQ_REFUSED || *ret_err == RQ_NOTFOUND);
 }
 
-static enum rq_err bridge_commit(struct rq_sink *s, const struct rq_sink_commit *commit, uint64_t *ret_version)
+static enum rq_err commit_until_known(struct bridge *b, const struct rq_sink_commit *commit, uint64_t *ret_version)
 {
-    struct bridge *b = bridge_of(s);
     if (commit->page_size < 512 || commit->page_size > 65536) {
         return RQ_MISUSE;
     }
@@ -223,6 +222,14 @@ static enum rq_err bridge_commit(struct rq_sink *s, const struct rq_sink_commit 
             return may_have_arrived ? RQ_UNKNOWN : RQ_AWAY;
         }
     }
+}
+
+static enum rq_err bridge_commit(struct rq_sink *s, const struct rq_sink_commit *commit, uint64_t *ret_version)
+{
+    struct bridge *b = bridge_of(s);
+    enum rq_err err = commit_until_known(b, commit, ret_version);
+    rq_link_rest(&b->link);
+    return err;
 }
 
 static const char *bridge_text(struct rq_sink *s)

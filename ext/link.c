@@ -292,12 +292,15 @@ bool rq_link_alive(struct rq_link *l)
 
 /* --- talking ------------------------------------------------------------------------------------------------------------ */
 
-uint64_t rq_link_begin(struct rq_link *l)
+void rq_link_rest(struct rq_link *l)
 {
     if (l->out.capacity > KEEP_BYTES) {
         rq_bytes_fini(&l->out);
-        rq_bytes_init(&l->out, FRAME_MAX);
     }
+}
+
+uint64_t rq_link_begin(struct rq_link *l)
+{
     l->out.size = 0;
     return ++l->last_id;
 }

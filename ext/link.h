@@ -58,6 +58,9 @@ bool rq_link_alive(struct rq_link *l);
 /* Empties `out` and gives the id of the request that will be put there. */
 uint64_t rq_link_begin(struct rq_link *l);
 
+/* Gives back the memory of a large request; `out` is empty then. */
+void rq_link_rest(struct rq_link *l);
+
 /* Sends `out`.  AWAY: not all of it; what was not handed to the kernel completely cannot have arrived completely. */
 enum rq_err rq_link_send(struct rq_link *l, uint64_t deadline_ms);
 

@@ -20,7 +20,7 @@ struct session {
     struct rq_admission_waiter waiter;
     atomic_bool admitted; /* its place is to be left; set by who left his */
     struct rq_commit *pending;
-    uint32_t pending_db_id, last_pgno;
+    uint32_t pending_db_id, last_pgno; /* last_pgno: of what is not in a body */
     enum rq_err pending_err;
     const char *pending_text;
 
@@ -257,8 +257,8 @@ static void leave(struct session *s)
     }
 }
 
-/* What was collected so far goes into a file; what follows goes straight there. */
-static enum rq_err stage(struct session *s, struct rq_commit *c)
+/* Pages go into a file; also those that are collected so far, the first time. */
+static enum rq_err stage(struct session *s, struct rq_commit *c, const uint8_t *pages, size_t bytes)
 {
     enum rq_err err = RQ_OK;
     rq_strand_will_block();
@@ -266,13 +266,12 @@ static enum rq_err stage(struct session *s, struct rq_commit *c)
         const struct rq_body_head head = { c->page_size, c->db_page_count };
         err = rq_staged_new(s->host->disk, s->host->staged_dir, &head, &c->body);
     }
-    if (err == RQ_OK && c->pages.size > 0) {
-        err = rq_staged_add(c->body, c->pages.data, c->pages.size);
+    if (err == RQ_OK) {
+        err = rq_staged_add(c->body, pages, bytes);
     }
     if (err == RQ_IO) {
         rq_fatal("a staged body could not be written", err);
     }
-    c->pages.size = 0;
     return err;
 }
 
@@ -302,14 +301,23 @@ static bool add_pages(struct session *s, const struct rq_msg_commit *m)
     if (s->pending_err != RQ_OK) {
         return true;
     }
+    if (c->body != NULL) { /* behind page 1, so that order and place are all there is to check */
+        s->pending_err = stage(s, c, m->pages, bytes);
+        if (s->pending_err == RQ_MISUSE) {
+            s->pending_err = RQ_PROTOCOL;
+            s->pending_text = "pages are not ascending, or beyond the end of the database";
+        }
+        return true;
+    }
     size_t at = c->pages.size;
     s->pending_err = rq_bytes_put(&c->pages, m->pages, bytes);
     if (s->pending_err == RQ_OK) {
         s->pending_err = rq_commit_check_pages(c->pages.data + at, bytes, m->page_size, m->db_page_count, m->base,
                                                &s->last_pgno, &s->pending_text);
     }
-    if (s->pending_err == RQ_OK && (c->body != NULL || c->pages.size > RQ_TXN_MEMORY_MAX)) {
-        s->pending_err = stage(s, c);
+    if (s->pending_err == RQ_OK && c->pages.size > RQ_TXN_MEMORY_MAX) {
+        s->pending_err = stage(s, c, c->pages.data, c->pages.size);
+        rq_bytes_fini(&c->pages);
     }
     return true;
 }

@@ -212,11 +212,6 @@ static enum rq_line_next take_frames(struct rq_line *line)
 static bool make_room(struct rq_line *line)
 {
     struct rq_bytes *in = &line->in;
-    if (in->size == 0 && in->capacity > KEEP_BYTES) {
-        size_t size_max = in->size_max;
-        rq_bytes_fini(in);
-        rq_bytes_init(in, size_max);
-    }
     if (in->capacity - in->size >= READ_BYTES / 4) {
         return true;
     }
@@ -239,6 +234,9 @@ static void line_end(struct rq_line *line)
 
 static void post_rx(struct rq_line *line)
 {
+    if (line->in.size == 0 && line->in.capacity > KEEP_BYTES) {
+        rq_bytes_fini(&line->in);
+    }
     if (!make_room(line)) {
         line_end(line);
         return;
