@@ -416,6 +416,7 @@ static void start_node(struct raftd *d)
         .staged_dir = d->staged_dir,
         .trash_dir = d->trash_dir,
         .hashes_dir = d->hashes_dir,
+        .boot = rq_boot_id(),
         .stir = rq_background_stir,
         .stir_ctx = d->background,
     };

@@ -15,6 +15,7 @@ enum {
     H_DB_ID = 16,
     H_SUSPECT = 20,
     H_VERSION = 24,
+    H_BOOT = 32,
     H_CHECK = 56, /* of bytes 0 to 55 */
     H_BYTES = 64,
 };
@@ -34,6 +35,7 @@ struct rq_page_hashes {
     pthread_mutex_t lock;
     struct rq_file *file; /* owns; NULL: there is none.  Guarded by lock, as what follows */
     uint64_t version;
+    uint64_t boot;
     uint32_t suspect;
 };
 
@@ -54,6 +56,7 @@ static enum rq_err header_write(struct rq_page_hashes *h, struct rq_file *file)
     rq_put_u32(bytes + H_DB_ID, h->db_id);
     rq_put_u32(bytes + H_SUSPECT, h->suspect);
     rq_put_u64(bytes + H_VERSION, h->version);
+    rq_put_u64(bytes + H_BOOT, h->boot);
     rq_put_u64(bytes + H_CHECK, rq_page_hash(bytes, H_CHECK));
     return h->disk->ops->write(file, bytes, sizeof bytes, 0);
 }
@@ -77,6 +80,7 @@ static enum rq_err header_read(struct rq_page_hashes *h, const char **ret_wrong)
         *ret_wrong = "of another database";
     } else {
         h->version = rq_get_u64(bytes + H_VERSION);
+        h->boot = rq_get_u64(bytes + H_BOOT);
         h->suspect = rq_get_u32(bytes + H_SUSPECT);
     }
     return RQ_OK;
@@ -159,13 +163,24 @@ static struct rq_file *file_of(struct rq_page_hashes *h)
     return file;
 }
 
-bool rq_page_hashes_version(struct rq_page_hashes *h, uint64_t *ret_version)
+bool rq_page_hashes_version(struct rq_page_hashes *h, uint64_t *ret_version, uint64_t *ret_boot)
 {
     pthread_mutex_lock(&h->lock);
     const bool there = h->file != NULL;
     *ret_version = h->version;
+    *ret_boot = h->boot;
     pthread_mutex_unlock(&h->lock);
     return there;
+}
+
+enum rq_err rq_page_hashes_set_boot(struct rq_page_hashes *h, uint64_t boot)
+{
+    pthread_mutex_lock(&h->lock);
+    const bool writes = h->file != NULL && h->boot != boot;
+    h->boot = boot;
+    enum rq_err err = writes ? header_write(h, h->file) : RQ_OK;
+    pthread_mutex_unlock(&h->lock);
+    return err;
 }
 
 enum rq_err rq_page_hashes_get(struct rq_page_hashes *h, uint32_t pgno, uint32_t count, uint64_t *ret_hashes)

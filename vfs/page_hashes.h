@@ -9,7 +9,8 @@
  * that holds the same pages be reset.  After a death before that, the WAL still has all of them: nobody asks for their entries
  * until a back-fill has written pages and hashes again.  Entries that the scrub adds need no sync: if they are lost, they are
  * unknown.  And since a stock tool may checkpoint while raftd is down, the header says at which version the database file was
- * whole last: beside a WAL without transactions the entries count only if page 1 says the same.
+ * whole last: beside a WAL without transactions the entries count only if page 1 says the same.  It says, too, in which boot of the
+ * machine that was looked at last: in a later one, what others wrote and did not sync may be lost.
  *
  * Threads: get, suspect: any; the rest: the replica's background, or whoever opens it. */
 #ifndef VFS_PAGE_HASHES_H
@@ -32,8 +33,11 @@ void rq_page_hashes_close(struct rq_page_hashes *h);
 /* Removes the file, durably: all is unknown. */
 enum rq_err rq_page_hashes_forget(struct rq_page_hashes *h);
 
-/* Is there a file, and which version of the database was whole in its file when it was written last?  False: no file. */
-bool rq_page_hashes_version(struct rq_page_hashes *h, uint64_t *ret_version);
+/* Is there a file, and which version of the database was whole in its file when it was written last?  boot: see set_boot.  False:
+ * no file. */
+bool rq_page_hashes_version(struct rq_page_hashes *h, uint64_t *ret_version, uint64_t *ret_boot);
+/* In this boot of the machine the database file was found to be what it should be.  Not synced: an older one is only more careful. */
+enum rq_err rq_page_hashes_set_boot(struct rq_page_hashes *h, uint64_t boot);
 
 /* Hashes of count pages from pgno on; 0: not known. */
 enum rq_err rq_page_hashes_get(struct rq_page_hashes *h, uint32_t pgno, uint32_t count, uint64_t *ret_hashes);

@@ -87,9 +87,23 @@ void rq_replica_close(struct rq_replica *r); /* keeps -wal and -shm */
 void rq_replica_get_state(const struct rq_replica *r, struct rq_replica_state *ret_state);
 
 /* Before its first append and back-fill: keeps the hashes of its pages in this file, and compares with it what is read from the
- * database file from now on (vfs/page_hashes.h).  CORRUPT: page 1, or the page that was found changed the last time, is not what
- * we wrote; text says which.  ret_forgotten: why the file that was there had to be forgotten, or NULL. */
-enum rq_err rq_replica_keep_hashes(struct rq_replica *r, const char *path, const char **ret_forgotten, char text[160]);
+ * database file from now on (vfs/page_hashes.h).  boot: of the machine, not 0.  CORRUPT: page 1, or the page that was found changed
+ * the last time, is not what we wrote; text says which.  ret_forgotten: why the file that was there had to be forgotten, or NULL. */
+enum rq_err rq_replica_keep_hashes(struct rq_replica *r, const char *path, uint64_t boot, const char **ret_forgotten,
+                                   char text[160]);
+
+/* After that.  Somebody else has copied the WAL into the database file and removed it, and the machine has been started since:
+ * whether all of it had reached the disk is not known, all that is sure was at version *ret_from.  Nothing may be read or appended
+ * before rq_replica_prove() has said OK. */
+bool rq_replica_in_doubt(const struct rq_replica *r, uint64_t *ret_from);
+
+/* All pages that were changed since that version, ascending, and the hashes that they must have, in normal form.  Writes them
+ * again, durably.  CORRUPT: one is another; text says which, and the doubt stays.  IO: final. */
+struct rq_page_claim {
+    uint32_t pgno;
+    uint64_t hash;
+};
+enum rq_err rq_replica_prove(struct rq_replica *r, const struct rq_page_claim *claims, size_t count, char text[160]);
 
 /* A page of the newest version, in normal form; zeros for a page past the end.  CORRUPT: changed behind our back. */
 enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page);

@@ -54,23 +54,110 @@ static enum rq_err suspect_check(struct rq_replica *r, char text[160])
     return err;
 }
 
-enum rq_err rq_replica_keep_hashes(struct rq_replica *r, const char *path, const char **ret_forgotten, char text[160])
+/* A new file of hashes, all unknown, for a database file that is durable as it is now.  Without space for it there is none yet. */
+static enum rq_err begin_anew(struct rq_replica *r)
 {
-    uint64_t version;
-    text[0] = 0;
-    enum rq_err err = rq_page_hashes_open(r->disk, path, r->state.stamp.db_id, r->page_size, &r->hashes, ret_forgotten);
-    if (err == RQ_OK && r->frames.committed == 0 && rq_page_hashes_version(r->hashes, &version) &&
-        version != r->state.version) {
-        *ret_forgotten = "of another state of the database";
-        err = rq_page_hashes_forget(r->hashes);
+    enum rq_err err = rq_sync_final(r->disk, r->db);
+    if (err != RQ_OK) {
+        /* What was not written is clean now, and the next sync would do nothing: doubted by the next start. */
+        (void)rq_page_hashes_set_boot(r->hashes, 0);
+        return err;
     }
-    if (err == RQ_OK && r->frames.committed == 0) { /* else page 1 is in the WAL */
+    const uint64_t version = r->frames.committed == 0 ? r->state.version : 0;
+    err = rq_page_hashes_forget(r->hashes);
+    if (err == RQ_OK) {
+        err = rq_page_hashes_set_boot(r->hashes, r->boot);
+    }
+    if (err == RQ_OK) {
+        err = rq_page_hashes_make(r->hashes, version);
+        if (err == RQ_FULL || err == RQ_PERM) {
+            return RQ_OK;
+        }
+    }
+    return err == RQ_OK ? rq_page_hashes_seal(r->hashes, version, r->state.page_count) : err;
+}
+
+enum rq_err rq_replica_keep_hashes(struct rq_replica *r, const char *path, uint64_t boot, const char **ret_forgotten,
+                                   char text[160])
+{
+    uint64_t version, last_boot;
+    text[0] = 0;
+    r->boot = boot;
+    enum rq_err err = rq_page_hashes_open(r->disk, path, r->state.stamp.db_id, r->page_size, &r->hashes, ret_forgotten);
+    if (err != RQ_OK) {
+        return err;
+    }
+    if (!rq_page_hashes_version(r->hashes, &version, &last_boot)) {
+        return begin_anew(r);
+    }
+    if (r->frames.committed == 0 && version != r->state.version) {
+        if (last_boot != boot) {
+            r->in_doubt = true;
+            r->doubt_from = version;
+            return RQ_OK;
+        }
+        *ret_forgotten = "of another state of the database";
+        return begin_anew(r);
+    }
+    if (r->frames.committed == 0) { /* else page 1 is in the WAL */
         err = rq_replica_page_verify(r, 1, r->page1);
         if (err == RQ_CORRUPT) {
             return changed(r, 1, text);
         }
     }
-    return err == RQ_OK ? suspect_check(r, text) : err;
+    if (err == RQ_OK) {
+        err = suspect_check(r, text);
+    }
+    return err == RQ_OK ? rq_page_hashes_set_boot(r->hashes, boot) : err;
+}
+
+bool rq_replica_in_doubt(const struct rq_replica *r, uint64_t *ret_from)
+{
+    *ret_from = r->doubt_from;
+    return r->in_doubt;
+}
+
+/* The page is read from memory if a sync failed while nobody looked: so it is written again. */
+static enum rq_err claim_check(struct rq_replica *r, const struct rq_page_claim *claim, uint8_t *page)
+{
+    const uint64_t offset = (uint64_t)(claim->pgno - 1) * r->page_size;
+    size_t got;
+    enum rq_err err = r->disk->ops->read(r->db, page, r->page_size, offset, &got);
+    if (err != RQ_OK) {
+        return err;
+    }
+    uint8_t *normal = page + r->page_size;
+    memcpy(normal, page, r->page_size);
+    if (claim->pgno == 1) {
+        rq_page1_normalise(normal);
+    }
+    if (got != r->page_size || rq_page_hash(normal, r->page_size) != claim->hash) {
+        return RQ_CORRUPT;
+    }
+    return r->disk->ops->write(r->db, page, r->page_size, offset);
+}
+
+enum rq_err rq_replica_prove(struct rq_replica *r, const struct rq_page_claim *claims, size_t count, char text[160])
+{
+    uint8_t *page = malloc(2 * (size_t)r->page_size);
+    enum rq_err err = page == NULL ? RQ_NOMEM : RQ_OK;
+    text[0] = 0;
+    for (size_t i = 0; err == RQ_OK && i < count; i++) {
+        if (claims[i].pgno == rq_lock_page(r->page_size)) {
+            continue;
+        }
+        err = claim_check(r, &claims[i], page);
+        if (err == RQ_CORRUPT) {
+            (void)snprintf(text, 160, "%s: page %u is not what the log says", r->path, claims[i].pgno);
+        }
+    }
+    free(page);
+    if (err == RQ_OK) {
+        rq_replica_note_modified(r);
+        err = begin_anew(r);
+    }
+    r->in_doubt = err != RQ_OK;
+    return err;
 }
 
 /* --- back-fill ----------------------------------------------------------------------------------------------------------- */

@@ -41,8 +41,11 @@ struct rq_replica {
     struct rq_file *shm;
     bool dir_synced;               /* background only: the names of -wal and the database are durable */
     struct rq_page_hashes *hashes; /* owns; NULL: none are kept */
-    uint32_t scrub_pass;           /* background only, as what follows */
-    uint32_t scrub_next;           /* page that comes next in this pass */
+    bool in_doubt;                 /* the opener's: see rq_replica_in_doubt() */
+    uint64_t doubt_from;
+    uint64_t boot;
+    uint32_t scrub_pass; /* background only, as what follows */
+    uint32_t scrub_next; /* page that comes next in this pass */
 
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* resetting or appending */

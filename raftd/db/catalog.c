@@ -1027,7 +1027,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .staged_dir = config->staged_dir,
         .trash_dir = config->trash_dir,
         .hashes_dir = config->hashes_dir,
-        .boot = rq_boot_id(),
+        .boot = config->boot,
         .wal_soft_frames = 1000,
         .wal_hard_frames = 4000,
         .submit = on_submit,

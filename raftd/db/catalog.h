@@ -20,6 +20,7 @@ struct rq_catalog_config {
     struct rq_pool *pool;
     const char *dir, *raft_dir, *staged_dir, *trash_dir;
     const char *hashes_dir;  /* NULL: no page hashes are kept */
+    uint64_t boot;           /* rq_boot_id() */
     void (*stir)(void *ctx); /* wakes the background thread */
     void *stir_ctx;
 };

@@ -61,6 +61,7 @@ void rq_database_unref(struct rq_database *db)
         return;
     }
     rq_replica_close(db->replica);
+    rq_proof_free(db->proof);
     if (db->control.head != NULL) {
         rq_control_close(&db->control);
     }
@@ -244,7 +245,7 @@ enum rq_err rq_db_keep_hashes(struct rq_database *db, struct rq_replica *r, char
     if (db->hashes_path == NULL) {
         return RQ_OK;
     }
-    enum rq_err err = rq_replica_keep_hashes(r, db->hashes_path, &forgotten, found);
+    enum rq_err err = rq_replica_keep_hashes(r, db->hashes_path, db->env.boot, &forgotten, found);
     if (forgotten != NULL) {
         rq_note(RQ_LEVEL_WARN, "page hashes begin anew: those that were there are not of these files",
                 "id=%u why=\"%s\"", db->id, forgotten);
@@ -256,6 +257,40 @@ enum rq_err rq_db_keep_hashes(struct rq_database *db, struct rq_replica *r, char
                        rq_err_text(err));
     }
     return err;
+}
+
+void rq_db_end_doubt(struct rq_database *db)
+{
+    const struct rq_page_claim *claims;
+    size_t count;
+    char found[160] = "", text[RQ_DB_TEXT_BYTES];
+    if (db->proof == NULL) {
+        return;
+    }
+    enum rq_err err = rq_proof_claims(db->proof, db->file.version, &claims, &count);
+    if (err == RQ_NOTFOUND) {
+        rq_db_quarantine(
+            db, RQ_CORRUPT,
+            "its -wal was copied into it by another program, and the machine was started anew since: whether all of "
+            "that reached the disk cannot be told");
+    } else if (err == RQ_OK) {
+        err = rq_replica_prove(db->replica, claims, count, found);
+        if (err == RQ_CORRUPT) {
+            (void)snprintf(text, sizeof text,
+                           "its -wal was copied into it by another program and not all of that reached the disk: %s",
+                           found);
+            rq_db_quarantine(db, err, text);
+        }
+    }
+    if (err == RQ_IO || err == RQ_NOMEM) {
+        db->env.fatal(db->env.ctx, "a replica could not be proved", err);
+    }
+    if (err == RQ_OK) {
+        rq_note(RQ_LEVEL_INFO, "a replica that another program has checkpointed is whole", "id=%u pages=%zu", db->id,
+                count);
+    }
+    rq_proof_free(db->proof);
+    db->proof = NULL;
 }
 
 /* Adoption, when its entry is committed: the file that was found when the cluster was founded gets its stamp.  Version and stamp
@@ -280,19 +315,19 @@ static enum rq_err stamp_adopted(struct rq_database *db)
     rq_put_u32(stamp + 4, k->adopt_stamp.term);
     rq_put_u64(stamp + 8, k->adopt_stamp.index);
     rq_put_u32(stamp + 16, k->adopt_stamp.version_high);
-    if (err == RQ_OK && sector[18] == RQ_WRITE_VERSION && rq_get_u32(sector + 72) == db->id &&
-        rq_get_u64(sector + 80) >= k->adopt_stamp.index) {
-        disk->ops->close(f); /* stamped before, and perhaps written since */
-        return RQ_OK;
-    }
-    if (err == RQ_OK &&
+    /* Stamped before, and perhaps written since: written again all the same, as a sync that failed may have lost it. */
+    const bool stamped = err == RQ_OK && sector[18] == RQ_WRITE_VERSION && rq_get_u32(sector + 72) == db->id &&
+                         rq_get_u64(sector + 80) >= k->adopt_stamp.index;
+    if (err == RQ_OK && !stamped &&
         (rq_get_u32(sector + 24) != (uint32_t)k->version || rq_get_u32(sector + 28) != k->adopt_page_count)) {
         err = RQ_FOREIGN;
     }
-    if (err == RQ_OK) {
+    if (err == RQ_OK && !stamped) {
         sector[18] = RQ_WRITE_VERSION;
         sector[19] = 2;
         memcpy(sector + 72, stamp, sizeof stamp);
+    }
+    if (err == RQ_OK) {
         err = disk->ops->write(f, sector, sizeof sector, 0);
         if (err == RQ_OK) {
             err = disk->ops->sync(f);
@@ -371,6 +406,10 @@ static enum rq_err open_replica(struct rq_database *db, const struct rq_file_inf
         }
         rq_db_quarantine(db, err, text);
         return RQ_OK;
+    }
+    uint64_t from;
+    if (rq_replica_in_doubt(r, &from) && rq_proof_new(from, &db->proof) != RQ_OK) {
+        db->env.fatal(db->env.ctx, "no memory to open a database", RQ_NOMEM);
     }
     rq_db_set_replica(db, r);
     if (db->file.version < db->version) {
@@ -519,6 +558,9 @@ static void run_caught_up(struct rq_task *task)
         db->diverged = true;
         rq_db_quarantine(db, RQ_CORRUPT, text);
         (void)snprintf(db->message, sizeof db->message, "%s", text);
+    }
+    if (!db->dropped) {
+        rq_db_end_doubt(db);
     }
     db->caught_up = true;
     if (db->state == RQ_DB_QUARANTINED) {

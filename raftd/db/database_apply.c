@@ -191,6 +191,27 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
     return err;
 }
 
+/* An entry that is in the file already, and the file is in doubt. */
+static void prove(struct rq_database *db, const struct rq_txn_head *head, struct rq_txn_reader *reader,
+                  const struct rq_entry_staged *staged)
+{
+    struct rq_staged_reader *body;
+    enum rq_err err;
+    rq_strand_will_block();
+    if (staged == NULL) {
+        err = rq_proof_add(db->proof, reader);
+    } else {
+        err = rq_staged_open(db->env.disk, db->env.staged_dir, staged, &body);
+        if (err == RQ_OK) {
+            err = rq_proof_add_staged(db->proof, head, body);
+            rq_staged_close(body);
+        }
+    }
+    if (err == RQ_NOMEM || err == RQ_IO) {
+        db->env.fatal(db->env.ctx, "a replica could not be proved", err);
+    } /* else something is missing, which the end will find */
+}
+
 static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
 {
     struct rq_txn_reader reader;
@@ -220,6 +241,11 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
         (db->version != db->file.version || (uint32_t)e->term != db->file.stamp.term)) {
         db->diverged = true;
     }
+    if (db->proof != NULL && e->index <= db->file.stamp.index) {
+        prove(db, &head, &reader, is_staged ? &staged : NULL);
+        return;
+    }
+    rq_db_end_doubt(db);
     if (db->state == RQ_DB_QUARANTINED || e->index <= db->file.stamp.index) {
         return; /* fenced, or in the file already */
     }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "raftd/db/database.h"
+#include "raftd/db/proof.h"
 
 #define RECORD_BYTES_MAX (RQ_TXN_MEMORY_MAX + RQ_TXN_MEMORY_MAX / 8 + 65536u)
 #define WORK_BYTES_MAX   (64u << 20)  /* page images of one record; a record of RQ_TXN_MEMORY_MAX never needs it */
@@ -33,6 +34,7 @@ struct rq_database {
     struct rq_replica *replica;     /* owns; NULL: no commit yet.  Written under hold, as inode and device */
     uint64_t inode, device;         /* of its file */
     struct rq_replica_state file;   /* what the replica holds */
+    struct rq_proof *proof;         /* owns; while the replica is in doubt, else NULL */
     uint64_t version;               /* of the state machine */
     uint64_t applied_index;
     struct rq_origins origins;
@@ -90,6 +92,8 @@ struct rq_replica_config rq_db_replica_config(struct rq_database *db);
 enum rq_err rq_db_keep_hashes(struct rq_database *db, struct rq_replica *r, char text[RQ_DB_TEXT_BYTES]);
 /* A page that a transaction builds on is not what we wrote. */
 void rq_db_quarantine_page(struct rq_database *db, uint32_t pgno);
+/* Replay has come to the end of what the file holds: if it is in doubt, is it all there? */
+void rq_db_end_doubt(struct rq_database *db);
 /* It was opened, or made. */
 void rq_db_set_replica(struct rq_database *db, struct rq_replica *r);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));

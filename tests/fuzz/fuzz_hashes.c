@@ -36,7 +36,7 @@ static void try_hashes(const uint8_t *data, size_t bytes)
     small_replica_init(&s);
     record_disk_mkdir_p(s.disk, "/data/raft/hashes");
     small_file_write(s.disk, PATH, data, bytes);
-    enum rq_err err = rq_replica_keep_hashes(s.replica, PATH, &forgotten, text);
+    enum rq_err err = rq_replica_keep_hashes(s.replica, PATH, 1, &forgotten, text);
     MUST(err == RQ_OK || err == RQ_CORRUPT);
     if (err == RQ_OK) {
         must_read(&s);

@@ -170,7 +170,7 @@ void golden_hashes(struct rq_bytes *out)
     char text[160];
     small_replica_init(&s);
     record_disk_mkdir_p(s.disk, RAFT "/hashes");
-    must(rq_replica_keep_hashes(s.replica, RAFT "/hashes/7", &forgotten, text));
+    must(rq_replica_keep_hashes(s.replica, RAFT "/hashes/7", 0x8877665544332211, &forgotten, text));
     must(rq_replica_backfill(s.replica));
     small_file_read(s.disk, RAFT "/hashes/7", out);
     small_replica_fini(&s);

@@ -71,6 +71,7 @@ struct one_host *one_host_new(const char *dir)
         .raft_dir = h->raft_dir,
         .staged_dir = h->staged_dir,
         .trash_dir = h->trash_dir,
+        .boot = rq_boot_id(),
         .stir = rq_background_stir,
         .stir_ctx = h->background,
     };

@@ -647,7 +647,7 @@ static void verify_database(struct raftd_model *m, struct model_name *n, struct 
     ask_some(m, n, db);
 }
 
-static void verify_name(struct raftd_model *m, struct model_name *n)
+void raftd_model_verify_name(struct raftd_model *m, struct model_name *n)
 {
     struct rq_database *db = rq_catalog_find(m->rig->catalog, n->name, strlen(n->name));
     uint32_t id = db != NULL ? rq_database_id(db) : 0;
@@ -687,6 +687,6 @@ void raftd_model_verify(struct raftd_model *m)
 {
     rig_settle(m->rig); /* files of what a replayed DROP dropped may still be on their way */
     for (unsigned i = 0; i < MODEL_NAMES; i++) {
-        verify_name(m, &m->names[i]);
+        raftd_model_verify_name(m, &m->names[i]);
     }
 }

@@ -74,6 +74,7 @@ bool raftd_model_commit(struct raftd_model *m, struct model_name *n, bool staged
 
 /* After a start, within rig_run(). */
 void raftd_model_verify(struct raftd_model *m);
+void raftd_model_verify_name(struct raftd_model *m, struct model_name *n); /* after rig_settle() */
 /* Any time, within rig_run(), after rig_settle(): asks for some outcomes, true and false ones. */
 void raftd_model_ask(struct raftd_model *m, struct model_name *n);
 /* Through the door: OPEN of a database that is there, and STATUS. */

@@ -187,6 +187,7 @@ static void start_node(struct start *s)
         .staged_dir = RIG_STAGED_DIR,
         .trash_dir = RIG_TRASH_DIR,
         .hashes_dir = RIG_HASHES_DIR,
+        .boot = 1 + r->boot,
         .stir = on_stir,
     };
     enum rq_err err = rq_catalog_new(&catalog, &r->catalog);

@@ -25,6 +25,7 @@ struct rig {
     struct rq_disk *disk; /* holds RIG_DIR; borrows */
     uint64_t segment_bytes, cache_bytes;
     uint64_t shuffle; /* in which order strands run */
+    uint64_t boot;    /* of the machine; whoever makes it lose power counts */
     struct rq_pool *pool;
     struct rq_log *log;
     struct rq_driver *driver;

@@ -72,7 +72,7 @@ static struct rq_replica_config config(struct model *m)
 
 static enum rq_err hashes_keep(struct model *m)
 {
-    return m->keeps_hashes ? rq_replica_keep_hashes(m->replica, m->hashes_path, &m->forgotten, m->text) : RQ_OK;
+    return m->keeps_hashes ? rq_replica_keep_hashes(m->replica, m->hashes_path, 1, &m->forgotten, m->text) : RQ_OK;
 }
 
 enum rq_err model_open(struct model *m)

@@ -57,23 +57,24 @@ static void entries_are_kept_and_past_the_end_unknown(void)
 {
     struct rq_page_hashes *h;
     const char *removed;
-    uint64_t hashes[1200], found[1200], version;
+    uint64_t hashes[1200], found[1200], version, boot;
     begin(512, 1);
     for (size_t i = 0; i < 1200; i++) {
         hashes[i] = i * 0x123456789abcdefull + 1;
     }
     check_eq(rq_page_hashes_open(m.disk, m.hashes_path, 5, 512, &h, &removed), RQ_OK);
-    check(removed == NULL && !rq_page_hashes_version(h, &version));
+    check(removed == NULL && !rq_page_hashes_version(h, &version, &boot));
     check_eq(rq_page_hashes_get(h, 1, 3, found), RQ_OK);
     check(found[0] == 0 && found[2] == 0);
     check_eq(access(m.hashes_path, F_OK), -1); /* made when there is something to keep */
     check_eq(rq_page_hashes_make(h, 0), RQ_OK);
     check_eq(rq_page_hashes_put(h, 2, 1200, hashes), RQ_OK);
     check_eq(rq_page_hashes_seal(h, 1ull << 33, 900), RQ_OK);
+    check_eq(rq_page_hashes_set_boot(h, 5), RQ_OK);
     rq_page_hashes_close(h);
 
     check_eq(rq_page_hashes_open(m.disk, m.hashes_path, 5, 512, &h, &removed), RQ_OK);
-    check(removed == NULL && rq_page_hashes_version(h, &version) && version == 1ull << 33);
+    check(removed == NULL && rq_page_hashes_version(h, &version, &boot) && version == 1ull << 33 && boot == 5);
     check_eq(rq_page_hashes_get(h, 1, 1200, found), RQ_OK);
     check(found[0] == 0 && found[1] == hashes[0] && found[899] == hashes[898] && found[900] == 0);
     check_eq(rq_page_hashes_suspect(h), 0);
