@@ -236,17 +236,18 @@ static void *background_thread(void *arg)
         bool stops = b->stops, tends = stops || b->stirred || now_ms() >= tend_due;
         b->stirred = false;
         pthread_mutex_unlock(&b->lock);
+        tend_due = tends ? UINT64_MAX : tend_due;
+        if (tends && !stops) {
+            /* Before what takes long: somebody may wait for a segment, or for the file of a staged body. */
+            compact(b, &tend_due);
+            drop_spare(b);
+            prepare_log(b);
+        }
         if (tends) {
-            tend_due = UINT64_MAX;
             tend_all(b, stops, &tend_due);
         }
         if (stops) {
             return NULL;
-        }
-        if (tends) {
-            compact(b, &tend_due);
-            drop_spare(b);
-            prepare_log(b);
         }
         scrub_due = UINT64_MAX;
         rq_scrub_step(&b->scrub, b->catalog, now_ms(), &scrub_due);
