@@ -279,7 +279,9 @@ enum rq_err rq_channel_new(struct rq_tls *t, const char *host, const struct rq_t
             (void)gnutls_server_name_set(c->session, GNUTLS_NAME_DNS, c->host, strlen(c->host)); /* a courtesy */
         }
     } else {
-        /* Not required by the handshake: who has none is told so in words afterwards. */
+        /* Not required by the handshake, and without the list of authorities, upon which a client that has none of them would
+         * keep back the certificate it has: so each can be told in words what is wrong with it. */
+        gnutls_certificate_send_x509_rdn_sequence(c->session, 1);
         gnutls_certificate_server_set_request(c->session,
                                               c->files->verify_client ? GNUTLS_CERT_REQUEST : GNUTLS_CERT_IGNORE);
     }

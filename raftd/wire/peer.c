@@ -62,7 +62,7 @@ static enum rq_err frame_end(struct rq_mp_writer *w, size_t start, uint64_t id, 
 
 static void put_name(struct rq_mp_writer *w, struct rq_str v)
 {
-    if (v.bytes > RQ_PEER_NAME_MAX || memchr(v.data, 0, v.bytes) != NULL) {
+    if (v.bytes > RQ_PEER_NAME_MAX || (v.bytes > 0 && memchr(v.data, 0, v.bytes) != NULL)) {
         rq_mp_write_fail(w, RQ_MISUSE);
         return;
     }
@@ -73,7 +73,7 @@ static struct rq_str get_name(struct rq_mp_reader *r)
 {
     struct rq_str v;
     v.data = rq_mp_get_str(r, RQ_PEER_NAME_MAX, &v.bytes);
-    if (memchr(v.data, 0, v.bytes) != NULL) {
+    if (v.bytes > 0 && memchr(v.data, 0, v.bytes) != NULL) {
         rq_mp_read_fail(r, RQ_PROTOCOL);
     }
     return v;

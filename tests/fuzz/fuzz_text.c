@@ -1,9 +1,10 @@
-/* raft/node and raft/files: as they are, and with their check put right. */
+/* raft/node, raft/files and raft/key: as they are, and with their check put right. */
 #include <stdio.h>
 
 #include "raftd/db/identity.h"
 #include "raftd/db/known_files.h"
 #include "raftd/log/format.h"
+#include "raftd/net/node_key.h"
 #include "tests/fuzz/file_again.h"
 
 #define CHECK_BYTES 23u
@@ -35,10 +36,24 @@ static void try_files(const uint8_t *data, size_t bytes)
     record_disk_free(d);
 }
 
+static void try_key(const uint8_t *data, size_t bytes)
+{
+    struct record_disk *d = disk_with(RAFT "/key", data, bytes);
+    struct rq_node_key *key;
+    enum rq_err err = rq_node_key_load(&d->disk, RAFT, &key);
+    MUST(err == RQ_OK || err == RQ_CORRUPT || err == RQ_VERSION);
+    if (err == RQ_OK) {
+        rq_node_key_free(key);
+    }
+    must_hold(d, RAFT "/key", data, bytes); /* never made anew */
+    record_disk_free(d);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     try_node(data, bytes);
     try_files(data, bytes);
+    try_key(data, bytes);
     if (bytes >= CHECK_BYTES) {
         size_t covered = bytes - CHECK_BYTES;
         char *sealed = calloc(bytes + 1, 1);
@@ -48,6 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
                        (unsigned long long)rq_log_payload_hash(data, covered)); /* XXH3-64, as there */
         try_node((const uint8_t *)sealed, bytes);
         try_files((const uint8_t *)sealed, bytes);
+        try_key((const uint8_t *)sealed, bytes);
         free(sealed);
     }
     return 0;

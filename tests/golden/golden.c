@@ -9,6 +9,7 @@
 #include "raftd/wire/body.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/msg.h"
+#include "raftd/wire/peer.h"
 #include "raftd/wire/txn.h"
 #include "tests/golden/golden_files.h"
 #include "tests/support/hexfile.h"
@@ -113,6 +114,62 @@ static void failed(struct rq_bytes *out)
     MUST(rq_msg_put_failed(out, 7, &(struct rq_msg_failed){ .err = RQ_NOTFOUND, .text = STR("no such database") }));
 }
 
+/* --- between nodes ------------------------------------------------------------------------------------------------------ */
+
+static void put_peer_hello(struct rq_bytes *out, enum rq_peer_type type)
+{
+    uint8_t key[RQ_NODE_KEY_BYTES], signature[RQ_NODE_SIGNATURE_BYTES];
+    memset(key, 0x4b, sizeof key);
+    memset(signature, 0x53, sizeof signature);
+    MUST(rq_peer_put_hello(out, type,
+                           &(struct rq_peer_hello){ .version = RQ_PEER_VERSION,
+                                                    .cluster = 0x0123456789abcdefull,
+                                                    .instance = 0x1122334455667788ull,
+                                                    .epoch = 0x99aabbccddeeff00ull,
+                                                    .kind = RQ_PEER_REQUESTS,
+                                                    .node_name = STR("n1"),
+                                                    .address = STR("host1:4002"),
+                                                    .key = key,
+                                                    .signature = signature }));
+}
+static void peer_hello(struct rq_bytes *out)
+{
+    put_peer_hello(out, RQ_PEER_HELLO);
+}
+static void peer_welcome(struct rq_bytes *out)
+{
+    put_peer_hello(out, RQ_PEER_WELCOME);
+}
+static void peer_failed(struct rq_bytes *out)
+{
+    MUST(rq_peer_put_failed(
+        out, 0, &(struct rq_peer_failed){ RQ_FOREIGN, STR("node n2 belongs to cluster 0000000000000001") }));
+}
+/* The frames whose bodies are not the transport's. */
+static void peer_frames(struct rq_bytes *out)
+{
+    static const struct rq_frame frames[] = {
+        { .type = RQ_PEER_PING },
+        { .type = RQ_PEER_PONG },
+        { .type = RQ_PEER_MESSAGE, .body_bytes = 3 },
+        { .type = RQ_PEER_REQUEST, .body_bytes = 2, .id = 1025 },
+        { .type = RQ_PEER_ANSWER, .body_bytes = 1, .id = 1025 },
+        { .type = RQ_PEER_OPEN, .body_bytes = 2, .id = 1 },
+        { .type = RQ_PEER_DATA, .body_bytes = 5, .id = 1 },
+        { .type = RQ_PEER_CREDIT, .body_bytes = 4, .id = 1 },
+        { .type = RQ_PEER_END, .id = 1 },
+    };
+    static const uint8_t body[] = { 0, 4, 0, 0, 1 }; /* CREDIT: 262,144 */
+    for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
+        uint8_t head[RQ_FRAME_HEAD_BYTES];
+        struct rq_frame back;
+        rq_frame_encode(&frames[i], head);
+        MUST(rq_peer_frame_decode(head, &back));
+        MUST(rq_bytes_put(out, head, sizeof head));
+        MUST(rq_bytes_put(out, body, frames[i].body_bytes));
+    }
+}
+
 /* --- records -------------------------------------------------------------------------------------------------------------- */
 
 /* One transaction: page 1 changes in two places that join and one that does not, page 300 is new. */
@@ -214,6 +271,10 @@ static const struct sample {
     { "msg-status", status },
     { "msg-state", state },
     { "msg-failed", failed },
+    { "peer-hello", peer_hello },
+    { "peer-welcome", peer_welcome },
+    { "peer-failed", peer_failed },
+    { "peer-frames", peer_frames },
     { "txn", record },
     { "txn-group", record_group },
     { "entry-staged", entry_staged },
@@ -228,6 +289,7 @@ static const struct sample {
     { "descriptor", golden_descriptor },
     { "node", golden_node },
     { "files", golden_files },
+    { "key", golden_key },
     { "replica", golden_replica },
     { "hashes", golden_hashes },
     { "shm", golden_shm },

@@ -6,7 +6,9 @@
 #include "raftd/db/descriptor.h"
 #include "raftd/db/identity.h"
 #include "raftd/db/known_files.h"
+#include "raftd/db/sealed_text.h"
 #include "raftd/log/format.h"
+#include "raftd/net/node_key.h"
 #include "tests/support/log_rig.h"
 #include "tests/support/small_replica.h"
 #include "vfs/wal.h"
@@ -140,6 +142,19 @@ void golden_node(struct rq_bytes *out)
     must(rq_identity_write(&d->disk, RAFT,
                            &(struct rq_identity){ 0x0123456789abcdefu, RIG_INSTANCE, "n1", RQ_DATA_FORMAT }));
     read_raft_file(d, RAFT "/node", out);
+}
+
+/* The key of RFC 8032's first test. */
+void golden_key(struct rq_bytes *out)
+{
+    struct record_disk *d = new_disk();
+    struct rq_node_key *key;
+    must(rq_sealed_write(&d->disk, RAFT, "key", RQ_NODE_KEY_FORMAT,
+                         "public=d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\n"
+                         "private=9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60\n"));
+    must(rq_node_key_load(&d->disk, RAFT, &key)); /* the halves fit together */
+    rq_node_key_free(key);
+    read_raft_file(d, RAFT "/key", out);
 }
 
 void golden_files(struct rq_bytes *out)

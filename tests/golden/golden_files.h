@@ -11,6 +11,7 @@ void golden_log_record(struct rq_bytes *out);  /* the first of the segment, with
 void golden_log_meta(struct rq_bytes *out);    /* a slot: 64 bytes that are not zero */
 void golden_descriptor(struct rq_bytes *out);
 void golden_node(struct rq_bytes *out);
+void golden_key(struct rq_bytes *out);
 void golden_files(struct rq_bytes *out);
 void golden_replica(struct rq_bytes *out); /* app.db, then of app.db-wal what is not reserved space */
 void golden_hashes(struct rq_bytes *out);
