@@ -26,6 +26,17 @@ static const struct flag flags[] = {
     FLAG("http-addr", FLAG_STRING, http_addr, "localhost:4001", "HTTP server bind address"),
     FLAG("http-adv-addr", FLAG_STRING, http_adv_addr, "", "advertised HTTP address; if not set, same as -http-addr"),
     FLAG("node-id", FLAG_STRING, node_id, "", "unique ID of the node; if not set, the advertised raft address"),
+    FLAG("node-ca-cert", FLAG_STRING, node_tls.ca_cert, "", "CA certificate for the certificates of other nodes"),
+    FLAG("node-cert", FLAG_STRING, node_tls.cert, "",
+         "certificate shown to other nodes, in addition to the node's own key"),
+    FLAG("node-key", FLAG_STRING, node_tls.key, "", "private key of -node-cert"),
+    FLAG("node-no-verify", FLAG_BOOL, node_tls.no_verify, "false", "do not verify the certificates of other nodes"),
+    FLAG("node-verify-client", FLAG_BOOL, node_tls.verify_client, "false",
+         "require certificates of nodes that connect (mutual TLS)"),
+    FLAG("node-verify-common-name", FLAG_STRING, node_tls.verify_common_name, "",
+         "common name that the certificate of a node that connects must have"),
+    FLAG("node-verify-server-name", FLAG_STRING, node_tls.verify_server_name, "",
+         "host name that the certificate of a node that is connected to must have"),
     FLAG("raft-addr", FLAG_STRING, raft_addr, "localhost:4002", "raft communication bind address"),
     FLAG("raft-adv-addr", FLAG_STRING, raft_adv_addr, "", "advertised raft address; if not set, same as -raft-addr"),
     FLAG("raft-log-level", FLAG_STRING, raft_log_level, "INFO", "minimum level of log lines: ERROR, WARN, INFO, DEBUG"),
@@ -166,6 +177,12 @@ static enum rq_flags_result validate(struct rq_flags *f, char text[512])
 
     if (f->data_dir[strspn(f->data_dir, " \t\r\n")] == '\0') {
         REFUSE("data directory path is required");
+    }
+    if ((f->node_tls.cert[0] == '\0') != (f->node_tls.key[0] == '\0')) {
+        REFUSE("either both -node-cert and -node-key must be set, or neither");
+    }
+    if (f->node_tls.verify_common_name[0] != '\0' && !f->node_tls.verify_client) {
+        REFUSE("-node-verify-common-name requires -node-verify-client");
     }
     if (strcmp(f->http_addr, f->raft_addr) == 0) {
         REFUSE("HTTP and Raft addresses must differ");

@@ -8,11 +8,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftd/net/tls.h"
+
 struct rq_flags {
     const char *data_dir; /* all strings borrow from argv, or from buffers that live for ever */
     const char *node_id;
     const char *http_addr, *http_adv_addr;
     const char *raft_addr, *raft_adv_addr;
+    struct rq_tls_files node_tls; /* -node-ca-cert and its family */
     const char *raft_log_level;
     uint64_t raft_snap;        /* entries since the last descriptor that call for a new one */
     uint64_t raft_snap_int_ns; /* how often that is looked at */

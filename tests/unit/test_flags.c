@@ -67,6 +67,9 @@ static void addresses_are_checked_in_rqliteds_words(void)
     const struct {
         const char *flag, *text;
     } cases[] = {
+        { "-node-cert=c", "either both -node-cert and -node-key must be set, or neither" },
+        { "-node-key=k", "either both -node-cert and -node-key must be set, or neither" },
+        { "-node-verify-common-name=n", "-node-verify-common-name requires -node-verify-client" },
         { "-raft-addr=localhost:4001", "HTTP and Raft addresses must differ" },
         { "-http-addr=http://h:1", "HTTP options should not include protocol (http:// or https://)" },
         { "-http-addr=h", "HTTP bind address not valid" },

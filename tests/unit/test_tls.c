@@ -250,7 +250,9 @@ static void garbage_is_no_handshake(void)
     char text[RQ_TEXT_MAX + 1] = "";
     struct rq_tls *t = tls_of(NULL);
     ends[0].begin = ends[1].begin = ends[1].end = 0;
-    ends[0].end = (size_t)sprintf((char *)ends[0].bytes, "GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+    static const char http[] = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+    memcpy(ends[0].bytes, http, sizeof http);
+    ends[0].end = sizeof http - 1;
     ends[1].other = &ends[0];
     check_eq(rq_channel_new(t, NULL, &(struct rq_tls_transport){ &ends[1], receive, transmit }, &server), RQ_OK);
     check_eq(rq_channel_handshake(server, text), RQ_PROTOCOL);
