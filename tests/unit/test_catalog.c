@@ -226,10 +226,10 @@ static void a_file_that_cannot_be_opened_for_a_while_loses_nothing(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(a_start_that_has_ended_leaves_no_dropped_file),
-        TAP(a_name_is_free_as_soon_as_its_drop_is_committed),
-        TAP(a_changed_file_does_not_hold_the_log),
-        TAP(a_file_that_cannot_be_opened_for_a_while_loses_nothing),
+        TAP_APART(a_start_that_has_ended_leaves_no_dropped_file),
+        TAP_APART(a_name_is_free_as_soon_as_its_drop_is_committed),
+        TAP_APART(a_changed_file_does_not_hold_the_log),
+        TAP_APART(a_file_that_cannot_be_opened_for_a_while_loses_nothing),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
