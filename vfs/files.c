@@ -336,11 +336,11 @@ bool rq_files_grown(const struct rq_files *f)
     char *name;
     struct rq_file_info info;
     if (beside(f->path, "-shm", &name) != RQ_OK) {
-        return false; /* found out at the next look */
+        return true;
     }
-    bool grown = f->disk->ops->stat(f->disk, name, &info) == RQ_OK && info.size >= RQ_WAL_INDEX_REGION;
+    const enum rq_err err = f->disk->ops->stat(f->disk, name, &info);
     free(name);
-    return grown;
+    return err == RQ_OK ? info.size >= RQ_WAL_INDEX_REGION : err != RQ_NOTFOUND;
 }
 
 enum rq_err rq_files_map(struct rq_files *f, uint32_t region_count, const struct rq_files_map **ret_map)

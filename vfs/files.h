@@ -51,7 +51,8 @@ enum rq_err rq_files_get(struct rq_disk *disk, const char *path, uint32_t db_id,
                          struct rq_files **ret_files);
 void rq_files_put(struct rq_files *f);
 
-/* Has -shm come to be beside a database that stood alone? */
+/* Has -shm come to be beside a database that stood alone?  True also when that cannot be told: then a WAL may be there whose
+ * commits the database file lacks, and getting the set anew says what is wrong. */
 bool rq_files_grown(const struct rq_files *f);
 
 /* A mapping of at least so many regions of -shm; CORRUPT if -shm is shorter.  Valid as long as f. */

@@ -584,6 +584,48 @@ static void an_old_database_beside_wal_frames_without_an_index_is_not_read(void)
     rq_snapshot_fini(&s);
 }
 
+/* Ours, on which -shm cannot be looked at. */
+static enum rq_err blind_stat(struct rq_disk *d, const char *name, struct rq_file_info *ret_info)
+{
+    size_t bytes = strlen(name);
+    return bytes > 4 && strcmp(name + bytes - 4, "-shm") == 0 ? RQ_IO : counting_stat(d, name, ret_info);
+}
+
+/* A raftd that finds -wal and -shm, left by a stock tool, makes no new files: nothing but -shm itself says to who has read the
+ * database file alone that commits are in a WAL now. */
+static void a_database_that_stood_alone_is_not_read_so_when_shm_cannot_be_looked_at(void)
+{
+    struct rq_snapshot s;
+    char wal[160], shm[160];
+    start();
+    local_stop();
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    snprintf(shm, sizeof shm, "%s-shm", path);
+    check_eq(unlink(wal), 0); /* the first commit is the file: there is nothing in it */
+    check_eq(unlink(shm), 0);
+    count_calls();
+    begin_new(&s);
+    check_eq(s.version, 1);
+    rq_snapshot_end(&s, false);
+    int fd = open(wal, O_RDWR | O_CREAT, 0600);
+    close(fd);
+    fd = open(shm, O_RDWR | O_CREAT, 0600);
+    check_eq(ftruncate(fd, 32768), 0);
+    close(fd);
+    local_start(dir);
+    check_eq(commit_one(1), RQ_OK);
+    counting_ops.stat = blind_stat;
+    enum rq_err err = rq_snapshot_begin(&s);
+    check(err != RQ_OK || s.version == 2);
+    if (err == RQ_OK) {
+        rq_snapshot_end(&s, false);
+    }
+    count_calls();
+    check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.version, 2);
+    rq_snapshot_fini(&s);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -598,6 +640,7 @@ int main(int argc, char **argv)
         TAP(a_reset_in_progress_holds_up_only_who_needs_the_wal),
         TAP(scribbled_shared_memory_is_an_error_at_worst),
         TAP(an_old_database_beside_wal_frames_without_an_index_is_not_read),
+        TAP(a_database_that_stood_alone_is_not_read_so_when_shm_cannot_be_looked_at),
     };
     (void)snprintf(dir, sizeof dir, "/tmp/rqsnap-XXXXXX");
     if (mkdtemp(dir) == NULL) {
