@@ -70,6 +70,25 @@ struct raftd {
     struct rq_link_ops link_ops;
 };
 
+/* A raft/ that this start has made, with nothing in it yet that is anybody's: a start that is refused takes it away again, or
+ * the next one would find a node that there never was.  Empty: none. */
+static char raft_dir_made[PATH_MAX];
+
+static void unmake_raft_dir(void)
+{
+    static const char *const dirs[] = { "/staged", "/trash", "/hashes", "" };
+    char path[PATH_MAX + 16];
+    if (raft_dir_made[0] == '\0') {
+        return;
+    }
+    (void)snprintf(path, sizeof path, "%s/lock", raft_dir_made);
+    (void)unlink(path); /* what cannot be removed stays: the start is refused anyway */
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+        (void)snprintf(path, sizeof path, "%s%s", raft_dir_made, dirs[i]);
+        (void)rmdir(path);
+    }
+}
+
 /* Why raftd does not start: one line, exit 1. */
 static void refuse(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
@@ -81,6 +100,7 @@ static void refuse(const char *format, ...)
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
     rq_note(RQ_LEVEL_ERROR, "raftd does not start", "why=%s", rq_quote(quoted, sizeof quoted / 2, text));
+    unmake_raft_dir();
     exit(1);
 }
 
@@ -93,24 +113,31 @@ static char *join(const char *a, const char *b)
     return path;
 }
 
-static void make_dir(struct raftd *d, const char *path, unsigned mode)
+/* Was it not there? */
+static bool make_dir(struct raftd *d, const char *path, unsigned mode)
 {
     enum rq_err err = d->disk->ops->mkdir(d->disk, path, mode);
     if (err != RQ_OK && err != RQ_EXISTS) {
         refuse("%s cannot be made: %s", path, rq_err_text(err));
     }
+    return err == RQ_OK;
 }
 
 /* --- command line ---------------------------------------------------------------------------------------------------------- */
 
+/* As rqlited takes it: any case, and what is no level is no reason not to start. */
 static void set_level(const char *name)
 {
     static const char *const names[] = { "ERROR", "WARN", "INFO", "DEBUG" };
     for (int i = 0; i < 4; i++) {
         if (strcasecmp(name, names[i]) == 0) {
             rq_journal_level((enum rq_level)i);
+            return;
         }
     }
+    char quoted[256];
+    rq_note(RQ_LEVEL_WARN, "-raft-log-level is none of ERROR, WARN, INFO, DEBUG: INFO is taken", "given=%s",
+            rq_quote(quoted, sizeof quoted, name));
 }
 
 static void parse_flags(struct raftd *d, int argc, char **argv)
@@ -141,19 +168,39 @@ static void parse_flags(struct raftd *d, int argc, char **argv)
 
 /* --- data directory ---------------------------------------------------------------------------------------------------------- */
 
-/* Before anything else is touched: a second raftd finds it taken. */
+/* Before anything else is touched: a second raftd finds it taken.  The second lock, of the kind that knows its process, only says
+ * whose it is; nothing is written into a directory that is refused later. */
 static int take_lock(const char *raft_dir)
 {
     char *path = join(raft_dir, "lock");
+    struct flock who = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct stat held, there;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {
         refuse("%s cannot be opened: %s", path, strerror(errno));
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        refuse("another raftd serves this directory (%s is locked)", path);
+        char pid[32] = "";
+        if (fcntl(fd, F_GETLK, &who) == 0 && who.l_type != F_UNLCK && who.l_pid > 0) {
+            (void)snprintf(pid, sizeof pid, ", pid %ld,", (long)who.l_pid);
+        }
+        refuse("another raftd%s serves this directory (%s is locked)", pid, path);
     }
+    if (fstat(fd, &held) != 0 || stat(path, &there) != 0 || held.st_ino != there.st_ino) {
+        refuse("another raftd has just taken %s away: start this one again", path);
+    }
+    (void)fcntl(fd, F_SETLK, &who); /* without it the message is poorer */
     free(path);
     return fd;
+}
+
+static void make_raft_dir(struct raftd *d)
+{
+    bool made = make_dir(d, d->raft_dir, 0700);
+    d->lock_fd = take_lock(d->raft_dir);
+    if (made) { /* and nobody else has locked it first */
+        (void)snprintf(raft_dir_made, sizeof raft_dir_made, "%s", d->raft_dir);
+    }
 }
 
 static void open_dir(struct raftd *d)
@@ -178,8 +225,7 @@ static void open_dir(struct raftd *d)
     if (!there && d->flags.refound) {
         d->takes_replicas = true;
     }
-    make_dir(d, d->raft_dir, 0700);
-    d->lock_fd = take_lock(d->raft_dir);
+    make_raft_dir(d);
     if (there && d->flags.refound) {
         char name[64];
         (void)snprintf(name, sizeof name, "raft.old-%lld", (long long)time(NULL));
@@ -189,8 +235,7 @@ static void open_dir(struct raftd *d)
         }
         rq_note(RQ_LEVEL_WARN, "a new cluster is founded from the replicas as they are", "former=%s", name);
         free(old);
-        make_dir(d, d->raft_dir, 0700);
-        d->lock_fd = take_lock(d->raft_dir);
+        make_raft_dir(d);
         d->takes_replicas = true;
     }
     make_dir(d, d->staged_dir, 0700);
@@ -277,6 +322,7 @@ static void found(struct raftd *d)
     if (err != RQ_OK) {
         refuse("the files in %s cannot be adopted: %s", d->dir, rq_err_text(err));
     }
+    raft_dir_made[0] = '\0';
     err = rq_file_replace(d->disk, d->raft_dir, "founding", "", 0);
     if (err == RQ_OK) {
         char *log_dir = join(d->raft_dir, "log");
@@ -417,6 +463,7 @@ static void start_node(struct raftd *d)
         .trash_dir = d->trash_dir,
         .hashes_dir = d->hashes_dir,
         .boot = rq_boot_id(),
+        .http_addr = d->flags.http_adv_addr,
         .stir = rq_background_stir,
         .stir_ctx = d->background,
     };

@@ -118,9 +118,7 @@ static void check(struct rq_database *db, struct rq_replica *r, bool looks, bool
         rq_fatal("a replica could not be read", err);
     }
     if (err == RQ_NOTFOUND) {
-        (void)snprintf(why, sizeof why,
-                       "%.70s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.70s'",
-                       rq_database_name(db), rq_database_name(db));
+        rq_database_removed_text(db, why);
         rq_database_quarantine(db, why);
     } else if (err == RQ_CORRUPT || err == RQ_FOREIGN) {
         (void)snprintf(why, sizeof why, "changed behind raftd's back: %s",

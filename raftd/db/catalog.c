@@ -1028,6 +1028,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .trash_dir = config->trash_dir,
         .hashes_dir = config->hashes_dir,
         .boot = config->boot,
+        .http_addr = config->http_addr,
         .wal_soft_frames = 1000,
         .wal_hard_frames = 4000,
         .submit = on_submit,

@@ -21,6 +21,7 @@ struct rq_catalog_config {
     const char *dir, *raft_dir, *staged_dir, *trash_dir;
     const char *hashes_dir;  /* NULL: no page hashes are kept */
     uint64_t boot;           /* rq_boot_id() */
+    const char *http_addr;   /* host:port where users reach this raftd, for messages */
     void (*stir)(void *ctx); /* wakes the background thread */
     void *stir_ctx;
 };

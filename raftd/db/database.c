@@ -351,15 +351,28 @@ static unsigned control_mode(const struct rq_database *db)
     return disk->ops->stat(disk, db->env.dir, &info) == RQ_OK ? 0600 | (info.mode & 0066) : 0600;
 }
 
+void rq_database_removed_text(const struct rq_database *db, char text[RQ_DB_TEXT_BYTES])
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const char *name = db->place->name;
+    int n = snprintf(text, RQ_DB_TEXT_BYTES,
+                     "%s was removed, but not dropped; to drop it: curl -X DELETE 'http://%s/db?db=%s'", name,
+                     db->env.http_addr, name);
+    if (n >= RQ_DB_TEXT_BYTES || strspn(name, plain) != strlen(name)) { /* no command that drops another one */
+        (void)snprintf(text, RQ_DB_TEXT_BYTES,
+                       "database %u was removed, but not dropped; to drop it: DELETE http://%.80s/db?db=, and its name "
+                       "as GET /db has it",
+                       db->id, db->env.http_addr);
+    }
+}
+
 /* The first commit has not come yet, or somebody has removed the file. */
 static void open_nothing(struct rq_database *db)
 {
     const struct rq_database_known *k = &db->known;
     char text[RQ_DB_TEXT_BYTES];
     if (k->file_made || k->version > 0) {
-        (void)snprintf(text, sizeof text,
-                       "%.60s was removed, but not dropped; to drop it: curl -X DELETE 'http://HTTP-ADDR/db?db=%.60s'",
-                       db->place->name, db->place->name);
+        rq_database_removed_text(db, text);
         rq_db_quarantine(db, RQ_NOTFOUND, text);
     }
     rq_db_publish(db);

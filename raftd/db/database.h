@@ -45,6 +45,7 @@ struct rq_database_env {
     const char *staged_dir; /* raft/staged */
     const char *trash_dir;  /* raft/trash */
     const char *hashes_dir; /* raft/hashes; NULL: no page hashes are kept */
+    const char *http_addr;  /* host:port where users reach this raftd, for messages */
     uint64_t boot;
     uint32_t wal_soft_frames, wal_hard_frames;
     /* Brings an entry to the node; s->done says whether it was appended. */
@@ -179,6 +180,8 @@ struct rq_replica *rq_database_hold(struct rq_database *db);
 void rq_database_release(struct rq_database *db);
 /* While the replica is held: is its name still its file's?  NOTFOUND: unlinked; FOREIGN: another file has it. */
 enum rq_err rq_database_check_name(struct rq_database *db);
+/* Why a database without its file is quarantined, and what to do about it. */
+void rq_database_removed_text(const struct rq_database *db, char text[RQ_DB_TEXT_BYTES]);
 /* Frees slots of processes that have died. */
 void rq_database_sweep(struct rq_database *db);
 /* Makes the control page again if somebody has removed, emptied or overwritten it.  Not while the replica is held. */

@@ -352,11 +352,36 @@ def many_more_than_may_be_half_sent_come_to_their_end(raftd, scratch):
     harness.equal([o[:2] for o in outcomes], [[OK, 1]] * len(threads), "outcomes")
 
 
-def refused_with(raftd, *words):
+def refused_with(raftd, *words, code=1):
     raftd.launch()
-    harness.equal(raftd.exit_code(), 1, "exit code of a raftd that does not start")
+    harness.equal(raftd.exit_code(), code, "exit code of a raftd that does not start")
     for word in words:
         assert word in raftd.log(), (word, raftd.log())
+
+
+@claim
+def a_refused_first_start_leaves_no_raft_directory(raftd, scratch):
+    with open(raftd.dir + "/stray.db-wal", "wb") as f:
+        f.write(b"x" * 1000)
+    before = sorted(os.listdir(raftd.dir))
+    taken = socket.create_server(("127.0.0.1", 0))
+    refused_with(Node(raftd.dir, "-node-id", "x" * 300), "-node-id")
+    refused_with(Node(raftd.dir, "-http-addr", "127.0.0.1:%d" % taken.getsockname()[1]), "failed to start HTTP server")
+    refused_with(Node(raftd.dir, "-no-such-flag"), "-no-such-flag", code=2)
+    harness.equal(sorted(os.listdir(raftd.dir)), before, "what is in the directory")
+    raftd.start()
+    refused_with(Node(raftd.dir), "another raftd")
+    assert os.path.exists(raftd.dir + "/raft/lock")
+    client, app = Client(raftd.dir), App(scratch)
+    ship(client, client.open("app.db")[1][0], app, "CREATE TABLE t(x)")
+
+
+@claim
+def an_unknown_log_level_is_told_and_does_not_stop_it(raftd, scratch):
+    node = Node(raftd.dir, "-raft-log-level", "bogus")
+    node.start()
+    assert 'msg="-raft-log-level is none of' in node.log() and 'given="bogus"' in node.log(), node.log()
+    node.stop()
 
 
 @claim
@@ -365,7 +390,7 @@ def start_is_refused_on_what_is_not_its_own(raftd, scratch):
     client, app = Client(raftd.dir), App(scratch)
     db_id = client.open("app.db")[1][0]
     ship(client, db_id, app, "CREATE TABLE t(x)")
-    refused_with(Node(raftd.dir), "another raftd")
+    refused_with(Node(raftd.dir), "another raftd, pid %d, serves" % raftd.process.pid)
     assert raftd.fetch("/readyz")[0] == 200
     shutil.copytree(raftd.dir + "/raft", scratch + "/raft")
     for i in range(5):
@@ -377,7 +402,7 @@ def start_is_refused_on_what_is_not_its_own(raftd, scratch):
     refused_with(Node(raftd.dir), "older or shorter", "-refound")
     shutil.rmtree(raftd.dir + "/raft")
     refused_with(Node(raftd.dir), "replica of another cluster", "-refound")
-    shutil.rmtree(raftd.dir + "/raft")
+    assert not os.path.exists(raftd.dir + "/raft")
     shutil.copytree(scratch + "/right", raftd.dir + "/raft")
     shutil.rmtree(raftd.dir + "/raft/log")
     refused_with(Node(raftd.dir), "-refound")
@@ -409,7 +434,7 @@ def removed_or_replaced_file_is_quarantined(raftd, scratch):
     listed = raftd.databases()
     assert {n: d["state"] for n, d in listed.items()} == {
         "gone.db": "quarantined", "swapped.db": "quarantined", "fine.db": "live"}, listed
-    assert "DELETE" in listed["gone.db"]["message"]
+    assert f"curl -X DELETE 'http://{raftd.http}/db?db=gone.db'" in listed["gone.db"]["message"], listed["gone.db"]
     assert not os.path.exists(raftd.dir + "/gone.db")
     client = Client(raftd.dir)
     db_id = client.open("gone.db")[1][0]

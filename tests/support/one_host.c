@@ -72,6 +72,7 @@ struct one_host *one_host_new(const char *dir)
         .staged_dir = h->staged_dir,
         .trash_dir = h->trash_dir,
         .boot = rq_boot_id(),
+        .http_addr = "localhost:4001",
         .stir = rq_background_stir,
         .stir_ctx = h->background,
     };

@@ -188,6 +188,7 @@ static void start_node(struct start *s)
         .trash_dir = RIG_TRASH_DIR,
         .hashes_dir = RIG_HASHES_DIR,
         .boot = 1 + r->boot,
+        .http_addr = "localhost:4001",
         .stir = on_stir,
     };
     enum rq_err err = rq_catalog_new(&catalog, &r->catalog);

@@ -97,6 +97,7 @@ static void open_database(uint64_t version)
         .pool = world.pool,
         .dir = world.dir,
         .staged_dir = world.staged,
+        .http_addr = "localhost:4001",
         .trash_dir = world.trash,
         .boot = 1,
         .wal_soft_frames = 1000,
