@@ -1,6 +1,7 @@
 """What cannot be right is refused with a clear message, and nothing is damaged by trying."""
 
 import contextlib
+import ctypes
 import os
 import random
 import resource
@@ -138,6 +139,63 @@ def another_node_s_log():
     shutil.move(raftd.path("raft"), kept)
     shutil.copytree(other.path("raft"), raftd.path("raft"))
     refuses_to_start(Raftd(raftd.directory, start=False), "app.db")
+
+
+# --- what a newer raftd wrote (docs/file-format.md#versions) ---------------------------------------------------------------
+
+
+def xxh3(data):
+    library = ctypes.CDLL("libxxhash.so.0")
+    library.XXH3_64bits.restype = ctypes.c_uint64
+    return library.XXH3_64bits(bytes(data), ctypes.c_size_t(len(data)))
+
+
+def newer_text(data):
+    body = data[:data.rindex(b"check=")].replace(b"format=1\n", b"format=2\n")
+    return body + b"check=%016x\n" % xxh3(body)
+
+
+def newer_descriptor(data):
+    body = data[:6] + b"2" + data[7:-8]
+    return body + xxh3(body).to_bytes(8, "big")
+
+
+def newer_sectors(*offsets):
+    def newer(data):
+        data = bytearray(data)
+        for at in offsets:
+            data[at + 8:at + 12] = (2).to_bytes(4, "big")
+            data[at + 56:at + 64] = xxh3(data[at:at + 56]).to_bytes(8, "big")
+        return bytes(data)
+
+    return newer
+
+
+@test
+def what_a_newer_raftd_wrote():
+    raftd = Raftd(None, "-raft-snap", "1", "-raft-snap-int", "100ms")
+    connection = connect(raftd.path())
+    connection.execute("CREATE TABLE t(x)")
+    connection.close()
+    wait_for(raftd.path("raft/descriptor").exists, "the log was compacted")
+    raftd.stop()
+    segment = next(path for path in sorted(raftd.path("raft/log").glob("*.seg")) if path.read_bytes()[15] == 1)  # in use, no spare
+    for path, newer, words in (
+        (raftd.path("raft/node"), newer_text, ("was written by a newer raftd (format 2, this one knows 1)",)),
+        (raftd.path("raft/files"), newer_text, ("raft/files was written by a newer raftd",)),
+        (raftd.path("raft/descriptor"), newer_descriptor, ("raft/descriptor was written by a newer raftd",)),
+        (segment, newer_sectors(0), (segment.name, "byte 0: written by a newer raftd")),
+        (raftd.path("raft/meta"), newer_sectors(0, 4096), ("meta: written by a newer raftd",)),
+    ):
+        kept = path.read_bytes()
+        path.write_bytes(newer(kept))
+        check(path.read_bytes() != kept and len(path.read_bytes()) == len(kept), f"{path} is as it was")
+        found = contents(raftd.directory)
+        refuses_to_start(Raftd(raftd.directory, start=False), *words)
+        check(contents(raftd.directory) == found, f"with a newer {path}, something was written into what was refused")
+        path.write_bytes(kept)
+    raftd.start()
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 0, "rows with the files as they were")
 
 
 # --- files that were changed behind raftd's back ---------------------------------------------------------------------------
