@@ -228,9 +228,14 @@ def a_group_shares_a_directory():
 def others_can_do_what_the_directory_allows():
     _, can = another_user(0o2770, 54321)
     equal(can, ["no-read", "no-rqvfs", "no-write"], "a stranger before a closed directory")
-    _, can = another_user(0o755, 54321)
-    equal("no-write" in can, True, "a stranger in a directory that is not his to write")
-    equal("read" in can, True, "but he may read it, as with SQLite")
+    for umask in (0o022, 0):
+        raftd, can = another_user(0o755, 54321, umask)
+        equal("no-write" in can, True, f"a stranger in a directory that is not his to write, umask {umask:o}")
+        equal("read" in can, True, "but he may read it, as with SQLite")
+        for path in raftd.directory.iterdir():  # each of them would keep him out: the socket, the control page, -shm
+            closed_to = 0o002 if path.name == "raftd.sock" else 0o022
+            equal(oct(stat.S_IMODE(path.stat().st_mode) & closed_to), "0o0", f"who else may write {path.name}, umask {umask:o}")
+        raftd.kill()
 
 
 @test
