@@ -5,11 +5,14 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "raftd/net/peers.h"
+#include "tests/support/certs.h"
 #include "tests/support/net_rig.h"
+#include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 
 static struct net_node a, b, c;
@@ -265,6 +268,56 @@ static void who_is_removed_is_sent_away(void)
     struct rq_peer_state state;
     check(!rq_peers_state(a.peers, b.instance, &state));
     stop_two();
+}
+
+static const char *in_folder(const char *folder, const char *name, char path[128])
+{
+    (void)snprintf(path, 128, "%s/%s", folder, name);
+    return path;
+}
+
+static void certificates_are_checked_by_both_and_refused_in_words(void)
+{
+    static const char loopback[4] = { 127, 0, 0, 1 };
+    char folder[] = "/tmp/test_peers.XXXXXX", ca_cert[128], other_ca_cert[128], cert[128], key[128];
+    struct cert ca, other_ca, node;
+    check(mkdtemp(folder) != NULL);
+    check(cert_make(&ca, NULL, "authority", NULL, NULL) && cert_make(&other_ca, NULL, "another", NULL, NULL));
+    check(cert_make(&node, &ca, "node", NULL, loopback));
+    check(cert_save(&ca, in_folder(folder, "ca.crt", ca_cert), NULL));
+    check(cert_save(&other_ca, in_folder(folder, "other.crt", other_ca_cert), NULL));
+    check(cert_save(&node, in_folder(folder, "node.crt", cert), in_folder(folder, "node.key", key)));
+    cert_fini(&ca);
+    cert_fini(&other_ca);
+    cert_fini(&node);
+
+    const struct rq_tls_files strict = { .cert = cert, .key = key, .ca_cert = ca_cert, .verify_client = true };
+    const struct rq_tls_files distrusts = { .cert = cert, .key = key, .ca_cert = other_ca_cert };
+    const struct {
+        const struct rq_tls_files *dialler;
+        const char *words; /* NULL: it gets through */
+    } cases[] = { { NULL, "the certificate of the client: " },
+                  { &distrusts, "the certificate of the server for 127.0.0.1: " },
+                  { &strict, NULL } };
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    a.cluster = b.cluster = NET_CLUSTER;
+    a.tls = &strict;
+    net_start(&a, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        b.tls = cases[i].dialler;
+        net_start(&b, 1);
+        net_know(&b, (struct net_node *[]){ &a }, 1);
+        if (cases[i].words != NULL) {
+            net_until(says(&b, a.instance, cases[i].words));
+            check_eq(atomic_load(&a.judged), 0); /* it did not come to who it is */
+        } else {
+            net_until(net_connected(&b, a.instance));
+        }
+        net_stop(&b);
+    }
+    net_stop(&a);
+    (void)scratch_remove(folder);
 }
 
 /* --- loss ------------------------------------------------------------------------------------------------------------------- */
@@ -586,6 +639,7 @@ int main(int argc, char **argv)
         TAP(a_wrong_key_is_refused),
         TAP(copies_of_a_data_directory_are_refused),
         TAP(who_is_removed_is_sent_away),
+        TAP(certificates_are_checked_by_both_and_refused_in_words),
         TAP(either_side_comes_back),
         TAP(a_peer_that_does_not_read_costs_a_fixed_amount),
         TAP(a_stopped_peer_is_noticed),
