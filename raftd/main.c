@@ -303,7 +303,7 @@ static void find_identity(struct raftd *d)
 
 static void found(struct raftd *d)
 {
-    if (strlen(d->flags.node_id) > RQ_NODE_ID_MAX || strchr(d->flags.node_id, '\n') != NULL) {
+    if (!rq_member_text_ok(d->flags.node_id)) {
         refuse("-node-id is longer than %u bytes, or has a line break", RQ_NODE_ID_MAX);
     }
     enum rq_err err = rq_adopt_survey(d->disk, d->dir, d->takes_replicas, &d->adoption);
@@ -349,6 +349,17 @@ static void found(struct raftd *d)
 
 /* --- log and node --------------------------------------------------------------------------------------------------------------- */
 
+static enum rq_err found_cluster(struct raftd *d)
+{
+    struct rq_members members = { .count = 1 };
+    struct rq_member *m = &members.list[0];
+    *m = (struct rq_member){ .instance = d->identity.instance, .role = RQ_MEMBER_VOTER, .votes = true };
+    (void)snprintf(m->name, sizeof m->name, "%s", d->flags.node_id);
+    (void)snprintf(m->raft_addr, sizeof m->raft_addr, "%s", d->flags.raft_adv_addr);
+    (void)snprintf(m->http_addr, sizeof m->http_addr, "%s", d->flags.http_adv_addr);
+    return rq_node_found(d->log, &members);
+}
+
 static void open_log(struct raftd *d, struct rq_log_found *found)
 {
     const struct rq_log_config config = {
@@ -363,7 +374,7 @@ static void open_log(struct raftd *d, struct rq_log_found *found)
     *found = (struct rq_log_found){ 0 };
     enum rq_err err = rq_log_open(&config, &d->log, found);
     if (err == RQ_OK && d->founding) {
-        err = rq_node_found(d->log, d->identity.instance, d->flags.raft_adv_addr);
+        err = found_cluster(d);
         if (err == RQ_OK) { /* as it will be found by every later start */
             rq_log_close(d->log);
             struct rq_log_config again = config;
@@ -487,8 +498,8 @@ static void start_node(struct raftd *d)
         .node = { .id = d->identity.instance,
                   .address = d->flags.raft_adv_addr,
                   .seed = rq_random_id(),
-                  .election_timeout_ms = 1000,
-                  .heartbeat_ms = 100,
+                  .election_timeout_ms = RQ_NODE_ELECTION_MS,
+                  .heartbeat_ms = RQ_NODE_HEARTBEAT_MS,
                   .found = found,
                   .snapshot_index = d->descriptor.index,
                   .snapshot_term = d->descriptor.term,

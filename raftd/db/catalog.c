@@ -539,7 +539,7 @@ static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
 
 struct rq_node_machine rq_catalog_machine(struct rq_catalog *c)
 {
-    return (struct rq_node_machine){ c, on_committed, on_role };
+    return (struct rq_node_machine){ .ctx = c, .committed = on_committed, .role = on_role };
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------------------------ */

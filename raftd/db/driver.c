@@ -360,7 +360,7 @@ static void run_start(struct rq_task *task)
         .send = d->forward != NULL ? on_send : NULL,
         .fatal = on_fatal,
     };
-    const struct rq_node_machine machine = { d, on_committed, on_role };
+    const struct rq_node_machine machine = { .ctx = d, .committed = on_committed, .role = on_role };
     s->err = rq_node_new(s->config, &env, &machine, &d->node);
     s->done = true;
     if (s->err == RQ_OK) {

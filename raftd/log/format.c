@@ -16,6 +16,7 @@ static const uint8_t slot_magic[8] = "RQVFSTRM";
 
 #define RECORD_CHECK_AT 56u
 #define RECORD_CHAIN_AT 64u
+#define RECORD_FORGETS  1u
 
 static enum rq_err check_sector(const uint8_t *sector, const uint8_t magic[8])
 {
@@ -90,7 +91,7 @@ void rq_log_put_record(uint8_t out[RQ_LOG_RECORD_BYTES], struct rq_log_record *r
 {
     rq_put_u32(out, r->bytes);
     rq_put_u16(out + 4, r->type);
-    rq_put_u16(out + 6, 0);
+    rq_put_u16(out + 6, r->forgets ? RECORD_FORGETS : 0);
     rq_put_u64(out + 8, r->index);
     rq_put_u64(out + 16, r->term);
     rq_put_u64(out + 24, r->durable_upto);
@@ -112,6 +113,7 @@ bool rq_log_get_record(const uint8_t in[RQ_LOG_RECORD_BYTES], const struct rq_lo
     *ret_record = (struct rq_log_record){
         .bytes = rq_get_u32(in),
         .type = rq_get_u16(in + 4),
+        .forgets = rq_get_u16(in + 6) == RECORD_FORGETS,
         .index = rq_get_u64(in + 8),
         .term = rq_get_u64(in + 16),
         .durable_upto = rq_get_u64(in + 24),

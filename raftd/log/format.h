@@ -38,6 +38,7 @@ struct rq_log_record {
     uint64_t committed;
     uint32_t batch; /* where in the segment its batch begins: everything in front of it was synced before */
     uint64_t payload_hash;
+    bool forgets;   /* no record before this one is of the log any more, whatever its index */
     uint64_t chain; /* over the record before, this header and so the payload's hash */
 };
 

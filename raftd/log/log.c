@@ -46,6 +46,7 @@ struct rq_log {
     uint32_t frontier; /* in the last segment */
     bool fresh;        /* the last segment is begun and has no header on the medium yet */
     bool restarts;     /* the next entry does not follow the last one written: begin a segment with it */
+    bool forgets;      /* and what is on the medium before it is not of this log any more */
     uint64_t next_write;
     uint64_t durable;   /* everything up to here is on the medium, and in the table */
     uint64_t disk_last; /* index of the last record: above durable while a cut waits for the writer */
@@ -452,6 +453,28 @@ static void release_segments(struct rq_log *log, uint64_t below)
     memmove((void *)log->used, (const void *)(log->used + gone), log->used_count * sizeof(struct rq_log_segment *));
 }
 
+static void restart(struct rq_log *log, uint64_t index)
+{
+    cut(log, log->table.first);
+    rq_log_table_restart(&log->table, index + 1);
+    log->next_write = index + 1;
+    log->durable = index;
+    log->restarts = true;
+    log->forgets = true;
+}
+
+enum rq_err rq_log_restart(struct rq_log *log, uint64_t index)
+{
+    lock(log);
+    enum rq_err err = log->failed ? RQ_IO : RQ_OK;
+    if (err == RQ_OK) {
+        restart(log, index);
+    }
+    check_log(log);
+    unlock(log);
+    return err;
+}
+
 enum rq_err rq_log_release(struct rq_log *log, uint64_t index)
 {
     lock(log);
@@ -460,11 +483,7 @@ enum rq_err rq_log_release(struct rq_log *log, uint64_t index)
         return RQ_IO;
     }
     if (index > log->table.last) {
-        cut(log, log->table.first);
-        rq_log_table_restart(&log->table, index + 1);
-        log->next_write = index + 1;
-        log->durable = index;
-        log->restarts = true;
+        restart(log, index);
     }
     /* While a cut waits for the writer, the segments still say what was before it: a restart now needs them all. */
     if (log->durable >= log->disk_last) {
@@ -575,6 +594,7 @@ void rq_log_unreserve(struct rq_log *log, uint64_t bytes, unsigned entries)
 struct part {
     struct rq_log_segment *segment;
     bool fresh;     /* the segment's header goes in front of the records */
+    bool forgets;   /* its first record says that no record before it counts */
     uint32_t begin; /* of what is written */
     uint64_t first_index;
     unsigned count;
@@ -651,6 +671,8 @@ static enum rq_err take_part(struct rq_log *log, struct part *part)
         part->bytes += bytes;
         log->next_write++;
     }
+    part->forgets = log->forgets && part->count > 0;
+    log->forgets = log->forgets && !part->forgets;
     log->cut_floor = UINT64_MAX;
     return RQ_OK;
 }
@@ -708,6 +730,7 @@ static enum rq_err write_part(struct rq_log *log, struct part *part, uint32_t *r
             .committed = part->committed,
             .batch = part->begin,
             .payload_hash = rq_log_payload_hash(out + RQ_LOG_RECORD_BYTES, bytes),
+            .forgets = part->forgets && i == 0,
         };
         struct rq_log_place place = { log->meta.slot.instance, part->segment->number, t->offset };
         rq_log_put_record(out, &r, &place, log->chain);

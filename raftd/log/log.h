@@ -96,6 +96,10 @@ uint64_t rq_log_term_at(const struct rq_log *log, uint64_t index); /* 0: not in 
 /* The entry, with a reference to its blob: from memory, else from the segments (blocks). */
 enum rq_err rq_log_get(struct rq_log *log, uint64_t index, struct rq_log_entry *ret_entry);
 
+/* The log is empty and its next entry is index + 1, whatever it holds: a descriptor that another member made stands for all up to
+ * index.  Nothing is written: until the first new entry is durable, a start finds the old log (node.h: snapshot_installed). */
+enum rq_err rq_log_restart(struct rq_log *log, uint64_t index);
+
 /* Entries up to index are not needed any more (a durable descriptor covers them): whole segments become free for
  * rq_log_prepare; the other entries stay.  An index above the last empties the log: the next entry is index + 1. */
 enum rq_err rq_log_release(struct rq_log *log, uint64_t index);

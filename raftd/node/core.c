@@ -97,11 +97,67 @@ static void reserve_barrier(struct rq_core *core)
     }
     enum rq_err err = rq_log_reserve(core->env.log, 0, 1);
     if (err == RQ_FULL) {
-        core->retry_ms = clock_ms(core) + core->heartbeat_ms;
+        core->retry_ms = clock_ms(core) + core->config.heartbeat_ms;
         return;
     }
     must(core, err, "reserve room in the log");
     core->barrier_reserved = true;
+}
+
+/* --- what a leader has told whom ------------------------------------------------------------------------------------------- */
+
+static struct rq_core_peer *peer_of(struct rq_core *core, uint64_t id)
+{
+    for (unsigned i = 0; i < core->peer_count; i++) {
+        if (core->peers[i].id == id) {
+            return &core->peers[i];
+        }
+    }
+    if (core->peer_count == RQ_MEMBERS_MAX) { /* former members take the room: forget all, it only costs a message each */
+        core->peer_count = 0;
+    }
+    struct rq_core_peer *peer = &core->peers[core->peer_count++];
+    *peer = (struct rq_core_peer){ .id = id };
+    return peer;
+}
+
+static void send(struct rq_core *core, const struct raft_message *m)
+{
+    if (m->type == RAFT_APPEND_ENTRIES) {
+        const struct raft_append_entries *a = &m->append_entries;
+        uint64_t matched = a->prev_log_index + a->n_entries;
+        uint64_t told = a->leader_commit < matched ? a->leader_commit : matched;
+        struct rq_core_peer *peer = peer_of(core, m->server_id);
+        peer->told = told > peer->told ? told : peer->told;
+    }
+    core->env.send(core->env.ctx, m);
+}
+
+/* The core tells its commit index with the entries that come next, or with the next heartbeat: an application on another host would
+ * wait for that.  So whoever holds what is newly committed is told at once.  A member that lags is told when it has answered. */
+static void tell_committed(struct rq_core *core)
+{
+    const struct raft *r = &core->raft;
+    for (unsigned i = 0; r->state == RAFT_LEADER && i < r->configuration.n; i++) {
+        const struct raft_server *server = &r->configuration.servers[i];
+        raft_index match = 0;
+        if (server->id == r->id || raft_match_index(r, server->id, &match) != 0 || match == 0) {
+            continue;
+        }
+        uint64_t commit = r->commit_index < match ? r->commit_index : match;
+        uint64_t term = rq_log_term_at(core->env.log, match);
+        if (commit <= peer_of(core, server->id)->told || term == 0) {
+            continue;
+        }
+        struct raft_message m = { .type = RAFT_APPEND_ENTRIES,
+                                  .server_id = server->id,
+                                  .server_address = server->address };
+        m.append_entries.term = r->current_term;
+        m.append_entries.prev_log_index = match;
+        m.append_entries.prev_log_term = term;
+        m.append_entries.leader_commit = r->commit_index;
+        send(core, &m);
+    }
 }
 
 /* G3.  The core makes a barrier only when its log is ahead of its commit index, and never as the only voter. */
@@ -160,12 +216,17 @@ static void obey(struct rq_core *core, const struct raft_update *update, struct 
     if (flags & RAFT_UPDATE_SNAPSHOT) {
         fatal(core, "an install that was never delivered", RQ_PROTOCOL); /* G7 */
     }
+    if ((flags & RAFT_UPDATE_STATE) && r->state == RAFT_LEADER) {
+        core->peer_count = 0;
+    }
     if (flags & RAFT_UPDATE_MESSAGES) {
         for (unsigned i = 0; i < update->messages.n; i++) {
-            const struct raft_message *m = &update->messages.batch[i];
-            if (m->type != RAFT_INSTALL_SNAPSHOT) { /* G7: a member that needs the databases fetches them itself */
-                core->env.send(core->env.ctx, m);
+            struct raft_message m = update->messages.batch[i];
+            if (m.type == RAFT_INSTALL_SNAPSHOT) { /* names the descriptor; the member fetches what that names by itself */
+                m.install_snapshot.conf = (struct raft_configuration){ 0 };
+                m.install_snapshot.data = (struct raft_buffer){ 0 };
             }
+            send(core, &m);
         }
     }
     if (r->state == RAFT_LEADER && raft_voted_for(r) != r->id) {
@@ -175,6 +236,7 @@ static void obey(struct rq_core *core, const struct raft_update *update, struct 
         submit_barrier(core);
     }
     advance(core, raft_commit_index(r));
+    tell_committed(core);
 }
 
 static int step(struct rq_core *core, struct raft_event *event, struct offer *offer)
@@ -184,7 +246,7 @@ static int step(struct rq_core *core, struct raft_event *event, struct offer *of
     event->capacity = 0;
     int rv = raft_step(&core->raft, event, &update);
     if (rv != 0) {
-        if (event->type == RAFT_SUBMIT) {
+        if (event->type == RAFT_SUBMIT || event->type == RAFT_TRANSFER) {
             return rv; /* nothing happened */
         }
         fatal(core, raft_strerror(rv), rv == RAFT_NOMEM ? RQ_NOMEM : RQ_CORRUPT);
@@ -223,6 +285,27 @@ static bool descriptor_fits(const struct rq_node_config *config)
            rq_filter_configuration_ok(config->snapshot_configuration, config->snapshot_configuration_bytes) &&
            f->first_index <= config->snapshot_index + 1 && f->last_index >= config->snapshot_index &&
            (!empty || f->first_index == config->snapshot_index + 1);
+}
+
+/* C6.  The descriptor came from another member, and the crash fell between its becoming durable and the log's first entry behind
+ * it: a log that does not lead up to it was given up then, and is now. */
+static enum rq_err drop_log_given_up(struct rq_log *log, struct rq_node_config *config)
+{
+    struct rq_log_found *f = &config->found;
+    uint64_t index = config->snapshot_index;
+    if (f->last_index >= index && f->first_index <= index + 1 &&
+        (f->first_index == index + 1 || rq_log_term_at(log, index) == config->snapshot_term)) {
+        return RQ_OK;
+    }
+    enum rq_err err = rq_log_restart(log, index);
+    if (err == RQ_OK && f->term < config->snapshot_term) {
+        err = rq_log_put_meta(log, config->snapshot_term, 0);
+        f->term = config->snapshot_term;
+        f->vote = 0;
+    }
+    f->first_index = index + 1;
+    f->last_index = f->committed = index;
+    return err;
 }
 
 static bool entry_fits(const struct rq_node_config *config, const struct rq_log_entry *e, uint64_t previous_term)
@@ -279,7 +362,7 @@ static enum rq_err raise_term_of_sole_voter(struct rq_log *log, const struct rq_
     if (load->configuration != NULL) {
         buf = (struct raft_buffer){ load->configuration->data, load->configuration->bytes };
     }
-    if (buf.base == NULL) {
+    if (buf.len == 0) {
         return RQ_OK; /* a new member that knows nothing yet */
     }
     struct raft_configuration conf;
@@ -299,8 +382,10 @@ static enum rq_err raise_term_of_sole_voter(struct rq_log *log, const struct rq_
     return err;
 }
 
-static enum rq_err begin(struct rq_core *core, const struct rq_node_config *config, const struct load *load)
+/* Everything that the core is told at its start lies in core->config. */
+static enum rq_err begin(struct rq_core *core, const struct load *load)
 {
+    const struct rq_node_config *config = &core->config;
     uint64_t term = config->found.term, vote = config->found.vote;
     enum rq_err err = raise_term_of_sole_voter(core->env.log, config, load, &term, &vote);
     if (err != RQ_OK) {
@@ -317,6 +402,7 @@ static enum rq_err begin(struct rq_core *core, const struct rq_node_config *conf
         return RQ_NOMEM;
     }
     struct raft *r = &core->raft;
+    memset(r, 0, sizeof *r);
     if (raft_init(r, NULL, NULL, config->id, config->address) != 0) {
         raft_configuration_close(&metadata.configuration);
         return RQ_NOMEM;
@@ -335,36 +421,107 @@ static enum rq_err begin(struct rq_core *core, const struct rq_node_config *conf
     event.start.start_index = config->found.first_index;
     event.start.entries = load->entries;
     event.start.n_entries = load->count;
-    core->committed = config->snapshot_index;
-    core->committed_term = config->snapshot_term;
     (void)step(core, &event, NULL);
-
-    /* What an earlier life knew to be committed, whatever this one has heard yet. */
-    uint64_t known = config->found.committed;
-    advance(core, known < config->found.last_index ? known : config->found.last_index);
     return RQ_OK;
 }
 
-enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *config, const struct rq_node_env *env)
+static enum rq_err load_and_begin(struct rq_core *core)
 {
-    *core = (struct rq_core){ .env = *env, .heartbeat_ms = config->heartbeat_ms };
-    if (!descriptor_fits(config)) {
-        return RQ_CORRUPT;
-    }
-    uint64_t count = config->found.last_index + 1 - config->found.first_index;
+    uint64_t count = core->config.found.last_index + 1 - core->config.found.first_index;
     struct load load = {
         .entries = calloc(count + 1, sizeof *load.entries),
         .blobs = (struct rq_blob **)calloc(count + 1, sizeof *load.blobs),
     };
     enum rq_err err = RQ_NOMEM;
     if (load.entries != NULL && load.blobs != NULL && count < UINT32_MAX) {
-        err = load_entries(env->log, config, &load);
+        err = load_entries(core->env.log, &core->config, &load);
     }
     if (err == RQ_OK) {
-        err = begin(core, config, &load);
+        err = begin(core, &load);
     }
     load_fini(&load);
     return err;
+}
+
+/* Copies what the caller's configuration borrows. */
+static enum rq_err keep_snapshot(struct rq_core *core, uint64_t index, uint64_t term, uint64_t configuration_index,
+                                 const uint8_t *configuration, size_t bytes)
+{
+    uint8_t *copy = malloc(bytes + 1);
+    if (copy == NULL) {
+        return RQ_NOMEM;
+    }
+    if (bytes > 0) {
+        memcpy(copy, configuration, bytes);
+    }
+    free((void *)(uintptr_t)core->config.snapshot_configuration);
+    core->config.snapshot_index = index;
+    core->config.snapshot_term = term;
+    core->config.snapshot_configuration_index = configuration_index;
+    core->config.snapshot_configuration = copy;
+    core->config.snapshot_configuration_bytes = bytes;
+    return RQ_OK;
+}
+
+/* The whole log counts as committed, and the forced configuration as the one that holds at its end. */
+static enum rq_err force(struct rq_core *core, const struct rq_node_config *config)
+{
+    uint64_t last = config->found.last_index;
+    uint64_t term = last > config->snapshot_index ? rq_log_term_at(core->env.log, last) : config->snapshot_term;
+    if (last == 0 || !rq_filter_configuration_ok(config->forced_configuration, config->forced_configuration_bytes)) {
+        return RQ_MISUSE;
+    }
+    core->forced_index = last;
+    core->config.found.committed = last;
+    return keep_snapshot(core, last, term, last, config->forced_configuration, config->forced_configuration_bytes);
+}
+
+enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *config, const struct rq_node_env *env)
+{
+    *core = (struct rq_core){ .env = *env, .config = *config };
+    core->config.snapshot_configuration = NULL;
+    core->config.address = strdup(config->address);
+    enum rq_err err = core->config.address != NULL
+                          ? keep_snapshot(core, config->snapshot_index, config->snapshot_term,
+                                          config->snapshot_configuration_index, config->snapshot_configuration,
+                                          config->snapshot_configuration_bytes)
+                          : RQ_NOMEM;
+    if (err == RQ_OK && config->snapshot_installed && config->snapshot_index > 0) {
+        err = drop_log_given_up(env->log, &core->config);
+    }
+    if (err == RQ_OK && !descriptor_fits(&core->config)) {
+        err = RQ_CORRUPT;
+    }
+    core->committed = config->snapshot_index;
+    core->committed_term = config->snapshot_term;
+    if (err == RQ_OK && config->forced_configuration != NULL) {
+        err = force(core, config);
+    }
+    err = err == RQ_OK ? load_and_begin(core) : err;
+    if (err == RQ_OK) { /* what an earlier life knew to be committed, whatever this one has heard yet */
+        const struct rq_log_found *f = &core->config.found;
+        advance(core, f->committed < f->last_index ? f->committed : f->last_index);
+    }
+    return err;
+}
+
+/* A new struct raft from what is durable, as after a restart of the process.  Nothing is on its way to the disk, or it was given up. */
+static void start_again(struct rq_core *core)
+{
+    struct rq_log *log = core->env.log;
+    core->config.found.first_index = rq_log_first(log);
+    core->config.found.last_index = rq_log_last(log);
+    core->config.seed = core->config.seed * 6364136223846793005u + 1442695040888963407u;
+    raft_close(&core->raft, NULL);
+    core->started = false;
+    must(core, load_and_begin(core), "start again");
+    uint64_t index = core->raft.configuration_uncommitted_index;
+    if (index != 0 && index <= core->committed) { /* a start cannot know that; we do */
+        struct rq_log_entry e;
+        must(core, rq_log_get(log, index, &e), "read a configuration");
+        commit_change(core, &e);
+        rq_blob_unref(e.blob);
+    }
 }
 
 void rq_core_fini(struct rq_core *core)
@@ -375,6 +532,8 @@ void rq_core_fini(struct rq_core *core)
     if (core->started) {
         raft_close(&core->raft, NULL);
     }
+    free((void *)(uintptr_t)core->config.snapshot_configuration);
+    free((void *)(uintptr_t)core->config.address);
 }
 
 /* --- events --- */
@@ -384,6 +543,9 @@ enum rq_err rq_core_submit(struct rq_core *core, struct rq_log_entry *e)
     e->index = rq_log_last(core->env.log) + 1;
     e->term = raft_current_term(&core->raft);
     struct raft_entry entry = { .term = e->term, .type = raft_type(e->type), .batch = e };
+    if (e->type == RQ_ENTRY_CHANGE) { /* the only bytes that it looks at */
+        entry.buf = (struct raft_buffer){ e->blob->data, e->blob->bytes };
+    }
     struct raft_event event = { .type = RAFT_SUBMIT };
     event.submit.entries = &entry;
     event.submit.n = 1;
@@ -394,6 +556,57 @@ enum rq_err rq_core_submit(struct rq_core *core, struct rq_log_entry *e)
     }
     assert(rv != 0 || offer.taken == 1);
     return rv == 0 ? RQ_OK : RQ_AWAY;
+}
+
+enum rq_err rq_core_transfer(struct rq_core *core, uint64_t id)
+{
+    struct raft_event event = { .type = RAFT_TRANSFER };
+    event.transfer.server_id = id;
+    switch (step(core, &event, NULL)) {
+        case 0:
+            return RQ_OK;
+        case RAFT_NOTLEADER:
+            return RQ_AWAY;
+        case RAFT_BADID:
+        case RAFT_NOTFOUND:
+            return RQ_NOTFOUND;
+        default:
+            fatal(core, "hand over", RQ_NOMEM);
+            return RQ_NOMEM;
+    }
+}
+
+bool rq_core_transfers(const struct rq_core *core)
+{
+    return raft_transferee(&core->raft) != 0;
+}
+
+enum rq_err rq_core_install(struct rq_core *core, const struct rq_node_snapshot *s)
+{
+    struct rq_log *log = core->env.log;
+    core->wanted = (struct rq_core_wanted){ 0 };
+    if (s->index <= core->raft.trail.snapshot.index || rq_core_holds(core, s->index, s->term)) {
+        return RQ_OK; /* the entries came meanwhile */
+    }
+    if (s->index <= core->committed || core->raft.state == RAFT_LEADER ||
+        !rq_filter_configuration_ok(s->configuration, s->configuration_bytes)) {
+        fatal(core, "a descriptor that contradicts the log", RQ_CORRUPT);
+    }
+    core->config.found.term = raft_current_term(&core->raft);
+    core->config.found.vote = raft_voted_for(&core->raft);
+    if (s->term > core->config.found.term) {
+        core->config.found.term = s->term;
+        core->config.found.vote = 0;
+        must(core, rq_log_put_meta(log, s->term, 0), "store the term");
+    }
+    must(core, rq_log_restart(log, s->index), "begin the log anew");
+    core->committed = s->index;
+    core->committed_term = s->term;
+    enum rq_err err = keep_snapshot(core, s->index, s->term, s->configuration_index, s->configuration,
+                                    s->configuration_bytes);
+    must(core, err, "install a descriptor");
+    start_again(core);
+    return RQ_OK;
 }
 
 static void feed(struct rq_core *core, struct raft_message *message, struct offer *offer)
@@ -494,10 +707,71 @@ static void receive_entries(struct rq_core *core, const struct raft_message *mes
     free(indexed);
 }
 
+/* G8: a promotion that only its dead leader and a few have must not keep the promoted from giving the vote that is needed.  Votes of
+ * a member without a vote are asked for by those whose configuration gives it one, and count only there. */
+static bool vote_without_a_vote(struct rq_core *core, const struct raft_message *message)
+{
+    const struct raft *r = &core->raft;
+    const struct raft_request_vote *v = &message->request_vote;
+    bool quiet = clock_ms(core) - core->leader_heard_ms >= core->config.election_timeout_ms;
+    uint64_t last = rq_log_last(core->env.log), last_term = rq_log_term_at(core->env.log, last);
+    last_term = last_term > 0 ? last_term : r->trail.snapshot.term;
+    if (r->state != RAFT_FOLLOWER || rq_filter_is_voter(&r->configuration, r->id) || r->last_stored != last ||
+        !(quiet || v->disrupt_leader) || !rq_filter_would_vote(r, v, last, last_term)) {
+        return false;
+    }
+    struct raft_message answer = { .type = RAFT_REQUEST_VOTE_RESULT,
+                                   .server_id = message->server_id,
+                                   .server_address = message->server_address };
+    answer.request_vote_result = rq_filter_vote(v);
+    if (!v->pre_vote) {
+        core->config.found.term = v->term;
+        core->config.found.vote = v->candidate_id;
+        must(core, rq_log_put_meta(core->env.log, v->term, v->candidate_id), "store term and vote");
+        start_again(core);
+    }
+    core->env.send(core->env.ctx, &answer);
+    return true;
+}
+
+/* G7: what it names is fetched first, and that is not the core's affair. */
+static void receive_descriptor(struct rq_core *core, const struct raft_message *message)
+{
+    const struct raft_install_snapshot *m = &message->install_snapshot;
+    const struct raft *r = &core->raft;
+    if (m->term > r->current_term) {
+        return; /* the next heartbeat tells the core of the term */
+    }
+    if (m->last_index > r->trail.snapshot.index && !rq_core_holds(core, m->last_index, m->last_term)) {
+        core->wanted = (struct rq_core_wanted){ m->last_index, m->last_term, message->server_id };
+        return;
+    }
+    struct raft_message answer = { .type = RAFT_APPEND_ENTRIES_RESULT,
+                                   .server_id = message->server_id,
+                                   .server_address = message->server_address };
+    answer.append_entries_result = rq_filter_has_all(r, m->last_index);
+    core->env.send(core->env.ctx, &answer);
+}
+
+static void note_heard(struct rq_core *core, const struct raft_message *m)
+{
+    const struct raft *r = &core->raft;
+    if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.term >= r->current_term) {
+        core->leader_heard_ms = clock_ms(core);
+    }
+    if (m->type == RAFT_APPEND_ENTRIES_RESULT && r->state == RAFT_LEADER &&
+        m->append_entries_result.term == r->current_term) {
+        peer_of(core, m->server_id)->heard_ms = clock_ms(core);
+    }
+}
+
 void rq_core_receive(struct rq_core *core, const struct raft_message *message, const struct rq_log_entry *entries)
 {
     struct raft_message m = *message, answer;
     unsigned clipped;
+    if (core->forced_index > 0) {
+        return;
+    }
     switch (rq_filter_receive(&core->raft, &m, entries, &clipped, &answer)) {
         case RQ_FILTER_DROP:
             return;
@@ -509,6 +783,14 @@ void rq_core_receive(struct rq_core *core, const struct raft_message *message, c
             return;
         case RQ_FILTER_FEED:
             break;
+    }
+    note_heard(core, &m);
+    if (m.type == RAFT_INSTALL_SNAPSHOT) {
+        receive_descriptor(core, &m);
+        return;
+    }
+    if (m.type == RAFT_REQUEST_VOTE && vote_without_a_vote(core, &m)) {
+        return;
     }
     if (m.type == RAFT_APPEND_ENTRIES) {
         m.append_entries.entries = NULL;
@@ -540,6 +822,9 @@ void rq_core_persisted(struct rq_core *core)
 void rq_core_timer(struct rq_core *core)
 {
     uint64_t now = clock_ms(core);
+    if (core->forced_index > 0 || rq_core_is_removed(core)) {
+        return;
+    }
     if (rq_core_owes_barrier(core) && now >= core->retry_ms) {
         submit_barrier(core);
     }
@@ -567,12 +852,18 @@ uint64_t rq_core_wake_ms(const struct rq_core *core)
     } else if (core->raft.state != RAFT_LEADER && core->retry_ms > wake) {
         wake = core->retry_ms;
     }
+    if (core->forced_index > 0 || rq_core_is_removed(core)) {
+        return UINT64_MAX;
+    }
     return wake > core->now_ms ? wake : core->now_ms + 1; /* G12: never spin on a time-out that stays in the past */
 }
 
 enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trailing, uint64_t *ret_released)
 {
     struct raft *r = &core->raft;
+    if (index >= core->forced_index) {
+        core->forced_index = 0;
+    }
     if (index > raft_commit_index(r) || index > r->last_stored || index < r->configuration_committed_index) {
         return RQ_BUSY; /* known by an earlier life only: the core would hold a snapshot above its own commit index */
     }
@@ -587,9 +878,12 @@ enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trail
             return RQ_NOMEM;
         }
         int rv = raft_configuration_decode(&buf, &event.snapshot.metadata.configuration); /* taken by the core */
+        enum rq_err err = rv == 0 ? keep_snapshot(core, index, event.snapshot.metadata.term,
+                                                  r->configuration_committed_index, buf.base, buf.len)
+                                  : RQ_NOMEM;
         raft_free(buf.base);
-        if (rv != 0) {
-            return RQ_NOMEM;
+        if (err != RQ_OK) {
+            return err;
         }
         (void)step(core, &event, NULL);
     }
@@ -601,7 +895,39 @@ enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trail
 
 bool rq_core_leads(const struct rq_core *core)
 {
-    return core->raft.state == RAFT_LEADER && core->committed_term == raft_current_term(&core->raft);
+    return core->raft.state == RAFT_LEADER && core->committed_term == raft_current_term(&core->raft) &&
+           core->forced_index == 0;
+}
+
+bool rq_core_is_removed(const struct rq_core *core)
+{
+    const struct raft *r = &core->raft;
+    return core->removed_index > r->configuration_committed_index &&
+           core->removed_index > r->configuration_uncommitted_index;
+}
+
+bool rq_core_hears(const struct rq_core *core, uint64_t id)
+{
+    for (unsigned i = 0; i < core->peer_count; i++) {
+        if (core->peers[i].id == id) {
+            return core->peers[i].heard_ms > 0 &&
+                   core->now_ms - core->peers[i].heard_ms < core->config.election_timeout_ms;
+        }
+    }
+    return id == core->config.id;
+}
+
+uint64_t rq_core_match(const struct rq_core *core, uint64_t id)
+{
+    raft_index match;
+    return raft_match_index(&core->raft, id, &match) == 0 ? match : 0;
+}
+
+bool rq_core_holds(const struct rq_core *core, uint64_t index, uint64_t term)
+{
+    const struct raft *r = &core->raft;
+    return rq_log_term_at(core->env.log, index) == term ||
+           (index == r->trail.snapshot.index && r->trail.snapshot.term == term);
 }
 
 bool rq_core_owes_barrier(const struct rq_core *core)

@@ -12,14 +12,33 @@
 
 #include "raftd/node/node.h"
 
+/* What a leader knows of another member, beyond what raft keeps to itself. */
+struct rq_core_peer {
+    uint64_t id;
+    uint64_t told;     /* it was sent word that entries up to here are committed */
+    uint64_t heard_ms; /* it answered in this term; 0: not yet */
+};
+
+struct rq_core_wanted { /* a descriptor that the leader says we need */
+    uint64_t index, term, leader_id;
+};
+
 struct rq_core {
     struct raft raft;
     struct rq_node_env env;
-    unsigned heartbeat_ms;
+    /* How to start again from what is durable: its snapshot is the newest descriptor that the core was told of.  Owns address and
+     * configuration. */
+    struct rq_node_config config;
     uint64_t now_ms;         /* last time given to raft: never goes back */
     uint64_t committed;      /* highest index known to be committed: never goes back, which raft's own may */
     uint64_t committed_term; /* of that entry, which the log may have released */
     uint64_t retry_ms;       /* the log had no room for a barrier: not before this time again */
+    uint64_t leader_heard_ms; /* when a leader of the current term was heard last */
+    struct rq_core_wanted wanted; /* index 0: none */
+    struct rq_core_peer peers[RQ_MEMBERS_MAX]; /* of this leadership, in no order */
+    unsigned peer_count;
+    uint64_t forced_index; /* a forced configuration holds, and no descriptor has it up to here: takes no part until one does */
+    uint64_t removed_index; /* a configuration of this index, without us, is committed */
     bool started;
     bool barrier_reserved; /* the log has room for the barrier of a leader to be */
 };
@@ -30,6 +49,12 @@ void rq_core_fini(struct rq_core *core);
 
 /* Appends e, whose room is reserved; index and term are set.  AWAY: does not lead; nothing happened. */
 enum rq_err rq_core_submit(struct rq_core *core, struct rq_log_entry *e);
+/* AWAY: does not lead, or hands over already.  NOTFOUND: no voter of this id, or none but us when it is 0. */
+enum rq_err rq_core_transfer(struct rq_core *core, uint64_t id);
+bool rq_core_transfers(const struct rq_core *core);
+/* Another member's state at this index took the place of ours, durably: the log begins anew behind it. */
+enum rq_err rq_core_install(struct rq_core *core, const struct rq_node_snapshot *snapshot);
+
 void rq_core_receive(struct rq_core *core, const struct raft_message *message, const struct rq_log_entry *entries);
 void rq_core_persisted(struct rq_core *core);
 void rq_core_timer(struct rq_core *core);
@@ -42,6 +67,12 @@ enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trail
 bool rq_core_leads(const struct rq_core *core);
 /* Elected, but its first entry found no room in the log. */
 bool rq_core_owes_barrier(const struct rq_core *core);
+/* A configuration that excludes this member is committed: it does not stand for election. */
+bool rq_core_is_removed(const struct rq_core *core);
+/* The leader's: that member answered within an election's time. */
+bool rq_core_hears(const struct rq_core *core, uint64_t id);
+uint64_t rq_core_match(const struct rq_core *core, uint64_t id); /* the leader's: it holds entries up to here; 0: none known */
+bool rq_core_holds(const struct rq_core *core, uint64_t index, uint64_t term); /* in the log, or as its descriptor */
 uint64_t rq_core_leader_id(const struct rq_core *core);   /* 0: not known */
 uint64_t rq_core_deliverable(const struct rq_core *core); /* committed and durable here */
 

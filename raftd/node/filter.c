@@ -20,6 +20,44 @@ bool rq_filter_sole_voter(const struct raft_configuration *c, raft_id id)
     return self && voters == 1;
 }
 
+bool rq_filter_is_voter(const struct raft_configuration *c, raft_id id)
+{
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->servers[i].id == id) {
+            return c->servers[i].role == RAFT_VOTER;
+        }
+    }
+    return false;
+}
+
+bool rq_filter_would_vote(const struct raft *r, const struct raft_request_vote *v, raft_index last, raft_term last_term)
+{
+    if (v->term < r->current_term || r->snapshot.installing ||
+        (!v->pre_vote && v->term == r->current_term && r->voted_for != 0 && r->voted_for != v->candidate_id)) {
+        return false;
+    }
+    return v->last_log_term > last_term || (v->last_log_term == last_term && v->last_log_index >= last);
+}
+
+struct raft_request_vote_result rq_filter_vote(const struct raft_request_vote *v)
+{
+    return (struct raft_request_vote_result){
+        .version = REQUEST_VOTE_RESULT_VERSION,
+        .term = v->term,
+        .vote_granted = true,
+        .pre_vote = v->pre_vote,
+    };
+}
+
+struct raft_append_entries_result rq_filter_has_all(const struct raft *r, raft_index upto)
+{
+    return (struct raft_append_entries_result){
+        .version = APPEND_ENTRIES_RESULT_VERSION,
+        .term = r->current_term,
+        .last_log_index = upto < r->last_stored ? upto : r->last_stored,
+    };
+}
+
 static uint64_t get_le64(const uint8_t *p)
 {
     uint64_t v = 0;
@@ -191,8 +229,7 @@ enum rq_filter_verdict rq_filter_receive(const struct raft *r, struct raft_messa
             if (leads && message->install_snapshot.term == r->current_term) {
                 return RQ_FILTER_BROKEN;
             }
-            /* G7: delivered only when the databases it names have been fetched, and fetching them is not the core's affair. */
-            return RQ_FILTER_DROP;
+            return RQ_FILTER_FEED; /* to core.c, which keeps it from the core: G7 */
         case RAFT_REQUEST_VOTE:
             if (message->request_vote.pre_vote && message->request_vote.term < r->current_term) {
                 return answer_old_pre_vote(r, ret_answer);

@@ -17,6 +17,16 @@
 /* G1: this member is the only voter, so the core would elect it without raising the term. */
 bool rq_filter_sole_voter(const struct raft_configuration *c, raft_id id);
 
+bool rq_filter_is_voter(const struct raft_configuration *c, raft_id id);
+
+/* G8: whether Raft's rules for a vote, but for the voter's own configuration, are met; and the vote.  last and last_term are of the
+ * log's newest entry, which is durable. */
+bool rq_filter_would_vote(const struct raft *r, const struct raft_request_vote *v, raft_index last, raft_term last_term);
+struct raft_request_vote_result rq_filter_vote(const struct raft_request_vote *v);
+
+/* The answer to a leader that offers a descriptor of what is in the log here. */
+struct raft_append_entries_result rq_filter_has_all(const struct raft *r, raft_index upto);
+
 /* G10: bytes that raft_configuration_decode() may be given: it trusts the server count and the strings' ends. */
 bool rq_filter_configuration_ok(const uint8_t *data, size_t bytes);
 
@@ -27,7 +37,7 @@ enum rq_filter_verdict {
     RQ_FILTER_BROKEN, /* two leaders in one term: nothing is safe any more, the process ends */
 };
 
-/* Judges a message that arrived, for G4, G5, G6, G7, G9 and G10.  entries are those of an AppendEntries, beside the message.
+/* Judges a message that arrived, for G4, G5, G6, G9 and G10.  entries are those of an AppendEntries, beside the message.
  * May move the anchor of an AppendEntries forward: then its first *ret_clipped entries are to be skipped.  ret_answer borrows
  * the sender's address from the message. */
 enum rq_filter_verdict rq_filter_receive(const struct raft *r, struct raft_message *message,

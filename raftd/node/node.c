@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "raftd/node/core.h"
+#include "raftd/node/filter.h"
+#include "raftd/node/membership.h"
 
 struct role {
     bool leads;
@@ -18,6 +20,9 @@ struct rq_node {
     uint64_t delivered;
     bool delivering;
     struct role told;
+    struct rq_membership membership;
+    uint64_t install_asked; /* index; 0: none */
+    bool removed_told, settling;
 
     /* Bytes of what was submitted in this leadership and is not committed, by index modulo the number that may wait. */
     uint32_t waiting_bytes_of[RQ_NODE_UNCOMMITTED_ENTRIES_MAX];
@@ -88,12 +93,42 @@ static void tell_role(struct rq_node *n)
     }
 }
 
-/* After every event: what the machine is to know of it. */
+static void ask_install(struct rq_node *n)
+{
+    const struct rq_core_wanted *wanted = &n->core.wanted;
+    if (wanted->index > n->install_asked && n->machine.install != NULL) {
+        n->install_asked = wanted->index;
+        n->machine.install(n->machine.ctx, wanted->index, wanted->term, wanted->leader_id);
+    }
+}
+
+static void tell_removed(struct rq_node *n)
+{
+    bool removed = rq_core_is_removed(&n->core);
+    if (removed && !n->removed_told && n->machine.removed != NULL) {
+        n->machine.removed(n->machine.ctx);
+    }
+    n->removed_told = removed;
+}
+
+/* After every event: what the machine is to know of it, and what a leader owes to the membership. */
 static void settle(struct rq_node *n)
 {
     count_committed(n);
+    if (rq_membership_changed(&n->membership, &n->core) && n->machine.members != NULL) {
+        n->machine.members(n->machine.ctx, &n->membership.members);
+    }
     deliver(n);
     tell_role(n);
+    ask_install(n);
+    tell_removed(n);
+    if (!n->settling) { /* it submits, and that settles */
+        n->settling = true;
+        rq_membership_go_on(&n->membership, &n->core);
+        n->settling = false;
+        count_committed(n);
+        tell_role(n);
+    }
 }
 
 enum rq_err rq_node_new(const struct rq_node_config *config, const struct rq_node_env *env,
@@ -120,29 +155,31 @@ enum rq_err rq_node_new(const struct rq_node_config *config, const struct rq_nod
 void rq_node_free(struct rq_node *n)
 {
     if (n != NULL) {
+        rq_membership_fini(&n->membership);
         rq_core_fini(&n->core);
         free(n);
     }
 }
 
-enum rq_err rq_node_found(struct rq_log *log, uint64_t id, const char *address)
+enum rq_err rq_node_found(struct rq_log *log, const struct rq_members *members)
 {
     if (rq_log_last(log) > 0) {
         return RQ_EXISTS;
     }
-    struct raft_configuration conf;
-    struct raft_buffer buf = { NULL, 0 };
-    raft_configuration_init(&conf);
-    enum rq_err err = RQ_NOMEM;
-    if (raft_configuration_add(&conf, id, address, RAFT_VOTER) != 0 || raft_configuration_encode(&conf, &buf) != 0) {
-        goto close_configuration;
+    uint8_t *data;
+    size_t bytes;
+    enum rq_err err = rq_members_encode(members, &data, &bytes);
+    if (err != RQ_OK) {
+        return err;
     }
-    struct rq_blob *blob = rq_blob_new(buf.len);
+    struct rq_blob *blob = rq_blob_new(bytes);
     if (blob == NULL) {
-        goto close_configuration;
+        free(data);
+        return RQ_NOMEM;
     }
-    memcpy(blob->data, buf.base, buf.len);
-    err = rq_log_reserve(log, buf.len, 1);
+    memcpy(blob->data, data, bytes);
+    free(data);
+    err = rq_log_reserve(log, bytes, 1);
     if (err == RQ_OK) {
         err = rq_log_put_meta(log, 1, 0);
     }
@@ -156,9 +193,6 @@ enum rq_err rq_node_found(struct rq_log *log, uint64_t id, const char *address)
     }
     assert(err != RQ_OK || durable == 1);
     rq_blob_unref(blob);
-close_configuration:
-    raft_free(buf.base);
-    raft_configuration_close(&conf);
     return err;
 }
 
@@ -168,6 +202,9 @@ enum rq_err rq_node_submit(struct rq_node *n, uint16_t type, struct rq_blob *blo
     size_t bytes = blob != NULL ? blob->bytes : 0;
     if (type == RQ_ENTRY_CHANGE) {
         return RQ_MISUSE;
+    }
+    if (rq_membership_hands_over(&n->membership)) {
+        return RQ_BUSY;
     }
     if (rq_core_owes_barrier(&n->core)) {
         return RQ_FULL;
@@ -209,8 +246,67 @@ void rq_node_persisted(struct rq_node *n)
 
 void rq_node_receive(struct rq_node *n, const struct raft_message *message, const struct rq_log_entry *entries)
 {
+    rq_membership_heard(&n->membership, &n->core, message->server_id);
     rq_core_receive(&n->core, message, entries);
     settle(n);
+}
+
+void rq_node_told_removed(struct rq_node *n, uint64_t from, uint64_t index)
+{
+    if (rq_filter_is_voter(&n->core.raft.configuration, from) && n->core.raft.state != RAFT_LEADER) {
+        n->core.removed_index = index > n->core.removed_index ? index : n->core.removed_index;
+        settle(n);
+    }
+}
+
+void rq_node_installed(struct rq_node *n, const struct rq_node_snapshot *snapshot)
+{
+    n->install_asked = 0;
+    must(n, rq_core_install(&n->core, snapshot), "install a descriptor");
+    if (n->delivered < n->core.config.snapshot_index) {
+        n->delivered = n->core.config.snapshot_index;
+    }
+    settle(n);
+}
+
+enum rq_err rq_node_join(struct rq_node *n, const struct rq_member *member, rq_node_done_cb done, void *ctx)
+{
+    enum rq_err err = rq_membership_join(&n->membership, &n->core, member, done, ctx);
+    settle(n);
+    return err;
+}
+
+enum rq_err rq_node_remove(struct rq_node *n, uint64_t instance, rq_node_done_cb done, void *ctx)
+{
+    enum rq_err err = rq_membership_remove(&n->membership, &n->core, instance, done, ctx);
+    settle(n);
+    return err;
+}
+
+enum rq_err rq_node_transfer(struct rq_node *n, uint64_t instance, rq_node_done_cb done, void *ctx)
+{
+    enum rq_err err = rq_membership_transfer(&n->membership, &n->core, instance, done, ctx);
+    settle(n);
+    return err;
+}
+
+const struct rq_members *rq_node_members(const struct rq_node *n)
+{
+    return n->membership.members.count > 0 ? &n->membership.members : NULL;
+}
+
+uint64_t rq_node_needed_from(const struct rq_node *n)
+{
+    const struct raft *r = &n->core.raft;
+    uint64_t from = UINT64_MAX;
+    for (unsigned i = 0; r->state == RAFT_LEADER && i < r->configuration.n; i++) {
+        uint64_t id = r->configuration.servers[i].id;
+        uint64_t next = rq_core_match(&n->core, id) + 1;
+        if (id != r->id && rq_core_hears(&n->core, id) && next < from) {
+            from = next;
+        }
+    }
+    return from;
 }
 
 void rq_node_timer(struct rq_node *n)
@@ -221,7 +317,8 @@ void rq_node_timer(struct rq_node *n)
 
 uint64_t rq_node_wake_ms(const struct rq_node *n)
 {
-    return rq_core_wake_ms(&n->core);
+    uint64_t core = rq_core_wake_ms(&n->core), membership = rq_membership_wake_ms(&n->membership, &n->core);
+    return core < membership ? core : membership;
 }
 
 bool rq_node_leads(const struct rq_node *n)

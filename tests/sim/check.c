@@ -1,5 +1,7 @@
 #include <inttypes.h>
+#include <string.h>
 
+#include "raftd/node/filter.h"
 #include "tests/sim/world.h"
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -52,7 +54,17 @@ static void see_entry(struct sim_host *h, uint64_t index)
         check_identity(h, &e, index > 1 ? rq_log_term_at(h->log, index - 1) : 0);
     }
     h->terms[index] = e.term;
+    h->changes[index] = e.type == RQ_ENTRY_CHANGE;
+    h->change_at = h->changes[index] ? index : h->change_at;
     rq_blob_unref(e.blob);
+}
+
+static void find_change(struct sim_host *h)
+{
+    h->change_at = h->last;
+    while (h->change_at > h->descriptor.configuration_index && !h->changes[h->change_at]) {
+        h->change_at--;
+    }
 }
 
 void check_appended(struct sim_host *h)
@@ -70,38 +82,76 @@ void check_appended(struct sim_host *h)
                  h->committed);
     }
     h->stored = h->stored < first ? h->stored : first - 1;
+    if (h->change_at >= first && h->last > 0) {
+        sim_count(h->world, SIM_changes_rolled_back);
+        h->last = first - 1;
+        find_change(h);
+    }
     for (uint64_t i = first; i <= last; i++) {
         see_entry(h, i);
     }
     h->last = last;
 }
 
+/* C6, as the node has it: the log does not lead up to what was installed. */
+static bool is_given_up(const struct sim_host *h, const struct rq_log_found *found)
+{
+    uint64_t index = h->descriptor.state.index;
+    return h->descriptor.installed &&
+           (found->last_index < index || found->first_index > index + 1 ||
+            (found->first_index <= index && rq_log_term_at(h->log, index) != h->descriptor.state.term));
+}
+
 /* What the core had been told to be durable has survived, and so have term and vote. */
-void check_reopened(struct sim_host *h, const struct rq_log_found *found)
+void check_reopened(struct sim_host *h, struct rq_log_found *found)
 {
     struct world *w = h->world;
-    if (found->last_index < h->stored) {
+    uint64_t last = is_given_up(h, found) ? h->descriptor.state.index : found->last_index;
+    if (last < h->stored) {
         sim_fail(w, "host %u lost entries it had reported durable: up to %" PRIu64 ", found %" PRIu64, h->number,
-                 h->stored, found->last_index);
+                 h->stored, last);
     }
     if (found->term < h->meta_term ||
         (found->term == h->meta_term && h->meta_vote != 0 && found->vote != h->meta_vote)) {
         sim_fail(w, "host %u lost its vote: term %" PRIu64 " vote %" PRIu64 ", found %" PRIu64 " %" PRIu64, h->number,
                  h->meta_term, h->meta_vote, found->term, found->vote);
     }
-    for (uint64_t i = found->first_index; i <= found->last_index; i++) {
+    for (uint64_t i = found->first_index; last == found->last_index && i <= last; i++) {
         uint64_t before = h->terms[i];
         see_entry(h, i);
-        if (i <= h->stored && before != h->terms[i]) {
+        if (i <= h->stored && i > h->descriptor.state.index && before != h->terms[i]) {
             sim_fail(w, "host %u: entry %" PRIu64 " was durable in term %" PRIu64 ", found in term %" PRIu64, h->number,
                      i, before, h->terms[i]);
         }
     }
-    if (h->last > found->last_index) {
+    if (h->last > last) {
         sim_count(w, SIM_entries_lost_unacknowledged);
     }
-    h->last = found->last_index;
-    h->stored = found->last_index;
+    h->last = last;
+    h->stored = last;
+    find_change(h);
+}
+
+/* From here on a start gives up a log that does not lead up to the descriptor. */
+void check_descriptor(struct sim_host *h)
+{
+    uint64_t index = h->descriptor.state.index;
+    if (h->stored > index && rq_log_term_at(h->log, index) != h->descriptor.state.term) {
+        h->stored = index;
+    }
+}
+
+void check_installed(struct sim_host *h)
+{
+    uint64_t index = h->descriptor.state.index;
+    if (rq_node_core(h->node)->config.snapshot_index != index) {
+        return; /* the entries came meanwhile */
+    }
+    h->terms[index] = h->descriptor.state.term;
+    h->last = h->stored = index;
+    h->committed = h->committed > index ? h->committed : index;
+    h->delivered = h->delivered > index ? h->delivered : index;
+    h->change_at = h->descriptor.configuration_index;
 }
 
 /* Holds it durably, as far as the simulation knows at this moment. */
@@ -114,16 +164,42 @@ static bool holds(const struct sim_host *h, uint64_t index, uint64_t term)
     return index <= durable && h->terms[index] == term;
 }
 
-static void check_true_commit(struct sim_host *h, uint64_t index, uint64_t term)
+/* It acknowledged that; then its disk was lost, and with it no majority. */
+static bool held(const struct world *w, uint64_t instance, uint64_t index)
+{
+    for (unsigned i = 0; i < w->lost_count && i < SIM_LOST_MAX; i++) {
+        if (w->lost[i].instance == instance && w->lost[i].stored >= index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool majority_holds(struct world *w, const struct rq_members *members, uint64_t index, uint64_t term)
+{
+    unsigned holders = 0, voters = 0;
+    for (unsigned i = 0; i < members->count; i++) {
+        if (members->list[i].role == RQ_MEMBER_VOTER) {
+            const struct sim_host *voter = world_host(w, members->list[i].instance);
+            holders += voter != NULL ? holds(voter, index, term) : held(w, members->list[i].instance, index);
+            voters++;
+        }
+    }
+    return holders > voters / 2;
+}
+
+static void check_true_commit(struct sim_host *h, const struct raft *r, uint64_t index, uint64_t term)
 {
     struct world *w = h->world;
-    unsigned holders = 0;
-    for (unsigned i = 0; i < w->host_count; i++) {
-        holders += holds(&w->hosts[i], index, term);
+    if (term != r->current_term && !rq_filter_sole_voter(&r->configuration, r->id)) {
+        sim_fail(w, "host %u commits %" PRIu64 " of term %" PRIu64 " in term %llu", h->number, index, term,
+                 r->current_term);
     }
-    if (holders <= w->host_count / 2) {
-        sim_fail(w, "false commit: host %u commits %" PRIu64 " of term %" PRIu64 ", %u of %u hold it", h->number, index,
-                 term, holders, w->host_count);
+    /* The list may have changed behind the commit in the same step. */
+    const struct rq_members *now = rq_node_members(h->node);
+    if (!majority_holds(w, &h->members, index, term) && !majority_holds(w, now, index, term)) {
+        sim_fail(w, "false commit: host %u commits %" PRIu64 " of term %" PRIu64 ", no majority holds it", h->number,
+                 index, term);
     }
 }
 
@@ -143,6 +219,39 @@ static void check_ledger(struct sim_host *h, uint64_t index, uint64_t in_term)
     known->term = term;
     known->committed_in_term = in_term;
     w->ledger_last = index > w->ledger_last ? index : w->ledger_last;
+}
+
+/* One member at a time is added, removed or altered: two majorities in force at once always meet. */
+static void check_members(struct world *w, const struct rq_log_entry *e)
+{
+    struct rq_members now;
+    if (rq_members_decode(e->blob->data, e->blob->bytes, &now) != RQ_OK) {
+        sim_fail(w, "members of entry %" PRIu64 " cannot be read", e->index);
+    }
+    unsigned differences = 0;
+    for (unsigned i = 0; i < now.count; i++) {
+        const struct rq_member *m = &now.list[i], *old = rq_members_find(&w->members, m->instance);
+        bool promoted = old != NULL && old->role == RQ_MEMBER_STANDBY && m->role == RQ_MEMBER_VOTER;
+        bool altered = old != NULL && !promoted && memcmp(old, m, sizeof *m) != 0;
+        differences += old == NULL || promoted || altered;
+        if (w->members.count > 0 && (old == NULL || promoted || altered)) {
+            sim_count(w, promoted                                             ? SIM_promotions
+                         : altered                                            ? SIM_addresses_changed
+                         : rq_members_find_name(&w->members, m->name) != NULL ? SIM_replacements
+                                                                              : SIM_joins);
+        }
+    }
+    for (unsigned i = 0; i < w->members.count; i++) {
+        if (rq_members_find(&now, w->members.list[i].instance) == NULL) {
+            sim_count(w, SIM_removals);
+            differences++;
+        }
+    }
+    if (w->members.count > 0 && differences != 1) {
+        sim_fail(w, "entry %" PRIu64 " changes %u members", e->index, differences);
+    }
+    w->members = now;
+    w->members_index = e->index;
 }
 
 /* The state machine's side: in order, each once, the same chain everywhere, and no client's entry twice. */
@@ -172,6 +281,9 @@ void check_delivered(struct sim_host *h, const struct rq_log_entry *e)
     uint64_t payload = host_payload(e);
     if (known->chain == 0) {
         known->chain = h->cached.hash;
+        if (e->type == RQ_ENTRY_CHANGE) {
+            check_members(w, e);
+        }
         known->payload = payload;
         if (payload != 0 && w->index_of_payload[payload] != 0) {
             sim_fail(w, "entry %" PRIu64 " of a client is applied twice: at %" PRIu64 " and %" PRIu64, payload,
@@ -221,12 +333,42 @@ static void check_leader(struct sim_host *h, const struct raft *r)
     }
 }
 
+/* The members in force are those of the newest list in the log, else of the descriptor. */
+static void check_configuration(struct sim_host *h, const struct raft *r)
+{
+    uint64_t index = r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index
+                                                            : r->configuration_committed_index;
+    uint64_t expected = h->change_at > h->descriptor.configuration_index ? h->change_at
+                                                                         : h->descriptor.configuration_index;
+    if (index != expected) {
+        sim_fail(h->world, "host %u: members of entry %" PRIu64 " are in force, not of %" PRIu64, h->number, index,
+                 expected);
+    }
+    if (r->configuration_uncommitted_index == 0 && index > rq_node_core(h->node)->committed) {
+        sim_fail(h->world, "host %u takes members of entry %" PRIu64 " for committed", h->number, index);
+    }
+}
+
+static void keep_members(struct sim_host *h)
+{
+    const struct raft *r = &rq_node_core(h->node)->raft;
+    uint64_t index = r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index
+                                                            : r->configuration_committed_index;
+    const struct rq_members *members = rq_node_members(h->node);
+    uint64_t key = index << 24 | h->terms[index];
+    if (members != NULL && key != h->members_key) {
+        h->members = *members;
+        h->members_key = key;
+    }
+}
+
 void check_step(struct sim_host *h)
 {
     struct world *w = h->world;
     const struct rq_core *core = rq_node_core(h->node);
     const struct raft *r = &core->raft;
     sim_count(w, SIM_steps);
+    plant_step(h);
     if (r->current_term < h->meta_term ||
         (r->current_term == h->meta_term && h->meta_vote != 0 && r->voted_for != h->meta_vote)) {
         sim_fail(w, "host %u takes back its vote in term %llu", h->number, r->current_term);
@@ -244,13 +386,11 @@ void check_step(struct sim_host *h)
     if (core->committed < h->committed) {
         sim_fail(w, "host %u takes back a commit", h->number);
     }
-    if (r->configuration.n != w->host_count) {
-        sim_fail(w, "host %u has a configuration of %u", h->number, r->configuration.n);
-    }
+    check_configuration(h, r);
     if (r->state == RAFT_LEADER) {
         check_leader(h, r);
         if (core->committed > h->committed && core->committed == r->commit_index) {
-            check_true_commit(h, core->committed, h->terms[core->committed]);
+            check_true_commit(h, r, core->committed, h->terms[core->committed]);
         }
     }
     for (uint64_t i = h->committed + 1; i <= core->committed; i++) {
@@ -260,6 +400,7 @@ void check_step(struct sim_host *h)
     if (rq_node_leads(h->node) && w->ledger[h->committed].term != r->current_term) {
         sim_fail(w, "host %u may submit before an entry of its term is committed", h->number);
     }
+    keep_members(h);
 }
 
 /* All states are one, and it holds every entry that was ever delivered anywhere: so every entry that was acknowledged. */
@@ -267,7 +408,9 @@ void check_end(struct world *w)
 {
     for (unsigned i = 0; i < w->host_count; i++) {
         const struct sim_host *h = &w->hosts[i];
-        if ((h->cached.index < w->ledger_last && !h->absent) || w->ledger[h->cached.index].chain != h->cached.hash) {
+        bool member = rq_members_find(&w->members, h->id) != NULL;
+        if ((h->cached.index < w->ledger_last && member && !h->absent) ||
+            w->ledger[h->cached.index].chain != h->cached.hash) {
             sim_fail(w, "host %u ends at %" PRIu64 ", committed is %" PRIu64, i, h->cached.index, w->ledger_last);
         }
     }

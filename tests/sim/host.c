@@ -3,13 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftd/node/filter.h"
 #include "raftd/wire/bytes.h"
 #include "tests/sim/world.h"
 #include "tests/support/seeded.h"
 
 enum {
-    ELECTION_MS = 300,
-    HEARTBEAT_MS = 50,
     SEGMENT_BYTES = 64 * 1024,
     CACHE_BYTES = 8 * 1024,
     PAYLOAD_BYTES_MAX = 3000,
@@ -33,9 +32,17 @@ static bool would_overflow(struct rq_file *f, uint64_t end)
     return false;
 }
 
+static enum rq_err outcome(const struct rq_file *f, enum rq_err err)
+{
+    for (unsigned i = 0; i < disks_of->host_count && err == RQ_IO; i++) {
+        err = &disks_of->hosts[i].disk->disk == f->disk ? plant_outcome(&disks_of->hosts[i], err) : err;
+    }
+    return err;
+}
+
 static enum rq_err limited_write(struct rq_file *f, const void *data, size_t bytes, uint64_t offset)
 {
-    return would_overflow(f, offset + bytes) ? RQ_FULL : record->write(f, data, bytes, offset);
+    return would_overflow(f, offset + bytes) ? RQ_FULL : outcome(f, record->write(f, data, bytes, offset));
 }
 
 static enum rq_err limited_writev(struct rq_file *f, struct iovec *parts, int part_count, uint64_t offset)
@@ -44,7 +51,7 @@ static enum rq_err limited_writev(struct rq_file *f, struct iovec *parts, int pa
     for (int i = 0; i < part_count; i++) {
         bytes += parts[i].iov_len;
     }
-    return would_overflow(f, offset + bytes) ? RQ_FULL : record->writev(f, parts, part_count, offset);
+    return would_overflow(f, offset + bytes) ? RQ_FULL : outcome(f, record->writev(f, parts, part_count, offset));
 }
 
 static enum rq_err limited_reserve(struct rq_file *f, uint64_t offset, uint64_t bytes)
@@ -105,7 +112,18 @@ static void env_send(void *ctx, const struct raft_message *m)
         sim_count(h->world, SIM_deaths_between_messages);
         host_leave(h);
     }
-    world_send(h, m);
+    struct raft_message sent = *m;
+    if (m->type == RAFT_REQUEST_VOTE_RESULT && m->request_vote_result.vote_granted &&
+        !rq_filter_is_voter(&rq_node_core(h->node)->raft.configuration, h->id)) {
+        sim_count(h->world, SIM_votes_without_a_vote);
+    }
+    plant_message(h, &sent);
+    world_send(h, &sent, 0);
+}
+
+static void env_tell_removed(void *ctx, uint64_t instance, uint64_t index)
+{
+    world_send(ctx, &(struct raft_message){ .server_id = instance }, index);
 }
 
 /* Only a disk that died or failed may end a node. */
@@ -131,6 +149,24 @@ static void machine_committed(void *ctx, const struct rq_log_entry *e)
     check_delivered(ctx, e);
 }
 
+static void machine_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id)
+{
+    struct sim_host *h = ctx;
+    (void)term;
+    h->install_index = index;
+    h->install_from = leader_id;
+    if (h->install_at == SIM_NEVER) {
+        h->install_at = h->world->now_ms + 1 + sim_below(h->world, 300);
+    }
+}
+
+static void machine_removed(void *ctx)
+{
+    struct sim_host *h = ctx;
+    sim_trace(h->world, "host %u learns that it was removed", h->number);
+    sim_count(h->world, SIM_removed_told);
+}
+
 static void machine_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
 {
     const struct sim_host *h = ctx;
@@ -139,23 +175,39 @@ static void machine_role(void *ctx, bool leads, uint64_t term, uint64_t leader_i
 
 /* --- life and death --- */
 
+static void new_instance(struct sim_host *h)
+{
+    h->id = 100 * (h->wipes + 1u) + h->number;
+    h->self = (struct rq_member){ .instance = h->id, .role = RQ_MEMBER_VOTER, .votes = true };
+    h->self.key[0] = (uint8_t)h->id;
+    h->self.key[1] = (uint8_t)(h->id >> 8);
+    snprintf(h->self.name, sizeof h->self.name, "n%u", h->number);
+    snprintf(h->self.raft_addr, sizeof h->self.raft_addr, "host%u:4002", h->number);
+    snprintf(h->self.http_addr, sizeof h->self.http_addr, "host%u:4001", h->number);
+    h->self.votes = h->founder || h->number % 5 != 4;
+    h->self.role = h->self.votes ? RQ_MEMBER_VOTER : RQ_MEMBER_STANDBY;
+    h->fresh = true;
+    h->disk = record_disk_new();
+    record_disk_mkdir_p(h->disk, "/raft");
+    limit_disk(h);
+}
+
 void host_init(struct world *w, unsigned number)
 {
     struct sim_host *h = &w->hosts[number];
     *h = (struct sim_host){
         .world = w,
         .number = number,
-        .id = 100 + number,
         .write_at = SIM_NEVER,
         .report_at = SIM_NEVER,
         .compact_at = SIM_NEVER,
-        .restart_at = 0,
+        .install_at = SIM_NEVER,
+        .ask_at = SIM_NEVER,
+        .restart_at = number < w->founder_count ? 0 : sim_below(w, 600),
+        .founder = number < w->founder_count,
         .trailing = sim_below(w, 12),
     };
-    snprintf(h->address, sizeof h->address, "host%u", number);
-    h->disk = record_disk_new();
-    record_disk_mkdir_p(h->disk, "/raft");
-    limit_disk(h);
+    new_instance(h);
 }
 
 static void close_all(struct sim_host *h)
@@ -167,7 +219,8 @@ static void close_all(struct sim_host *h)
     h->node = NULL;
     h->log = NULL;
     h->alive = false;
-    h->write_at = h->report_at = h->compact_at = SIM_NEVER;
+    h->write_at = h->report_at = h->compact_at = h->install_at = h->ask_at = SIM_NEVER;
+    h->paused_until = 0;
     h->messages_to_death = 0;
 }
 
@@ -194,6 +247,31 @@ void host_die(struct sim_host *h, bool power_loss)
     h->restart_at = w->now_ms + 5 + sim_below(w, 800);
 }
 
+void host_wipe(struct sim_host *h)
+{
+    struct world *w = h->world;
+    if (h->alive) {
+        host_die(h, false);
+    }
+    sim_trace(w, "host %u loses its disk", h->number);
+    sim_count(w, SIM_wipes);
+    w->lost[w->lost_count % SIM_LOST_MAX].instance = h->id;
+    w->lost[w->lost_count++ % SIM_LOST_MAX].stored = h->stored;
+    record_disk_free(h->disk);
+    free(h->descriptor.configuration);
+    h->descriptor = (struct sim_descriptor){ 0 };
+    h->cached = h->synced = (struct sim_state){ 0 };
+    h->last = h->stored = h->committed = h->delivered = h->change_at = 0;
+    h->members.count = 0;
+    h->members_key = 0;
+    h->meta_term = h->meta_vote = 0;
+    memset(h->terms, 0, sizeof h->terms);
+    memset(h->changes, 0, sizeof h->changes);
+    h->wipes += sim_plant != SIM_PLANT_SAME_INSTANCE;
+    h->founder = h->left = false;
+    new_instance(h);
+}
+
 /* A death inside a call may be the whole machine's. */
 static void bury(struct sim_host *h)
 {
@@ -205,29 +283,12 @@ static void bury(struct sim_host *h)
 
 static enum rq_err found_cluster(struct sim_host *h)
 {
-    struct world *w = h->world;
-    if (w->host_count == 1) {
-        return rq_node_found(h->log, h->id, h->address);
+    const struct world *w = h->world;
+    struct rq_members members = { .count = w->founder_count };
+    for (unsigned i = 0; i < w->founder_count; i++) {
+        members.list[i] = w->hosts[i].self;
     }
-    struct raft_configuration conf;
-    struct raft_buffer buf;
-    raft_configuration_init(&conf);
-    for (unsigned i = 0; i < w->host_count; i++) {
-        raft_configuration_add(&conf, w->hosts[i].id, w->hosts[i].address, RAFT_VOTER);
-    }
-    raft_configuration_encode(&conf, &buf);
-    raft_configuration_close(&conf);
-    struct rq_blob *blob = rq_blob_new(buf.len);
-    memcpy(blob->data, buf.base, buf.len);
-    raft_free(buf.base);
-    struct rq_log_entry e = { .index = 1, .term = 1, .type = RQ_ENTRY_CHANGE, .blob = blob };
-    uint64_t durable;
-    enum rq_err err = rq_log_reserve(h->log, blob->bytes, 1);
-    err = err == RQ_OK ? rq_log_put_meta(h->log, 1, 0) : err;
-    err = err == RQ_OK ? rq_log_append(h->log, &e, 1, 0) : err;
-    err = err == RQ_OK ? rq_log_write(h->log, &durable) : err;
-    rq_blob_unref(blob);
-    return err;
+    return rq_node_found(h->log, &members);
 }
 
 static enum rq_err open_log(struct sim_host *h, struct rq_log_found *found)
@@ -238,7 +299,7 @@ static enum rq_err open_log(struct sim_host *h, struct rq_log_found *found)
         .instance = h->id,
         .segment_bytes = SEGMENT_BYTES,
         .cache_bytes = CACHE_BYTES,
-        .create = h->life == 0,
+        .create = h->fresh,
         .first_index = 1,
     };
     return rq_log_open(&config, &h->log, found);
@@ -249,16 +310,17 @@ static enum rq_err start_node(struct sim_host *h, const struct rq_log_found *fou
     struct world *w = h->world;
     struct rq_node_config config = {
         .id = h->id,
-        .address = h->address,
+        .address = h->self.raft_addr,
         .seed = seeded_next(&w->random),
-        .election_timeout_ms = ELECTION_MS,
-        .heartbeat_ms = HEARTBEAT_MS,
+        .election_timeout_ms = RQ_NODE_ELECTION_MS,
+        .heartbeat_ms = RQ_NODE_HEARTBEAT_MS,
         .found = *found,
         .snapshot_index = h->descriptor.state.index,
         .snapshot_term = h->descriptor.state.term,
         .snapshot_configuration_index = h->descriptor.configuration_index,
         .snapshot_configuration = h->descriptor.configuration,
         .snapshot_configuration_bytes = h->descriptor.configuration_bytes,
+        .snapshot_installed = h->descriptor.installed,
     };
     const struct rq_node_env env = {
         .log = h->log,
@@ -266,9 +328,16 @@ static enum rq_err start_node(struct sim_host *h, const struct rq_log_found *fou
         .now_ms = env_now_ms,
         .write_wanted = env_write_wanted,
         .send = w->host_count > 1 ? env_send : NULL,
+        .tell_removed = env_tell_removed,
         .fatal = env_fatal,
     };
-    const struct rq_node_machine machine = { .ctx = h, .committed = machine_committed, .role = machine_role };
+    const struct rq_node_machine machine = {
+        .ctx = h,
+        .committed = machine_committed,
+        .role = machine_role,
+        .install = machine_install,
+        .removed = machine_removed,
+    };
     return rq_node_new(&config, &env, &machine, &h->node);
 }
 
@@ -284,24 +353,24 @@ void host_start(struct sim_host *h)
         bury(h);
         return;
     }
-    if (w->now_ms < w->calm_ms && h->life > 0 && sim_chance(w, 100)) {
+    if (w->now_ms < w->calm_ms && !h->fresh && sim_chance(w, 100)) {
         record_disk_stop_at(h->disk, 1 + sim_below(w, 12));
     }
     enum rq_err err = open_log(h, &found);
-    if (err == RQ_OK && h->life == 0) {
-        err = found_cluster(h);
+    if (err == RQ_OK && h->fresh) {
+        err = h->founder ? found_cluster(h) : RQ_OK;
         rq_log_close(h->log);
         h->log = NULL;
-        h->life = 1;
+        h->fresh = false;
         err = err == RQ_OK ? open_log(h, &found) : err;
-        record_disk_lie(h->disk, w->plant == SIM_PLANT_LIE_SYNC ? RECORD_LIE_SYNC | RECORD_LIE_DSYNC : 0);
+        plant_disk(h);
     }
     if (err == RQ_OK) {
         sim_trace(w, "host %u starts: log %" PRIu64 "..%" PRIu64 ", term %" PRIu64 ", committed %" PRIu64, h->number,
                   found.first_index, found.last_index, found.term, found.committed);
         sim_count(w, SIM_restarts);
         h->life++;
-        if (w->plant == SIM_PLANT_DOUBLE_APPLY && h->cached.index > h->descriptor.state.index) {
+        if (sim_plant == SIM_PLANT_DOUBLE_APPLY && h->cached.index > h->descriptor.state.index) {
             h->cached.index--;
         }
         h->committed = h->delivered = h->descriptor.state.index;
@@ -319,6 +388,7 @@ void host_start(struct sim_host *h)
         sim_fail(w, "host %u does not start: %s: %s", h->number, rq_err_name(err), found.problem);
     }
     h->compact_at = w->now_ms + 20 + sim_below(w, 400);
+    h->ask_at = w->now_ms + sim_below(w, 100);
     check_step(h);
 }
 
@@ -382,8 +452,13 @@ void host_report(struct sim_host *h)
     check_step(h);
 }
 
-/* Files durable, then the descriptor, then the core is told.  Nobody can install a descriptor yet, so the log keeps what the
- * slowest member needs. */
+static enum rq_err configuration_at(struct sim_host *h, uint64_t index, struct sim_descriptor *ret)
+{
+    return rq_node_configuration(h->node, index, &ret->configuration, &ret->configuration_bytes,
+                                 &ret->configuration_index);
+}
+
+/* Files durable, then the descriptor, then the core is told. */
 void host_compact(struct sim_host *h)
 {
     struct world *w = h->world;
@@ -393,33 +468,25 @@ void host_compact(struct sim_host *h)
         h->synced = h->cached; /* the files only */
         return;
     }
-    for (unsigned i = 0; i < w->host_count; i++) {
-        const struct sim_host *other = &w->hosts[i];
-        uint64_t held = other->stored < other->committed ? other->stored : other->committed;
-        if (i != h->number && other->descriptor.state.index > held) {
-            held = other->descriptor.state.index;
-        }
-        if (i != h->number && held < index) {
-            return;
-        }
-    }
     if (index <= h->descriptor.state.index || h->delivered < index) {
         return;
     }
-    uint8_t *data;
-    size_t bytes;
-    uint64_t configuration_index;
+    struct sim_descriptor d = { .state = h->cached };
     if (setjmp(w->on_death) != 0) {
         bury(h);
         return;
     }
-    if (rq_node_configuration(h->node, index, &data, &bytes, &configuration_index) != RQ_OK) {
+    enum rq_err err = configuration_at(h, index, &d);
+    if (err == RQ_BUSY) { /* a newer one is committed and waits to be applied */
+        return;
+    }
+    if (err != RQ_OK) {
         sim_fail(w, "host %u: no configuration at %" PRIu64, h->number, index);
     }
     h->synced = h->cached;
     free(h->descriptor.configuration);
-    h->descriptor = (struct sim_descriptor){ h->synced, data, bytes, configuration_index };
-    enum rq_err err = rq_node_compacted(h->node, index, h->trailing);
+    h->descriptor = d;
+    err = rq_node_compacted(h->node, index, h->trailing);
     if (err != RQ_OK && err != RQ_BUSY) {
         sim_fail(w, "host %u: compaction: %s", h->number, rq_err_name(err));
     }
@@ -433,13 +500,135 @@ void host_compact(struct sim_host *h)
     check_step(h);
 }
 
+/* A state that can be fetched: what another host has applied, or its descriptor. */
+static bool fetch(struct sim_host *h, struct sim_descriptor *ret)
+{
+    struct world *w = h->world;
+    struct sim_host *from = &w->hosts[sim_below(w, w->host_count)];
+    if (from == h || !from->alive || w->deaf[h->number][from->number] || w->deaf[from->number][h->number]) {
+        return false;
+    }
+    if (sim_chance(w, 500)) {
+        if (from->descriptor.state.index < h->install_index) {
+            return false;
+        }
+        *ret = from->descriptor;
+        ret->configuration = malloc(ret->configuration_bytes);
+        memcpy(ret->configuration, from->descriptor.configuration, ret->configuration_bytes);
+        return true;
+    }
+    *ret = (struct sim_descriptor){ .state = from->cached };
+    return from->cached.index >= h->install_index && from->cached.index <= from->delivered &&
+           configuration_at(from, from->cached.index, ret) == RQ_OK;
+}
+
+void host_install(struct sim_host *h)
+{
+    struct world *w = h->world;
+    struct sim_descriptor d;
+    h->install_at = w->now_ms + 1 + sim_below(w, 60);
+    if (h->cached.index >= h->install_index) {
+        h->install_at = SIM_NEVER; /* the log has brought it meanwhile */
+        return;
+    }
+    if (!fetch(h, &d)) {
+        return;
+    }
+    h->install_at = SIM_NEVER;
+    sim_trace(w, "host %u installs %" PRIu64 " of term %" PRIu64, h->number, d.state.index, d.state.term);
+    sim_count(w, SIM_installs);
+    d.installed = true;
+    h->cached = d.state;
+    if (sim_plant != SIM_PLANT_INSTALL_UNDURABLE) {
+        h->synced = d.state;
+    }
+    free(h->descriptor.configuration);
+    h->descriptor = d;
+    check_descriptor(h);
+    if (w->now_ms < w->calm_ms && sim_chance(w, 100)) {
+        sim_count(w, SIM_deaths_in_an_install);
+        bury(h);
+        return;
+    }
+    if (setjmp(w->on_death) != 0) {
+        bury(h);
+        return;
+    }
+    const struct rq_node_snapshot snapshot = {
+        .index = d.state.index,
+        .term = d.state.term,
+        .configuration_index = d.configuration_index,
+        .configuration = d.configuration,
+        .configuration_bytes = d.configuration_bytes,
+    };
+    rq_node_installed(h->node, &snapshot);
+    check_installed(h);
+    check_step(h);
+}
+
+static void join_done(void *ctx, enum rq_err err)
+{
+    struct sim_host *h = ctx;
+    sim_trace(h->world, "host %u: change: %s", h->number, rq_err_name(err));
+}
+
+void host_join(struct sim_host *leader, const struct rq_member *member)
+{
+    if (setjmp(leader->world->on_death) != 0) {
+        bury(leader);
+        return;
+    }
+    enum rq_err err = rq_node_join(leader->node, member, join_done, leader);
+    if (err == RQ_OK) {
+        sim_trace(leader->world, "host %u adds or alters %" PRIu64, leader->number, member->instance);
+    } else if (err != RQ_AWAY && err != RQ_BUSY && err != RQ_EXISTS) {
+        sim_fail(leader->world, "host %u: join: %s", leader->number, rq_err_name(err));
+    }
+    check_step(leader);
+}
+
+bool host_remove(struct sim_host *leader, uint64_t instance)
+{
+    if (setjmp(leader->world->on_death) != 0) {
+        bury(leader);
+        return false;
+    }
+    enum rq_err err = rq_node_remove(leader->node, instance, join_done, leader);
+    if (err == RQ_OK) {
+        sim_trace(leader->world, "host %u removes %" PRIu64, leader->number, instance);
+    }
+    check_step(leader);
+    return err == RQ_OK;
+}
+
+static void transfer_done(void *ctx, enum rq_err err)
+{
+    struct sim_host *h = ctx;
+    sim_trace(h->world, "host %u: transfer: %s", h->number, rq_err_name(err));
+    sim_count(h->world, err == RQ_OK ? SIM_transfers : SIM_transfers_failed);
+}
+
+void host_transfer(struct sim_host *h, uint64_t to)
+{
+    if (setjmp(h->world->on_death) != 0) {
+        bury(h);
+        return;
+    }
+    (void)rq_node_transfer(h->node, to, transfer_done, h);
+    check_step(h);
+}
+
 void host_receive(struct sim_host *h, const struct sim_message *m)
 {
     if (setjmp(h->world->on_death) != 0) {
         bury(h);
         return;
     }
-    rq_node_receive(h->node, &m->message, m->entries);
+    if (m->removed_index > 0) {
+        rq_node_told_removed(h->node, m->message.server_id, m->removed_index);
+    } else {
+        rq_node_receive(h->node, &m->message, m->entries);
+    }
     check_step(h);
 }
 

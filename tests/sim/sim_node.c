@@ -12,18 +12,21 @@
 
 #include "tests/sim/world.h"
 
+enum { SEED_SECONDS_MAX = 60 };
+
+enum sim_plant sim_plant;
+
 static const char *const counter_names[] = {
 #define SIM_COUNTER_NAME(name) #name,
     SIM_COUNTERS(SIM_COUNTER_NAME)
 #undef SIM_COUNTER_NAME
 };
 
-static const struct {
-    const char *name;
-    enum sim_plant plant;
-} plants[] = {
-    { "lie-sync", SIM_PLANT_LIE_SYNC },
-    { "double-apply", SIM_PLANT_DOUBLE_APPLY },
+static const char *const plants[] = {
+    "none",
+#define SIM_PLANT_NAME(name, text) text,
+    SIM_PLANTS(SIM_PLANT_NAME)
+#undef SIM_PLANT_NAME
 };
 
 void sim_trace(const struct world *w, const char *format, ...)
@@ -50,7 +53,10 @@ void sim_fail(const struct world *w, const char *format, ...)
     _exit(1);
 }
 
-static void run_seed(uint64_t seed, bool trace, enum sim_plant plant, uint64_t *counters)
+/* Which misfortunes are left out, of SIM_CHAOS_MAX. */
+static bool without[SIM_CHAOS_MAX];
+
+static void run_seed(uint64_t seed, bool trace, uint64_t *counters)
 {
     struct world *w = calloc(1, sizeof *w);
     if (w == NULL) {
@@ -58,18 +64,22 @@ static void run_seed(uint64_t seed, bool trace, enum sim_plant plant, uint64_t *
     }
     w->seed = seed;
     w->trace = trace;
-    w->plant = plant;
     w->counters = counters;
+    memcpy(w->without, without, sizeof without);
     world_run(w);
     free(w);
 }
 
-static bool run_child(uint64_t seed, enum sim_plant plant, uint64_t *counters)
+static bool run_child(uint64_t seed, bool quiet, uint64_t *counters)
 {
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        run_seed(seed, false, plant, counters);
+        if (quiet && freopen("/dev/null", "w", stdout) == NULL) {
+            _exit(2);
+        }
+        alarm(SEED_SECONDS_MAX);
+        run_seed(seed, false, counters);
         _exit(0);
     }
     int status = 0;
@@ -77,27 +87,34 @@ static bool run_child(uint64_t seed, enum sim_plant plant, uint64_t *counters)
         perror("fork");
         exit(2);
     }
-    if (WIFSIGNALED(status)) {
+    if (WIFSIGNALED(status) && !quiet) {
         printf("# seed %" PRIu64 ": signal %d\n", seed, WTERMSIG(status));
     }
     return status == 0;
 }
 
-static int sweep(uint64_t from, uint64_t to, enum sim_plant plant)
+static uint64_t *new_counters(void)
 {
-    uint64_t *counters =
-        mmap(NULL, sizeof(uint64_t) * SIM_COUNTER_COUNT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint64_t *counters = mmap(NULL, sizeof(uint64_t) * (SIM_COUNTER_COUNT), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (counters == MAP_FAILED) {
         perror("mmap");
-        return 2;
+        exit(2);
     }
-    uint64_t failed = 0;
-    for (uint64_t seed = from; seed <= to; seed++) {
-        failed += !run_child(seed, plant, counters);
+    return counters;
+}
+
+static int sweep(uint64_t from, uint64_t to)
+{
+    uint64_t *counters = new_counters();
+    uint64_t failed = 0, seed = from;
+    printf("# seeds %" PRIu64 "-%" PRIu64 ", planted: %s\n", from, to, plants[sim_plant]);
+    for (; seed <= to && (sim_plant == SIM_PLANT_NONE || failed == 0); seed++) {
+        failed += !run_child(seed, false, counters);
     }
-    if (plant != SIM_PLANT_NONE) {
-        printf("%s 1 - %" PRIu64 " of %" PRIu64 " seeds find the planted fault\n1..1\n", failed > 0 ? "ok" : "not ok",
-               failed, to - from + 1);
+    if (sim_plant != SIM_PLANT_NONE) {
+        printf("%s 1 - the planted fault is found after %" PRIu64 " seeds\n1..1\n", failed > 0 ? "ok" : "not ok",
+               seed - from);
         return failed == 0;
     }
     printf("%s 1 - %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed\n", failed > 0 ? "not ok" : "ok",
@@ -111,35 +128,83 @@ static int sweep(uint64_t from, uint64_t to, enum sim_plant plant)
     return failed > 0 || !covered;
 }
 
+/* Leaves out as many misfortunes of a failing seed as it can, in ever smaller pieces, and says how to see what is left. */
+static int shrink(uint64_t seed)
+{
+    uint64_t *counters = new_counters();
+    if (run_child(seed, true, counters)) {
+        printf("seed %" PRIu64 " holds\n", seed);
+        return 1;
+    }
+    unsigned left = SIM_CHAOS_MAX;
+    for (unsigned piece = SIM_CHAOS_MAX / 2; piece > 0; piece /= 2) {
+        for (unsigned at = 0; at < SIM_CHAOS_MAX; at += piece) {
+            bool before[SIM_CHAOS_MAX];
+            memcpy(before, without, sizeof without);
+            memset(without + at, true, piece);
+            if (run_child(seed, true, counters)) {
+                memcpy(without, before, sizeof without);
+            }
+        }
+    }
+    printf("--seed %" PRIu64 " --trace --only ", seed);
+    for (unsigned i = 0; i < SIM_CHAOS_MAX; i++) {
+        left -= without[i];
+        if (!without[i]) {
+            printf("%u,", i);
+        }
+    }
+    printf("\n# %u misfortunes are needed\n", left);
+    (void)run_child(seed, false, counters);
+    return 0;
+}
+
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim_node --seeds FROM-TO [--plant NAME] | --seed N [--trace] [--plant NAME]\n");
+    fprintf(stderr, "usage: sim_node --seeds FROM-TO [--plant NAME]\n"
+                    "       sim_node --seed N [--trace] [--only I,I,...] [--plant NAME]\n"
+                    "       sim_node --shrink N [--plant NAME]\n");
     return 2;
+}
+
+static void only(const char *list)
+{
+    memset(without, true, sizeof without);
+    for (char *end; *list != '\0'; list = *end == ',' ? end + 1 : end) {
+        unsigned long i = strtoul(list, &end, 10);
+        if (end == list) {
+            return;
+        }
+        without[i % SIM_CHAOS_MAX] = false;
+    }
 }
 
 int main(int argc, char **argv)
 {
     uint64_t from = 0, to = 0;
-    bool trace = false, one = false;
-    enum sim_plant plant = SIM_PLANT_NONE;
+    bool trace = false, one = false, smaller = false;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         char *end;
         if (strcmp(argv[i], "--trace") == 0) {
             trace = true;
-        } else if (strcmp(argv[i], "--seed") == 0) {
+        } else if (strcmp(argv[i], "--seed") == 0 || strcmp(argv[i], "--shrink") == 0) {
             from = strtoull(value, &end, 10);
             one = *value != 0 && *end == 0;
+            smaller = argv[i][3] == 'h';
             i++;
         } else if (strcmp(argv[i], "--seeds") == 0) {
             from = strtoull(value, &end, 10);
             to = *end == '-' ? strtoull(end + 1, &end, 10) : 0;
             i++;
+        } else if (strcmp(argv[i], "--only") == 0) {
+            only(value);
+            i++;
         } else if (strcmp(argv[i], "--plant") == 0) {
-            for (size_t p = 0; p < sizeof plants / sizeof *plants; p++) {
-                plant = strcmp(value, plants[p].name) == 0 ? plants[p].plant : plant;
+            for (unsigned p = 0; p < sizeof plants / sizeof *plants; p++) {
+                sim_plant = strcmp(value, plants[p]) == 0 ? (enum sim_plant)p : sim_plant;
             }
-            if (plant == SIM_PLANT_NONE) {
+            if (sim_plant == SIM_PLANT_NONE) {
                 return usage();
             }
             i++;
@@ -147,11 +212,15 @@ int main(int argc, char **argv)
             return usage();
         }
     }
+    if (one && smaller) {
+        return shrink(from);
+    }
     if (one) {
         uint64_t counters[SIM_COUNTER_COUNT] = { 0 };
-        run_seed(from, trace, plant, counters);
+        printf("seed %" PRIu64 "\n", from);
+        run_seed(from, trace, counters);
         printf("seed %" PRIu64 " holds\n", from);
         return 0;
     }
-    return to < from || to == 0 ? usage() : sweep(from, to, plant);
+    return to < from || to == 0 ? usage() : sweep(from, to);
 }

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/support/seeded.h"
 
@@ -37,7 +38,7 @@ static struct sim_message take(struct world *w, unsigned at)
 
 static void message_fini(struct sim_message *m)
 {
-    for (unsigned i = 0; m->entries != NULL && i < m->message.append_entries.n_entries; i++) {
+    for (unsigned i = 0; m->entries != NULL && m->removed_index == 0 && i < m->message.append_entries.n_entries; i++) {
         rq_blob_unref(m->entries[i].blob);
     }
     free(m->entries);
@@ -60,50 +61,60 @@ static struct rq_log_entry *take_entries(struct sim_host *from, const struct raf
     return entries;
 }
 
-static void post(struct sim_host *from, const struct raft_message *m, unsigned to)
+static void post(struct sim_host *from, const struct raft_message *m, unsigned to, uint64_t removed_index)
 {
     struct world *w = from->world;
     if (w->in_flight_count == SIM_IN_FLIGHT) {
         return; /* a full queue loses */
     }
     struct sim_message *s = &w->in_flight[w->in_flight_count];
-    *s = (struct sim_message){ .message = *m, .to = to };
+    *s = (struct sim_message){
+        .message = *m, .to = to, .to_instance = w->hosts[to].id, .removed_index = removed_index
+    };
     s->message.server_id = from->id;
-    s->message.server_address = from->address;
+    s->message.server_address = from->self.raft_addr;
     s->due = w->now_ms + 1 + sim_below(w, w->delay_ms_max) + (sim_chance(w, 5) ? sim_below(w, 600) : 0);
-    if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
+    if (removed_index == 0 && m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
         s->entries = take_entries(from, &m->append_entries);
     }
     w->in_flight_count++;
 }
 
-void world_send(struct sim_host *from, const struct raft_message *m)
+struct sim_host *world_host(struct world *w, uint64_t instance)
+{
+    for (unsigned i = 0; i < w->host_count; i++) {
+        if (w->hosts[i].id == instance) {
+            return &w->hosts[i];
+        }
+    }
+    return NULL;
+}
+
+void world_send(struct sim_host *from, const struct raft_message *m, uint64_t removed_index)
 {
     struct world *w = from->world;
     bool calm = w->now_ms >= w->calm_ms;
-    for (unsigned to = 0; to < w->host_count; to++) {
-        if (w->hosts[to].id != m->server_id) {
-            continue;
-        }
-        sim_count(w, SIM_messages);
-        if (!calm && (w->hosts[to].side != from->side || sim_chance(w, w->lose_permille))) {
-            sim_count(w, SIM_lost_messages);
-            return;
-        }
-        post(from, m, to);
-        if (!calm && sim_chance(w, w->double_permille)) {
-            sim_count(w, SIM_doubled_messages);
-            post(from, m, to);
-        }
+    const struct sim_host *host = world_host(w, m->server_id);
+    sim_count(w, SIM_messages);
+    if (host == NULL) {
+        return; /* an instance whose disk is gone */
+    }
+    unsigned to = host->number;
+    if (!calm && (w->deaf[from->number][to] || sim_chance(w, w->lose_permille))) {
+        sim_count(w, SIM_lost_messages);
         return;
     }
-    sim_fail(w, "host %u sends to a stranger", from->number);
+    post(from, m, to, removed_index);
+    if (!calm && sim_chance(w, w->double_permille)) {
+        sim_count(w, SIM_doubled_messages);
+        post(from, m, to, removed_index);
+    }
 }
 
 static void deliver(struct world *w, unsigned at)
 {
     struct sim_message m = take(w, at);
-    if (w->hosts[m.to].alive) {
+    if (w->hosts[m.to].alive && w->hosts[m.to].id == m.to_instance) {
         host_receive(&w->hosts[m.to], &m);
     }
     message_fini(&m);
@@ -116,41 +127,101 @@ static void client(struct world *w)
     w->client_at = w->now_ms + 1 + sim_below(w, 30);
     struct sim_host *h = &w->hosts[sim_below(w, w->host_count)];
     unsigned burst = sim_chance(w, 10) ? RQ_NODE_UNCOMMITTED_ENTRIES_MAX + 20 : 1 + sim_below(w, 4);
-    while (burst-- > 0 && h->alive && rq_node_leads(h->node)) {
+    while (burst-- > 0 && h->alive && h->paused_until <= w->now_ms && rq_node_leads(h->node)) {
         if (!host_submit(h)) {
             break;
         }
     }
 }
 
-static void chaos(struct world *w)
+bool world_can_lose(const struct world *w, const struct sim_host *lost)
 {
-    w->chaos_at = w->now_ms + 10 + sim_below(w, 100);
-    struct sim_host *h = &w->hosts[sim_below(w, w->host_count)];
-    if (sim_chance(w, 100)) {
-        h->full = !h->full;
-        if (h->full) {
-            sim_count(w, SIM_full_disks);
+    for (unsigned i = 0; i < w->host_count; i++) {
+        const struct rq_members *members = &w->hosts[i].members;
+        unsigned voters = 0, kept = 0;
+        for (unsigned k = 0; k < members->count; k++) {
+            const struct sim_host *h = world_host((struct world *)(uintptr_t)w, members->list[k].instance);
+            bool kept_here = h != NULL && h != lost && !h->absent;
+            /* One that is to vote may be a voter before it is found to be gone. */
+            if (members->list[k].role == RQ_MEMBER_VOTER || (members->list[k].votes && !kept_here)) {
+                voters++;
+                kept += kept_here;
+            }
+        }
+        if (voters > 0 && kept <= voters / 2) {
+            return false;
         }
     }
-    if (sim_chance(w, 50)) {
-        h->slow = !h->slow;
-        if (h->slow) {
-            sim_count(w, SIM_slow_disks);
+    return true;
+}
+
+static struct sim_host *leader_for(struct world *w, const struct sim_host *h)
+{
+    for (unsigned i = 0; i < w->host_count; i++) {
+        struct sim_host *l = &w->hosts[i];
+        bool reached = !w->deaf[h->number][i] && !w->deaf[i][h->number];
+        if (l->alive && l->paused_until <= w->now_ms && rq_node_leads(l->node) && (l == h || reached)) {
+            return l;
         }
     }
-    if (sim_chance(w, 50)) {
-        bool apart = sim_chance(w, 500);
-        for (unsigned i = 0; i < w->host_count; i++) {
-            w->hosts[i].side = apart ? sim_below(w, 2) : 0;
-        }
-        if (apart && w->host_count > 1) {
-            sim_count(w, SIM_partitions);
+    return NULL;
+}
+
+/* What it wants to be, the others know already. */
+static bool is_settled(const struct sim_host *h, const struct rq_members *members)
+{
+    const struct rq_member *m = rq_members_find(members, h->id);
+    return m != NULL && m->role == h->self.role && strcmp(m->raft_addr, h->self.raft_addr) == 0;
+}
+
+/* As a node at its start: it asks until the member list says what it wants. */
+static void ask(struct sim_host *h)
+{
+    struct world *w = h->world;
+    h->ask_at = w->now_ms + 30 + sim_below(w, 200);
+    struct sim_host *leader = leader_for(w, h);
+    if (leader != NULL && !h->left && !is_settled(h, &leader->members)) {
+        host_join(leader, &h->self);
+    }
+}
+
+static void cut_network(struct world *w)
+{
+    memset(w->deaf, 0, sizeof w->deaf);
+    unsigned shape = sim_below(w, 6), one = sim_below(w, w->host_count);
+    for (unsigned a = 0; a < w->host_count; a++) {
+        unsigned side_of_a = sim_below(w, 2);
+        for (unsigned b = 0; b < w->host_count; b++) {
+            bool side = sim_below(w, 2) != side_of_a;
+            switch (shape) {
+                case 0: /* any links, each way for itself */
+                    w->deaf[a][b] = side && a != b;
+                    break;
+                case 1: /* one is cut off */
+                    w->deaf[a][b] = (a == one) != (b == one);
+                    break;
+                case 2: /* one is not heard */
+                    w->deaf[a][b] = a == one && b != one;
+                    break;
+                case 3: /* one hears nothing */
+                    w->deaf[a][b] = b == one && a != one;
+                    break;
+                case 4: /* two halves with a bridge */
+                    w->deaf[a][b] = a != one && b != one && a % 2 != b % 2;
+                    break;
+                default: /* healed */
+                    break;
+            }
         }
     }
-    if (!h->alive || !sim_chance(w, w->crash_permille)) {
-        return;
+    if (shape < 5 && w->host_count > 1) {
+        sim_count(w, shape == 0 || shape == 2 || shape == 3 ? SIM_one_way_partitions : SIM_partitions);
     }
+}
+
+static void die_somehow(struct sim_host *h)
+{
+    struct world *w = h->world;
     switch (sim_below(w, 5)) {
         case 0:
             host_die(h, false);
@@ -171,12 +242,84 @@ static void chaos(struct world *w)
     }
 }
 
+/* An operator, or a container platform. */
+static void change_members(struct world *w, struct sim_host *h)
+{
+    struct sim_host *leader = leader_for(w, h);
+    unsigned voters = 0;
+    switch (sim_below(w, 4)) {
+        case 0:
+            if (!h->fresh && world_can_lose(w, h)) {
+                host_wipe(h);
+            }
+            break;
+        case 1:
+            if (h->alive) { /* it moves */
+                h->self.raft_addr[0] = h->self.raft_addr[0] == 'h' ? 'H' : 'h';
+            }
+            break;
+        default:
+            for (unsigned i = 0; leader != NULL && i < leader->members.count; i++) {
+                voters += leader->members.list[i].role == RQ_MEMBER_VOTER;
+            }
+            if (leader != NULL && !h->left && (voters > 3 || h->self.role == RQ_MEMBER_STANDBY)) {
+                h->left = host_remove(leader, h->id) && h != leader;
+            }
+            break;
+    }
+}
+
+static void chaos_event(struct world *w)
+{
+    struct sim_host *h = &w->hosts[sim_below(w, w->host_count)];
+    if (sim_chance(w, 100)) {
+        h->full = !h->full;
+        if (h->full) {
+            sim_count(w, SIM_full_disks);
+        }
+    }
+    if (sim_chance(w, 50)) {
+        h->slow = !h->slow;
+        if (h->slow) {
+            sim_count(w, SIM_slow_disks);
+        }
+    }
+    if (sim_chance(w, 50)) {
+        cut_network(w);
+    }
+    if (sim_chance(w, 50)) {
+        h->paused_until = w->now_ms + sim_below(w, 1500);
+        sim_count(w, SIM_pauses);
+    }
+    if (sim_chance(w, 50) && h->alive && rq_node_leads(h->node)) {
+        host_transfer(h, sim_chance(w, 500) ? 0 : w->hosts[sim_below(w, w->host_count)].id);
+    }
+    if (w->members_change && sim_chance(w, 150)) {
+        change_members(w, h);
+    } else if (h->alive && sim_chance(w, w->crash_permille)) {
+        die_somehow(h);
+    }
+}
+
+static void chaos(struct world *w)
+{
+    uint64_t others = w->random;
+    w->random = w->chaos_random + w->chaos_count * 0x9e3779b97f4a7c15ull;
+    w->chaos_at = w->now_ms + 10 + sim_below(w, 100);
+    if (w->chaos_count < SIM_CHAOS_MAX && !w->without[w->chaos_count]) {
+        chaos_event(w);
+    }
+    w->chaos_count++;
+    w->random = others;
+}
+
 static void calm_down(struct world *w)
 {
+    memset(w->deaf, 0, sizeof w->deaf);
     for (unsigned i = 0; i < w->host_count; i++) {
         struct sim_host *h = &w->hosts[i];
         h->full = h->slow = false;
-        h->side = 0;
+        h->paused_until = 0;
         h->messages_to_death = 0;
         if (h->alive) {
             record_disk_stop_at(h->disk, 0);
@@ -184,15 +327,14 @@ static void calm_down(struct world *w)
         }
         h->restart_at = h->alive ? SIM_NEVER : w->now_ms;
     }
-    for (unsigned down = 0; w->minority_stays_down && down < w->host_count / 2;) {
+    for (unsigned tries = 0; w->minority_stays_down && tries < 2 * w->host_count; tries++) {
         struct sim_host *h = &w->hosts[sim_below(w, w->host_count)];
-        if (!h->absent) {
+        if (!h->absent && is_settled(h, &w->members) && world_can_lose(w, h)) {
             if (h->alive) {
                 host_die(h, false);
             }
             h->restart_at = SIM_NEVER;
             h->absent = true;
-            down++;
         }
     }
     if (w->minority_stays_down) {
@@ -202,7 +344,7 @@ static void calm_down(struct world *w)
 
 /* --- what happens next --- */
 
-enum what { NOTHING, TIMER, WRITE, REPORT, RESTART, COMPACT, MESSAGE, CLIENT, CHAOS };
+enum what { NOTHING, TIMER, WRITE, REPORT, RESTART, COMPACT, INSTALL, ASK, MESSAGE, CLIENT, CHAOS };
 
 struct next {
     uint64_t at;
@@ -217,6 +359,11 @@ static void consider(struct next *next, uint64_t at, enum what what, unsigned wh
     }
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static struct next find_next(const struct world *w)
 {
     struct next next = { SIM_NEVER, NOTHING, 0 };
@@ -226,13 +373,17 @@ static struct next find_next(const struct world *w)
             consider(&next, h->restart_at, RESTART, i);
             continue;
         }
-        consider(&next, rq_node_wake_ms(h->node), TIMER, i);
-        consider(&next, h->write_at, WRITE, i);
-        consider(&next, h->report_at, REPORT, i);
-        consider(&next, h->compact_at, COMPACT, i);
+        uint64_t from = h->paused_until;
+        consider(&next, later(rq_node_wake_ms(h->node), from), TIMER, i);
+        consider(&next, later(h->write_at, from), WRITE, i);
+        consider(&next, later(h->report_at, from), REPORT, i);
+        consider(&next, later(h->compact_at, from), COMPACT, i);
+        consider(&next, later(h->install_at, from), INSTALL, i);
+        consider(&next, later(h->ask_at, from), ASK, i);
     }
     for (unsigned i = 0; i < w->in_flight_count; i++) {
-        consider(&next, w->in_flight[i].due, MESSAGE, i);
+        const struct sim_message *m = &w->in_flight[i];
+        consider(&next, later(m->due, w->hosts[m->to].paused_until), MESSAGE, i);
     }
     consider(&next, w->client_at, CLIENT, 0);
     consider(&next, w->chaos_at, CHAOS, 0);
@@ -262,6 +413,12 @@ static void step(struct world *w)
         case COMPACT:
             host_compact(h);
             break;
+        case INSTALL:
+            host_install(h);
+            break;
+        case ASK:
+            ask(h);
+            break;
         case MESSAGE:
             deliver(w, next.which);
             break;
@@ -276,30 +433,44 @@ static void step(struct world *w)
     }
 }
 
-static bool all_applied(const struct world *w)
+static bool all_settled(const struct world *w)
 {
     for (unsigned i = 0; i < w->host_count; i++) {
         const struct sim_host *h = &w->hosts[i];
-        if (!h->absent && (!h->alive || h->cached.index < w->ledger_last)) {
+        bool member = rq_members_find(&w->members, h->id) != NULL;
+        if (!h->absent && (!h->alive || (member && h->cached.index < w->ledger_last) ||
+                           (!h->left && !is_settled(h, &w->members)))) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < w->members.count; i++) { /* nobody whose disk is gone, and whose host is here */
+        uint64_t instance = w->members.list[i].instance;
+        if (world_host((struct world *)(uintptr_t)w, instance) == NULL && !w->hosts[instance % 100].left) {
             return false;
         }
     }
     return true;
 }
 
-/* After the faults: something new is committed, and then, with the clients silent, all of it is applied everywhere. */
+/* After the faults: something new is committed, everybody is the member that it wants to be, and then, with the clients silent, all
+ * is applied everywhere. */
 static void heal(struct world *w)
 {
     uint64_t payload_before = w->payload_last;
     calm_down(w);
     w->chaos_at = SIM_NEVER;
-    while (w->client_at != SIM_NEVER || !all_applied(w)) {
+    while (w->client_at != SIM_NEVER || !all_settled(w)) {
         if (w->now_ms > w->calm_ms + HEAL_MS) {
             for (unsigned i = 0; i < w->host_count; i++) {
                 const struct sim_host *h = &w->hosts[i];
-                printf("# host %u: %s, log to %" PRIu64 ", stored %" PRIu64 ", committed %" PRIu64 ", applied %" PRIu64
-                       "\n",
-                       i, h->alive ? "alive" : "dead", h->last, h->stored, h->committed, h->cached.index);
+                printf("# host %u (%" PRIu64 "): %s%s%s, term %" PRIu64 ", log to %" PRIu64 ", stored %" PRIu64
+                       ", committed %" PRIu64 ", applied %" PRIu64 "\n",
+                       i, h->id, h->alive ? rq_node_role(h->node) : "dead", h->left ? ", left" : "",
+                       h->absent ? ", absent" : "", h->meta_term, h->last, h->stored, h->committed, h->cached.index);
+                for (unsigned k = 0; k < h->members.count; k++) {
+                    printf("#   %" PRIu64 " %s\n", h->members.list[k].instance,
+                           h->members.list[k].role == RQ_MEMBER_VOTER ? "voter" : "standby");
+                }
             }
             sim_fail(w, "does not heal: committed %" PRIu64, w->ledger_last);
         }
@@ -313,9 +484,14 @@ static void heal(struct world *w)
 /* What differs from seed to seed, so that runs differ in kind. */
 static void draw(struct world *w)
 {
-    static const unsigned counts[] = { 1, 1, 1, 1, 3, 3, 3, 5 };
+    static const unsigned counts[] = { 1, 1, 3, 3, 3, 3, 3, 5 };
     w->random = w->seed;
-    w->host_count = counts[sim_below(w, 8)];
+    w->chaos_random = seeded_next(&w->random);
+    w->founder_count = w->host_count = counts[sim_below(w, 8)];
+    w->members_change = sim_chance(w, 500);
+    if (w->members_change) {
+        w->host_count += 1 + sim_below(w, SIM_HOSTS_MAX - w->host_count);
+    }
     w->delay_ms_max = sim_chance(w, 500) ? 15 : 80;
     w->lose_permille = sim_chance(w, 500) ? 0 : sim_below(w, 80);
     w->double_permille = sim_chance(w, 500) ? 0 : sim_below(w, 80);

@@ -129,6 +129,14 @@ enum rq_err rq_log_write(struct rq_log *log, uint64_t *ret_durable_index)
     return RQ_OK;
 }
 
+enum rq_err rq_log_restart(struct rq_log *log, uint64_t index)
+{
+    cut(log, log->first);
+    log->first = index + 1;
+    log->last = log->durable = index;
+    return RQ_OK;
+}
+
 bool rq_log_write_pending(struct rq_log *log)
 {
     return log->durable < log->last;

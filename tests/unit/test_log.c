@@ -181,6 +181,32 @@ static void release_above_the_last_restarts_the_log_there(void)
     end();
 }
 
+/* A descriptor of another member takes the place of entries that disagree with it: none of them may come back beside the new. */
+static void a_restarted_log_forgets_what_it_held(void)
+{
+    begin();
+    for (uint64_t i = 1; i <= 9; i++) {
+        append(i, 3, 100);
+    }
+    write_expecting(9);
+    check_eq(rq_log_restart(log_, 5), RQ_OK);
+    check_eq(rq_log_first(log_), 6);
+    check_eq(rq_log_last(log_), 5);
+    check_eq(rq_log_durable(log_), 5);
+    reopen(0); /* nothing new was durable: the old log is there, and its reader knows what to do */
+    check_eq(found.first_index, 1);
+    check_eq(found.last_index, 9);
+    check_eq(rq_log_restart(log_, 5), RQ_OK);
+    append(6, 2, 100);
+    append(7, 2, 100);
+    write_expecting(7);
+    reopen(0);
+    check_eq(found.first_index, 6);
+    check_eq(found.last_index, 7);
+    check(rig_holds(log_, 6, 2, 100));
+    end();
+}
+
 static void big_records_skip_to_a_segment_that_holds_them(void)
 {
     begin();
@@ -649,6 +675,7 @@ int main(int argc, char **argv)
         TAP(a_cut_holds_in_memory_and_on_disk),
         TAP(segments_are_recycled_and_the_rest_stays),
         TAP(release_above_the_last_restarts_the_log_there),
+        TAP(a_restarted_log_forgets_what_it_held),
         TAP(big_records_skip_to_a_segment_that_holds_them),
         TAP(a_batch_larger_than_buffer_and_segments_goes_out_whole),
         TAP(reservations_make_room_before_it_is_needed),

@@ -121,10 +121,25 @@ static void persist(void)
     }
 }
 
+static void fill_member(struct rq_member *m, uint64_t instance)
+{
+    *m = (struct rq_member){ .instance = instance, .role = RQ_MEMBER_VOTER, .votes = true, .key = { (uint8_t)instance } };
+    snprintf(m->name, sizeof m->name, "n%u", (unsigned)instance);
+    snprintf(m->raft_addr, sizeof m->raft_addr, "host%u:4002", (unsigned)instance);
+    snprintf(m->http_addr, sizeof m->http_addr, "host%u:4001", (unsigned)instance);
+}
+
+static enum rq_err found_alone(void)
+{
+    struct rq_members members = { .count = 1 };
+    fill_member(&members.list[0], SELF);
+    return rq_node_found(t.log, &members);
+}
+
 static void start_leading(void)
 {
     reset();
-    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
+    check_eq(found_alone(), RQ_OK);
     check_eq(start(), RQ_OK);
     persist();
     check(rq_node_leads(t.node));
@@ -155,8 +170,8 @@ static void wait_ms(unsigned ms)
 static void a_founded_log_cannot_be_founded_again(void)
 {
     reset();
-    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
-    check_eq(rq_node_found(t.log, SELF, "self"), RQ_EXISTS);
+    check_eq(found_alone(), RQ_OK);
+    check_eq(found_alone(), RQ_EXISTS);
     check_eq(rq_log_last(t.log), 1);
     check_eq(rq_log_durable(t.log), 1);
 }
@@ -164,7 +179,7 @@ static void a_founded_log_cannot_be_founded_again(void)
 static void leads_only_after_its_barrier_is_durable(void)
 {
     reset();
-    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
+    check_eq(found_alone(), RQ_OK);
     check_eq(start(), RQ_OK);
     check(strcmp(rq_node_role(t.node), "Leader") == 0);
     check(!rq_node_leads(t.node));
@@ -286,7 +301,7 @@ static void full_log_refuses_and_takes_again(void)
 static void full_log_at_the_start_delays_leading_only(void)
 {
     reset();
-    check_eq(rq_node_found(t.log, SELF, "self"), RQ_OK);
+    check_eq(found_alone(), RQ_OK);
     memory_log_limit(t.log, 0);
     check_eq(start(), RQ_OK);
     check_eq(t.delivered_count, 1);
@@ -407,19 +422,16 @@ enum { PEER_A = 8, PEER_B = 9 };
 
 static struct rq_blob *configuration_of(unsigned servers)
 {
-    struct raft_configuration conf;
-    struct raft_buffer buf;
-    raft_configuration_init(&conf);
+    struct rq_members members = { .count = servers };
+    uint8_t *data;
+    size_t bytes;
     for (unsigned i = 0; i < servers; i++) {
-        char address[32];
-        snprintf(address, sizeof address, "server%u", i);
-        check_eq(raft_configuration_add(&conf, SELF + i, address, RAFT_VOTER), 0);
+        fill_member(&members.list[i], SELF + i);
     }
-    check_eq(raft_configuration_encode(&conf, &buf), 0);
-    raft_configuration_close(&conf);
-    struct rq_blob *blob = rq_blob_new(buf.len);
-    memcpy(blob->data, buf.base, buf.len);
-    raft_free(buf.base);
+    check_eq(rq_members_encode(&members, &data, &bytes), RQ_OK);
+    struct rq_blob *blob = rq_blob_new(bytes);
+    memcpy(blob->data, data, bytes);
+    free(data);
     return blob;
 }
 
