@@ -144,7 +144,8 @@ static enum rq_err take_record(struct loader *l, const struct used *u, uint64_t 
     if (!follows) {
         return say(l, RQ_CORRUPT, u->segment->id, offset, "a record does not follow the one before it");
     }
-    if (r->forgets || r->index < t->first) { /* all before it was superseded, and the segments with the rest are used again */
+    if (r->forgets ||
+        r->index < t->first) { /* all before it was superseded, and the segments with the rest are used again */
         rq_log_table_restart(t, r->index);
     }
     rq_log_table_cut(t, r->index);

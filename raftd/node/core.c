@@ -113,7 +113,8 @@ static struct rq_core_peer *peer_of(struct rq_core *core, uint64_t id)
             return &core->peers[i];
         }
     }
-    if (core->peer_count == RQ_MEMBERS_MAX) { /* former members take the room: forget all, it only costs a message each */
+    if (core->peer_count ==
+        RQ_MEMBERS_MAX) { /* former members take the room: forget all, it only costs a message each */
         core->peer_count = 0;
     }
     struct rq_core_peer *peer = &core->peers[core->peer_count++];
@@ -222,7 +223,8 @@ static void obey(struct rq_core *core, const struct raft_update *update, struct 
     if (flags & RAFT_UPDATE_MESSAGES) {
         for (unsigned i = 0; i < update->messages.n; i++) {
             struct raft_message m = update->messages.batch[i];
-            if (m.type == RAFT_INSTALL_SNAPSHOT) { /* names the descriptor; the member fetches what that names by itself */
+            if (m.type ==
+                RAFT_INSTALL_SNAPSHOT) { /* names the descriptor; the member fetches what that names by itself */
                 m.install_snapshot.conf = (struct raft_configuration){ 0 };
                 m.install_snapshot.data = (struct raft_buffer){ 0 };
             }
@@ -481,11 +483,11 @@ enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *con
     *core = (struct rq_core){ .env = *env, .config = *config };
     core->config.snapshot_configuration = NULL;
     core->config.address = strdup(config->address);
-    enum rq_err err = core->config.address != NULL
-                          ? keep_snapshot(core, config->snapshot_index, config->snapshot_term,
-                                          config->snapshot_configuration_index, config->snapshot_configuration,
-                                          config->snapshot_configuration_bytes)
-                          : RQ_NOMEM;
+    enum rq_err err =
+        core->config.address != NULL
+            ? keep_snapshot(core, config->snapshot_index, config->snapshot_term, config->snapshot_configuration_index,
+                            config->snapshot_configuration, config->snapshot_configuration_bytes)
+            : RQ_NOMEM;
     if (err == RQ_OK && config->snapshot_installed && config->snapshot_index > 0) {
         err = drop_log_given_up(env->log, &core->config);
     }
@@ -602,8 +604,8 @@ enum rq_err rq_core_install(struct rq_core *core, const struct rq_node_snapshot 
     must(core, rq_log_restart(log, s->index), "begin the log anew");
     core->committed = s->index;
     core->committed_term = s->term;
-    enum rq_err err = keep_snapshot(core, s->index, s->term, s->configuration_index, s->configuration,
-                                    s->configuration_bytes);
+    enum rq_err err =
+        keep_snapshot(core, s->index, s->term, s->configuration_index, s->configuration, s->configuration_bytes);
     must(core, err, "install a descriptor");
     start_again(core);
     return RQ_OK;

@@ -29,15 +29,16 @@ struct rq_core {
     /* How to start again from what is durable: its snapshot is the newest descriptor that the core was told of.  Owns address and
      * configuration. */
     struct rq_node_config config;
-    uint64_t now_ms;         /* last time given to raft: never goes back */
-    uint64_t committed;      /* highest index known to be committed: never goes back, which raft's own may */
-    uint64_t committed_term; /* of that entry, which the log may have released */
-    uint64_t retry_ms;       /* the log had no room for a barrier: not before this time again */
-    uint64_t leader_heard_ms; /* when a leader of the current term was heard last */
+    uint64_t now_ms;              /* last time given to raft: never goes back */
+    uint64_t committed;           /* highest index known to be committed: never goes back, which raft's own may */
+    uint64_t committed_term;      /* of that entry, which the log may have released */
+    uint64_t retry_ms;            /* the log had no room for a barrier: not before this time again */
+    uint64_t leader_heard_ms;     /* when a leader of the current term was heard last */
     struct rq_core_wanted wanted; /* index 0: none */
     struct rq_core_peer peers[RQ_MEMBERS_MAX]; /* of this leadership, in no order */
     unsigned peer_count;
-    uint64_t forced_index; /* a forced configuration holds, and no descriptor has it up to here: takes no part until one does */
+    uint64_t
+        forced_index; /* a forced configuration holds, and no descriptor has it up to here: takes no part until one does */
     uint64_t removed_index; /* a configuration of this index, without us, is committed */
     bool started;
     bool barrier_reserved; /* the log has room for the barrier of a leader to be */
@@ -71,10 +72,11 @@ bool rq_core_owes_barrier(const struct rq_core *core);
 bool rq_core_is_removed(const struct rq_core *core);
 /* The leader's: that member answered within an election's time. */
 bool rq_core_hears(const struct rq_core *core, uint64_t id);
-uint64_t rq_core_match(const struct rq_core *core, uint64_t id); /* the leader's: it holds entries up to here; 0: none known */
+uint64_t rq_core_match(const struct rq_core *core,
+                       uint64_t id); /* the leader's: it holds entries up to here; 0: none known */
 bool rq_core_holds(const struct rq_core *core, uint64_t index, uint64_t term); /* in the log, or as its descriptor */
-uint64_t rq_core_leader_id(const struct rq_core *core);   /* 0: not known */
-uint64_t rq_core_deliverable(const struct rq_core *core); /* committed and durable here */
+uint64_t rq_core_leader_id(const struct rq_core *core);                        /* 0: not known */
+uint64_t rq_core_deliverable(const struct rq_core *core);                      /* committed and durable here */
 
 const struct rq_core *rq_node_core(const struct rq_node *n); /* for checks, which see everything and change nothing */
 

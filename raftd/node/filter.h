@@ -21,7 +21,8 @@ bool rq_filter_is_voter(const struct raft_configuration *c, raft_id id);
 
 /* G8: whether Raft's rules for a vote, but for the voter's own configuration, are met; and the vote.  last and last_term are of the
  * log's newest entry, which is durable. */
-bool rq_filter_would_vote(const struct raft *r, const struct raft_request_vote *v, raft_index last, raft_term last_term);
+bool rq_filter_would_vote(const struct raft *r, const struct raft_request_vote *v, raft_index last,
+                          raft_term last_term);
 struct raft_request_vote_result rq_filter_vote(const struct raft_request_vote *v);
 
 /* The answer to a leader that offers a descriptor of what is in the log here. */

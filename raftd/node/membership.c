@@ -16,8 +16,8 @@ static uint64_t now_ms(const struct rq_core *core)
 bool rq_membership_changed(struct rq_membership *ms, const struct rq_core *core)
 {
     const struct raft *r = &core->raft;
-    uint64_t index = r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index
-                                                            : r->configuration_committed_index;
+    uint64_t index =
+        r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index : r->configuration_committed_index;
     uint64_t term = rq_log_term_at(core->env.log, index); /* 0: released, so committed */
     if ((index == ms->members_index && (term == ms->members_term || term == 0)) || r->configuration.n == 0) {
         return false;
@@ -188,7 +188,8 @@ static void go_on_handing_over(struct rq_membership *ms, struct rq_core *core)
 static void tell_leaving(struct rq_membership *ms, struct rq_core *core)
 {
     if (ms->leaving != 0 && core->committed >= ms->leaving_index) {
-        if (rq_core_leads(core) && core->env.tell_removed != NULL && rq_members_find(&ms->members, ms->leaving) == NULL) {
+        if (rq_core_leads(core) && core->env.tell_removed != NULL &&
+            rq_members_find(&ms->members, ms->leaving) == NULL) {
             core->env.tell_removed(core->env.ctx, ms->leaving, ms->leaving_index);
         }
         ms->leaving = 0;
@@ -298,8 +299,8 @@ enum rq_err rq_membership_join(struct rq_membership *ms, struct rq_core *core, c
     return ask(ms, submit(ms, core, &members), done, ctx);
 }
 
-enum rq_err rq_membership_remove(struct rq_membership *ms, struct rq_core *core, uint64_t instance, rq_node_done_cb done,
-                                 void *ctx)
+enum rq_err rq_membership_remove(struct rq_membership *ms, struct rq_core *core, uint64_t instance,
+                                 rq_node_done_cb done, void *ctx)
 {
     enum rq_err err = check_free(ms, core);
     if (err != RQ_OK) {

@@ -13,7 +13,8 @@
 
 struct rq_membership {
     struct rq_members members; /* in force: count 0 when none is known */
-    uint64_t members_index, members_term; /* of the entry they are from; an index alone may come again with another list */
+    uint64_t members_index,
+        members_term; /* of the entry they are from; an index alone may come again with another list */
 
     uint64_t asked_index, asked_term; /* of the change that somebody waits for; 0: nobody */
     rq_node_done_cb asked_done;
@@ -39,8 +40,8 @@ void rq_membership_fini(struct rq_membership *ms); /* tells who waits */
 /* As rq_node_join() and so on. */
 enum rq_err rq_membership_join(struct rq_membership *ms, struct rq_core *core, const struct rq_member *member,
                                rq_node_done_cb done, void *ctx);
-enum rq_err rq_membership_remove(struct rq_membership *ms, struct rq_core *core, uint64_t instance, rq_node_done_cb done,
-                                 void *ctx);
+enum rq_err rq_membership_remove(struct rq_membership *ms, struct rq_core *core, uint64_t instance,
+                                 rq_node_done_cb done, void *ctx);
 enum rq_err rq_membership_transfer(struct rq_membership *ms, struct rq_core *core, uint64_t instance,
                                    rq_node_done_cb done, void *ctx);
 

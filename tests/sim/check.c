@@ -336,10 +336,10 @@ static void check_leader(struct sim_host *h, const struct raft *r)
 /* The members in force are those of the newest list in the log, else of the descriptor. */
 static void check_configuration(struct sim_host *h, const struct raft *r)
 {
-    uint64_t index = r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index
-                                                            : r->configuration_committed_index;
-    uint64_t expected = h->change_at > h->descriptor.configuration_index ? h->change_at
-                                                                         : h->descriptor.configuration_index;
+    uint64_t index =
+        r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index : r->configuration_committed_index;
+    uint64_t expected =
+        h->change_at > h->descriptor.configuration_index ? h->change_at : h->descriptor.configuration_index;
     if (index != expected) {
         sim_fail(h->world, "host %u: members of entry %" PRIu64 " are in force, not of %" PRIu64, h->number, index,
                  expected);
@@ -352,8 +352,8 @@ static void check_configuration(struct sim_host *h, const struct raft *r)
 static void keep_members(struct sim_host *h)
 {
     const struct raft *r = &rq_node_core(h->node)->raft;
-    uint64_t index = r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index
-                                                            : r->configuration_committed_index;
+    uint64_t index =
+        r->configuration_uncommitted_index > 0 ? r->configuration_uncommitted_index : r->configuration_committed_index;
     const struct rq_members *members = rq_node_members(h->node);
     uint64_t key = index << 24 | h->terms[index];
     if (members != NULL && key != h->members_key) {

@@ -22,10 +22,9 @@ static const char *const counter_names[] = {
 #undef SIM_COUNTER_NAME
 };
 
-static const char *const plants[] = {
-    "none",
+static const char *const plants[] = { "none",
 #define SIM_PLANT_NAME(name, text) text,
-    SIM_PLANTS(SIM_PLANT_NAME)
+                                      SIM_PLANTS(SIM_PLANT_NAME)
 #undef SIM_PLANT_NAME
 };
 
@@ -95,8 +94,8 @@ static bool run_child(uint64_t seed, bool quiet, uint64_t *counters)
 
 static uint64_t *new_counters(void)
 {
-    uint64_t *counters = mmap(NULL, sizeof(uint64_t) * (SIM_COUNTER_COUNT), PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint64_t *counters =
+        mmap(NULL, sizeof(uint64_t) * (SIM_COUNTER_COUNT), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (counters == MAP_FAILED) {
         perror("mmap");
         exit(2);
@@ -161,9 +160,10 @@ static int shrink(uint64_t seed)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim_node --seeds FROM-TO [--plant NAME]\n"
-                    "       sim_node --seed N [--trace] [--only I,I,...] [--plant NAME]\n"
-                    "       sim_node --shrink N [--plant NAME]\n");
+    fprintf(stderr,
+            "usage: sim_node --seeds FROM-TO [--plant NAME]\n"
+            "       sim_node --seed N [--trace] [--only I,I,...] [--plant NAME]\n"
+            "       sim_node --shrink N [--plant NAME]\n");
     return 2;
 }
 

@@ -68,9 +68,8 @@ static void post(struct sim_host *from, const struct raft_message *m, unsigned t
         return; /* a full queue loses */
     }
     struct sim_message *s = &w->in_flight[w->in_flight_count];
-    *s = (struct sim_message){
-        .message = *m, .to = to, .to_instance = w->hosts[to].id, .removed_index = removed_index
-    };
+    *s =
+        (struct sim_message){ .message = *m, .to = to, .to_instance = w->hosts[to].id, .removed_index = removed_index };
     s->message.server_id = from->id;
     s->message.server_address = from->self.raft_addr;
     s->due = w->now_ms + 1 + sim_below(w, w->delay_ms_max) + (sim_chance(w, 5) ? sim_below(w, 600) : 0);
@@ -438,8 +437,8 @@ static bool all_settled(const struct world *w)
     for (unsigned i = 0; i < w->host_count; i++) {
         const struct sim_host *h = &w->hosts[i];
         bool member = rq_members_find(&w->members, h->id) != NULL;
-        if (!h->absent && (!h->alive || (member && h->cached.index < w->ledger_last) ||
-                           (!h->left && !is_settled(h, &w->members)))) {
+        if (!h->absent &&
+            (!h->alive || (member && h->cached.index < w->ledger_last) || (!h->left && !is_settled(h, &w->members)))) {
             return false;
         }
     }

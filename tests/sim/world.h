@@ -29,44 +29,44 @@
 
 /* Things that have to happen in a sweep, or it proves nothing. */
 /* clang-format off: one a line */
-#define SIM_COUNTERS(X) \
-    X(steps) \
-    X(elections) \
-    X(submitted) \
-    X(acknowledged) \
-    X(full) \
-    X(busy) \
-    X(compactions) \
-    X(installs) \
-    X(deaths_in_an_install) \
-    X(joins) \
-    X(promotions) \
-    X(removals) \
-    X(removed_told) \
-    X(wipes) \
-    X(replacements) \
-    X(addresses_changed) \
-    X(transfers) \
-    X(transfers_failed) \
-    X(votes_without_a_vote) \
-    X(changes_rolled_back) \
-    X(process_crashes) \
-    X(power_losses) \
-    X(deaths_in_a_disk_call) \
+#define SIM_COUNTERS(X)        \
+    X(steps)                   \
+    X(elections)               \
+    X(submitted)               \
+    X(acknowledged)            \
+    X(full)                    \
+    X(busy)                    \
+    X(compactions)             \
+    X(installs)                \
+    X(deaths_in_an_install)    \
+    X(joins)                   \
+    X(promotions)              \
+    X(removals)                \
+    X(removed_told)            \
+    X(wipes)                   \
+    X(replacements)            \
+    X(addresses_changed)       \
+    X(transfers)               \
+    X(transfers_failed)        \
+    X(votes_without_a_vote)    \
+    X(changes_rolled_back)     \
+    X(process_crashes)         \
+    X(power_losses)            \
+    X(deaths_in_a_disk_call)   \
     X(deaths_between_messages) \
-    X(failed_syncs) \
-    X(full_disks) \
-    X(slow_disks) \
-    X(restarts) \
-    X(skipped_replays) \
-    X(cuts) \
-    X(messages) \
-    X(lost_messages) \
-    X(doubled_messages) \
-    X(partitions) \
-    X(one_way_partitions) \
-    X(pauses) \
-    X(minorities_down) \
+    X(failed_syncs)            \
+    X(full_disks)              \
+    X(slow_disks)              \
+    X(restarts)                \
+    X(skipped_replays)         \
+    X(cuts)                    \
+    X(messages)                \
+    X(lost_messages)           \
+    X(doubled_messages)        \
+    X(partitions)              \
+    X(one_way_partitions)      \
+    X(pauses)                  \
+    X(minorities_down)         \
     X(entries_lost_unacknowledged)
 /* clang-format on */
 
@@ -78,21 +78,21 @@ enum sim_counter {
 };
 
 /* A fault planted on purpose: a sweep with it has to fail.  Each has been somebody's bug.  plant.c */
-#define SIM_PLANTS(X)                                                                                          \
-    X(LIE_SYNC, "lie-sync")                   /* the disk says that data is synced, and it is not */           \
+#define SIM_PLANTS(X)                                                                                            \
+    X(LIE_SYNC, "lie-sync")                   /* the disk says that data is synced, and it is not */             \
     X(DOUBLE_APPLY, "double-apply")           /* at a start the machine forgets the last entry it had applied */ \
-    X(VOTE_NOT_STORED, "vote-not-stored")     /* term and vote are kept in memory only */                      \
-    X(ACK_UNSYNCED, "ack-unsynced")           /* a write counts before its sync */                             \
-    X(STALE_TAIL, "stale-tail")               /* a follower acknowledges all it has, matched or not */         \
-    X(VOTE_TWICE, "vote-twice")               /* every candidate gets every vote */                            \
-    X(OLD_TERM_COMMIT, "old-term-commit")     /* entries of former terms are committed by counting */          \
-    X(APPLY_UNDURABLE, "apply-undurable")     /* what is committed is applied before it is durable here */     \
-    X(SOLE_VOTER, "sole-voter")               /* G1 off: a sole voter leads twice in one term */               \
-    X(FAILED_SYNC, "failed-sync")             /* a failed sync is taken for a good one */                      \
-    X(INSTALL_UNDURABLE, "install-undurable") /* an index is adopted from a state that is not durable */       \
-    X(KEEP_LOG, "keep-log")                   /* and beside the old log */                                     \
-    X(EARLY_MEMBERS, "early-members")         /* a descriptor holds members that are not committed */          \
-    X(SAME_INSTANCE, "same-instance")         /* a wiped host comes back as the instance that it was */        \
+    X(VOTE_NOT_STORED, "vote-not-stored")     /* term and vote are kept in memory only */                        \
+    X(ACK_UNSYNCED, "ack-unsynced")           /* a write counts before its sync */                               \
+    X(STALE_TAIL, "stale-tail")               /* a follower acknowledges all it has, matched or not */           \
+    X(VOTE_TWICE, "vote-twice")               /* every candidate gets every vote */                              \
+    X(OLD_TERM_COMMIT, "old-term-commit")     /* entries of former terms are committed by counting */            \
+    X(APPLY_UNDURABLE, "apply-undurable")     /* what is committed is applied before it is durable here */       \
+    X(SOLE_VOTER, "sole-voter")               /* G1 off: a sole voter leads twice in one term */                 \
+    X(FAILED_SYNC, "failed-sync")             /* a failed sync is taken for a good one */                        \
+    X(INSTALL_UNDURABLE, "install-undurable") /* an index is adopted from a state that is not durable */         \
+    X(KEEP_LOG, "keep-log")                   /* and beside the old log */                                       \
+    X(EARLY_MEMBERS, "early-members")         /* a descriptor holds members that are not committed */            \
+    X(SAME_INSTANCE, "same-instance")         /* a wiped host comes back as the instance that it was */          \
     X(SWAP_MEMBERS, "swap-members")           /* one change puts one member in another's place */
 
 enum sim_plant {
@@ -134,8 +134,8 @@ struct sim_host {
     uint64_t ask_at, paused_until;
     unsigned messages_to_death; /* 0: none */
     bool absent;                /* dead until the end */
-    bool founder, fresh; /* fresh: founds or begins an empty log at its next start */
-    bool left;           /* was asked to leave */
+    bool founder, fresh;        /* fresh: founds or begins an empty log at its next start */
+    bool left;                  /* was asked to leave */
     unsigned wipes;
 
     struct sim_state cached, synced; /* what applied files hold: in the page cache, on the medium */

@@ -37,9 +37,14 @@ static void open_log(struct one_host *h, struct rq_log_found *found)
         .disk = rq_disk_real(), .dir = h->raft_dir, .instance = 1, .create = true, .first_index = 1
     };
     must(rq_log_open(&config, &h->log, found), "log");
-    must(rq_node_found(h->log, &(struct rq_members){
-        .count = 1,
-        .list = { { .instance = 1, .role = RQ_MEMBER_VOTER, .votes = true, .name = "1", .raft_addr = "127.0.0.1:1", .http_addr = "127.0.0.1:2" } } }), "found");
+    must(rq_node_found(h->log, &(struct rq_members){ .count = 1,
+                                                     .list = { { .instance = 1,
+                                                                 .role = RQ_MEMBER_VOTER,
+                                                                 .votes = true,
+                                                                 .name = "1",
+                                                                 .raft_addr = "127.0.0.1:1",
+                                                                 .http_addr = "127.0.0.1:2" } } }),
+         "found");
     rq_log_close(h->log);
     config.create = false;
     must(rq_log_open(&config, &h->log, found), "log again");

@@ -151,9 +151,13 @@ static void open_log(struct start *s)
     };
     enum rq_err err = rq_log_open(&config, &r->log, &s->found);
     if (err == RQ_OK && s->founding) {
-        err = rq_node_found(r->log, &(struct rq_members){
-        .count = 1,
-        .list = { { .instance = s->identity.instance, .role = RQ_MEMBER_VOTER, .votes = true, .name = "1", .raft_addr = "localhost:4002", .http_addr = "localhost:4001" } } });
+        err = rq_node_found(r->log, &(struct rq_members){ .count = 1,
+                                                          .list = { { .instance = s->identity.instance,
+                                                                      .role = RQ_MEMBER_VOTER,
+                                                                      .votes = true,
+                                                                      .name = "1",
+                                                                      .raft_addr = "localhost:4002",
+                                                                      .http_addr = "localhost:4001" } } });
         if (err == RQ_OK) {
             rq_log_close(r->log);
             config.create = false;

@@ -123,7 +123,9 @@ static void persist(void)
 
 static void fill_member(struct rq_member *m, uint64_t instance)
 {
-    *m = (struct rq_member){ .instance = instance, .role = RQ_MEMBER_VOTER, .votes = true, .key = { (uint8_t)instance } };
+    *m = (struct rq_member){
+        .instance = instance, .role = RQ_MEMBER_VOTER, .votes = true, .key = { (uint8_t)instance }
+    };
     snprintf(m->name, sizeof m->name, "n%u", (unsigned)instance);
     snprintf(m->raft_addr, sizeof m->raft_addr, "host%u:4002", (unsigned)instance);
     snprintf(m->http_addr, sizeof m->http_addr, "host%u:4001", (unsigned)instance);
