@@ -466,6 +466,7 @@ static void restart(struct rq_log *log, uint64_t index)
 enum rq_err rq_log_restart(struct rq_log *log, uint64_t index)
 {
     lock(log);
+    assert(log->reserved_entries == 0);
     enum rq_err err = log->failed ? RQ_IO : RQ_OK;
     if (err == RQ_OK) {
         restart(log, index);

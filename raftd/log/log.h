@@ -97,7 +97,8 @@ uint64_t rq_log_term_at(const struct rq_log *log, uint64_t index); /* 0: not in 
 enum rq_err rq_log_get(struct rq_log *log, uint64_t index, struct rq_log_entry *ret_entry);
 
 /* The log is empty and its next entry is index + 1, whatever it holds: a descriptor that another member made stands for all up to
- * index.  Nothing is written: until the first new entry is durable, a start finds the old log (node.h: snapshot_installed). */
+ * index.  Nothing is written: until the first new entry is durable, a start finds the old log (node.h: snapshot_installed).
+ * Nothing may be reserved: the rest of the segment, which was counted on, is not written any more. */
 enum rq_err rq_log_restart(struct rq_log *log, uint64_t index);
 
 /* Entries up to index are not needed any more (a durable descriptor covers them): whole segments become free for

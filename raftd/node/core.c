@@ -104,6 +104,14 @@ static void reserve_barrier(struct rq_core *core)
     core->barrier_reserved = true;
 }
 
+static void give_barrier_back(struct rq_core *core)
+{
+    if (core->barrier_reserved) {
+        rq_log_unreserve(core->env.log, 0, 1);
+        core->barrier_reserved = false;
+    }
+}
+
 /* --- what a leader has told whom ------------------------------------------------------------------------------------------- */
 
 static struct rq_core_peer *peer_of(struct rq_core *core, uint64_t id)
@@ -528,9 +536,7 @@ static void start_again(struct rq_core *core)
 
 void rq_core_fini(struct rq_core *core)
 {
-    if (core->barrier_reserved) {
-        rq_log_unreserve(core->env.log, 0, 1);
-    }
+    give_barrier_back(core);
     if (core->started) {
         raft_close(&core->raft, NULL);
     }
@@ -601,6 +607,7 @@ enum rq_err rq_core_install(struct rq_core *core, const struct rq_node_snapshot 
         core->config.found.vote = 0;
         must(core, rq_log_put_meta(log, s->term, 0), "store the term");
     }
+    give_barrier_back(core);
     must(core, rq_log_restart(log, s->index), "begin the log anew");
     core->committed = s->index;
     core->committed_term = s->term;
