@@ -89,6 +89,9 @@ static enum rq_err submit(struct rq_membership *ms, struct rq_core *core, const 
     }
     rq_blob_unref(e.blob);
     free(data);
+    if (err == RQ_IO) { /* final: what is in the page cache may be lost */
+        core->env.fatal(core->env.ctx, "reserve room in the log", err);
+    }
     if (err == RQ_OK) {
         ms->asked_index = e.index;
         ms->asked_term = e.term;

@@ -111,22 +111,28 @@ static void tell_removed(struct rq_node *n)
     n->removed_told = removed;
 }
 
+static void tell_members(struct rq_node *n)
+{
+    if (rq_membership_changed(&n->membership, &n->core) && n->machine.members != NULL) {
+        n->machine.members(n->machine.ctx, &n->membership.members);
+    }
+}
+
 /* After every event: what the machine is to know of it, and what a leader owes to the membership. */
 static void settle(struct rq_node *n)
 {
     count_committed(n);
-    if (rq_membership_changed(&n->membership, &n->core) && n->machine.members != NULL) {
-        n->machine.members(n->machine.ctx, &n->membership.members);
-    }
+    tell_members(n);
     deliver(n);
     tell_role(n);
     ask_install(n);
     tell_removed(n);
-    if (!n->settling) { /* it submits, and that settles */
+    if (!n->settling) { /* whom it answers may ask for the next change */
         n->settling = true;
         rq_membership_go_on(&n->membership, &n->core);
         n->settling = false;
         count_committed(n);
+        tell_members(n);
         tell_role(n);
     }
 }
