@@ -81,7 +81,8 @@ static uint64_t env_now_ms(void *ctx)
 static uint64_t disk_ms(struct sim_host *h)
 {
     struct world *w = h->world;
-    return w->now_ms + sim_below(w, w->disk_ms_max + 1) + (h->slow ? sim_below(w, 500) : 0);
+    uint64_t ms = w->now_ms + sim_below(w, w->disk_ms_max + 1);
+    return ms + (h->slow ? sim_below(w, 500) : 0);
 }
 
 static void env_write_wanted(void *ctx)
@@ -203,10 +204,10 @@ void host_init(struct world *w, unsigned number)
         .compact_at = SIM_NEVER,
         .install_at = SIM_NEVER,
         .ask_at = SIM_NEVER,
-        .restart_at = number < w->founder_count ? 0 : sim_below(w, 600),
         .founder = number < w->founder_count,
         .trailing = sim_below(w, 12),
     };
+    h->restart_at = h->founder ? 0 : sim_below(w, 600);
     new_instance(h);
 }
 

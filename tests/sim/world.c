@@ -72,7 +72,9 @@ static void post(struct sim_host *from, const struct raft_message *m, unsigned t
         (struct sim_message){ .message = *m, .to = to, .to_instance = w->hosts[to].id, .removed_index = removed_index };
     s->message.server_id = from->id;
     s->message.server_address = from->self.raft_addr;
-    s->due = w->now_ms + 1 + sim_below(w, w->delay_ms_max) + (sim_chance(w, 5) ? sim_below(w, 600) : 0);
+    s->due =
+        w->now_ms + 1 + sim_below(w, w->delay_ms_max); /* one random number in a statement: their order is the seed's */
+    s->due += sim_chance(w, 5) ? sim_below(w, 600) : 0;
     if (removed_index == 0 && m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
         s->entries = take_entries(from, &m->append_entries);
     }
@@ -133,25 +135,45 @@ static void client(struct world *w)
     }
 }
 
+static bool keeps_majority(const struct world *w, const struct rq_members *members, const struct sim_host *lost)
+{
+    unsigned voters = 0, kept = 0;
+    for (unsigned i = 0; i < members->count; i++) {
+        const struct rq_member *m = &members->list[i];
+        const struct sim_host *h = world_host((struct world *)(uintptr_t)w, m->instance);
+        bool kept_here = h != NULL && h != lost && !h->absent;
+        /* One that is to vote may be a voter before it is found to be gone. */
+        if (m->role == RQ_MEMBER_VOTER || (m->votes && !kept_here)) {
+            voters++;
+            kept += kept_here;
+        }
+    }
+    return voters == 0 || kept > voters / 2;
+}
+
 bool world_can_lose(const struct world *w, const struct sim_host *lost)
 {
     for (unsigned i = 0; i < w->host_count; i++) {
-        const struct rq_members *members = &w->hosts[i].members;
-        unsigned voters = 0, kept = 0;
-        for (unsigned k = 0; k < members->count; k++) {
-            const struct sim_host *h = world_host((struct world *)(uintptr_t)w, members->list[k].instance);
-            bool kept_here = h != NULL && h != lost && !h->absent;
-            /* One that is to vote may be a voter before it is found to be gone. */
-            if (members->list[k].role == RQ_MEMBER_VOTER || (members->list[k].votes && !kept_here)) {
-                voters++;
-                kept += kept_here;
-            }
-        }
-        if (voters > 0 && kept <= voters / 2) {
+        if (!keeps_majority(w, &w->hosts[i].members, lost)) {
             return false;
         }
     }
     return true;
+}
+
+/* An operator takes no healthy voter away as long as its going, together with the disks that are lost, would leave less than a
+ * majority: the leader cannot know of a disk that was lost within an election's time. */
+static bool may_leave(const struct world *w, const struct rq_members *members, const struct sim_host *h)
+{
+    struct rq_members rest = { 0 };
+    unsigned voters = 0;
+    for (unsigned i = 0; i < members->count; i++) {
+        voters += members->list[i].role == RQ_MEMBER_VOTER;
+        if (members->list[i].instance != h->id) {
+            rest.list[rest.count++] = members->list[i];
+        }
+    }
+    return (voters > 3 || h->self.role == RQ_MEMBER_STANDBY) && keeps_majority(w, &rest, NULL);
 }
 
 static struct sim_host *leader_for(struct world *w, const struct sim_host *h)
@@ -245,7 +267,6 @@ static void die_somehow(struct sim_host *h)
 static void change_members(struct world *w, struct sim_host *h)
 {
     struct sim_host *leader = leader_for(w, h);
-    unsigned voters = 0;
     switch (sim_below(w, 4)) {
         case 0:
             if (!h->fresh && world_can_lose(w, h)) {
@@ -258,10 +279,7 @@ static void change_members(struct world *w, struct sim_host *h)
             }
             break;
         default:
-            for (unsigned i = 0; leader != NULL && i < leader->members.count; i++) {
-                voters += leader->members.list[i].role == RQ_MEMBER_VOTER;
-            }
-            if (leader != NULL && !h->left && (voters > 3 || h->self.role == RQ_MEMBER_STANDBY)) {
+            if (leader != NULL && !h->left && may_leave(w, &leader->members, h)) {
                 h->left = host_remove(leader, h->id) && h != leader;
             }
             break;
