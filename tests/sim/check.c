@@ -10,13 +10,18 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return hash * 0xbf58476d1ce4e5b9ull;
 }
 
+static uint64_t hash_bytes(uint64_t hash, const uint8_t *data, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        hash = (hash ^ data[i]) * 1099511628211ull;
+    }
+    return hash;
+}
+
 static uint64_t hash_of(const struct rq_log_entry *e)
 {
     uint64_t hash = mix(14695981039346656037ull, e->type);
-    for (size_t i = 0; e->blob != NULL && i < e->blob->bytes; i++) {
-        hash = (hash ^ e->blob->data[i]) * 1099511628211ull;
-    }
-    return hash;
+    return e->blob != NULL ? hash_bytes(hash, e->blob->data, e->blob->bytes) : hash;
 }
 
 /* Log matching: what has this index and term is the same entry everywhere and for ever, and so is all before it. */
@@ -252,6 +257,16 @@ static void check_members(struct world *w, const struct rq_log_entry *e)
     }
     w->members = now;
     w->members_index = e->index;
+    w->ledger[e->index].members = hash_bytes(1, e->blob->data, e->blob->bytes);
+}
+
+/* Only what is committed is in a descriptor. */
+void check_members_of(const struct sim_host *h, const struct sim_descriptor *d)
+{
+    if (hash_bytes(1, d->configuration, d->configuration_bytes) != h->world->ledger[d->configuration_index].members) {
+        sim_fail(h->world, "host %u: a descriptor at %" PRIu64 " has other members than entry %" PRIu64, h->number,
+                 d->state.index, d->configuration_index);
+    }
 }
 
 /* The state machine's side: in order, each once, the same chain everywhere, and no client's entry twice. */

@@ -455,8 +455,12 @@ void host_report(struct sim_host *h)
 
 static enum rq_err configuration_at(struct sim_host *h, uint64_t index, struct sim_descriptor *ret)
 {
-    return rq_node_configuration(h->node, index, &ret->configuration, &ret->configuration_bytes,
-                                 &ret->configuration_index);
+    enum rq_err err = rq_node_configuration(h->node, index, &ret->configuration, &ret->configuration_bytes,
+                                            &ret->configuration_index);
+    if (err == RQ_OK) {
+        check_members_of(h, ret);
+    }
+    return err;
 }
 
 /* Files durable, then the descriptor, then the core is told. */

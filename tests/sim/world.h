@@ -164,6 +164,7 @@ struct sim_message {
 
 struct sim_committed {
     uint64_t term, committed_in_term, payload, chain;
+    uint64_t members; /* hash of the list, if that is what the entry is */
 };
 
 struct sim_identity { /* of a log entry: (index, term) names it for ever */
@@ -240,8 +241,9 @@ uint64_t host_payload(const struct rq_log_entry *e); /* number of a client's ent
 /* check.c */
 void check_appended(struct sim_host *h); /* entries were added to the log */
 void check_reopened(struct sim_host *h, struct rq_log_found *found);
-void check_descriptor(struct sim_host *h); /* another host's is durable here */
-void check_installed(struct sim_host *h);  /* and the node knows */
+void check_descriptor(struct sim_host *h);                                       /* another host's is durable here */
+void check_installed(struct sim_host *h);                                        /* and the node knows */
+void check_members_of(const struct sim_host *h, const struct sim_descriptor *d); /* that this host made */
 void check_delivered(struct sim_host *h, const struct rq_log_entry *e);
 void check_step(struct sim_host *h);
 void check_end(struct world *w);
