@@ -8,7 +8,10 @@ raftd=$build/raftd/raftd
 extension=$build/ext/librqvfs
 place=$(mktemp -d "${TMPDIR:-/tmp}/rqvfs-demo.XXXXXX")
 node=$place/node
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+port=$(free_port) raft_port=$(free_port)
 database=$node/app.db
 raftd_pid=
 writer_pid=
@@ -50,8 +53,8 @@ wait_until() { # what, command: asks until it succeeds, for 20 seconds
     done
 }
 start_raftd() {
-    printf '%s$ raftd -http-addr 127.0.0.1:%s %s &%s\n' "$dim" "$port" "$node" "$plain"
-    "$raftd" -http-addr "127.0.0.1:$port" "$node" >>"$place/log" 2>&1 &
+    printf '%s$ raftd -http-addr 127.0.0.1:%s -raft-addr 127.0.0.1:%s %s &%s\n' "$dim" "$port" "$raft_port" "$node" "$plain"
+    "$raftd" -http-addr "127.0.0.1:$port" -raft-addr "127.0.0.1:$raft_port" "$node" >>"$place/log" 2>&1 &
     raftd_pid=$!
     wait_until "raftd is ready" curl -sf "http://127.0.0.1:$port/readyz"
 }

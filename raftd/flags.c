@@ -23,8 +23,15 @@ struct flag {
 #define FLAG(name, kind, field, initial, meaning) { name, kind, offsetof(struct rq_flags, field), initial, meaning }
 
 static const struct flag flags[] = {
+    FLAG("bootstrap-expect", FLAG_UINT, bootstrap_expect, "0",
+         "found a cluster when so many nodes have found each other by -join"),
+    FLAG("bootstrap-expect-timeout", FLAG_DURATION, bootstrap_timeout_ns, "120s", "how long to wait for them"),
     FLAG("http-addr", FLAG_STRING, http_addr, "localhost:4001", "HTTP server bind address"),
     FLAG("http-adv-addr", FLAG_STRING, http_adv_addr, "", "advertised HTTP address; if not set, same as -http-addr"),
+    FLAG("join", FLAG_STRING, join, "",
+         "comma-delimited raft addresses of nodes, through any of which to join a cluster"),
+    FLAG("join-attempts", FLAG_UINT, join_attempts, "5", "rounds over the addresses of -join"),
+    FLAG("join-interval", FLAG_DURATION, join_interval_ns, "3s", "pause between two rounds"),
     FLAG("node-id", FLAG_STRING, node_id, "", "unique ID of the node; if not set, the advertised raft address"),
     FLAG("node-ca-cert", FLAG_STRING, node_tls.ca_cert, "", "CA certificate for the certificates of other nodes"),
     FLAG("node-cert", FLAG_STRING, node_tls.cert, "",
@@ -40,6 +47,7 @@ static const struct flag flags[] = {
     FLAG("raft-addr", FLAG_STRING, raft_addr, "localhost:4002", "raft communication bind address"),
     FLAG("raft-adv-addr", FLAG_STRING, raft_adv_addr, "", "advertised raft address; if not set, same as -raft-addr"),
     FLAG("raft-log-level", FLAG_STRING, raft_log_level, "INFO", "minimum level of log lines: ERROR, WARN, INFO, DEBUG"),
+    FLAG("raft-non-voter", FLAG_BOOL, non_voter, "false", "a read replica: gets every commit, has no vote"),
     FLAG("raft-snap", FLAG_UINT, raft_snap, "8192", "log entries since the last snapshot that call for a new one"),
     FLAG("raft-snap-int", FLAG_DURATION, raft_snap_int_ns, "10s", "how often the log is checked for it"),
     FLAG("refound", FLAG_BOOL, refound, "false",
@@ -225,6 +233,20 @@ static enum rq_flags_result validate(struct rq_flags *f, char text[512])
     }
     if (strcmp(f->http_adv_addr, f->raft_adv_addr) == 0) {
         REFUSE("advertised HTTP and Raft addresses must differ");
+    }
+    if (f->bootstrap_expect > 0 && f->non_voter) {
+        REFUSE("bootstrapping only applicable to voting nodes");
+    }
+    for (const char *at = f->join; *at != '\0';
+         at += at[strcspn(at, ",")] == ',' ? strcspn(at, ",") + 1 : strcspn(at, ",")) {
+        char address[400];
+        (void)snprintf(address, sizeof address, "%.*s", (int)strcspn(at, ","), at);
+        if (!rq_split_host_port(address, host, port)) {
+            REFUSE("%.300s is an invalid join address", address);
+        }
+        if (f->bootstrap_expect == 0 && strcmp(address, f->raft_adv_addr) == 0) {
+            REFUSE("node cannot join with itself unless bootstrapping");
+        }
     }
 #undef REFUSE
     return RQ_FLAGS_RUN;

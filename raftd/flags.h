@@ -17,6 +17,10 @@ struct rq_flags {
     const char *raft_addr, *raft_adv_addr;
     struct rq_tls_files node_tls; /* -node-ca-cert and its family */
     const char *raft_log_level;
+    const char *join;
+    uint64_t join_attempts, join_interval_ns;
+    uint64_t bootstrap_expect, bootstrap_timeout_ns;
+    bool non_voter;
     uint64_t raft_snap;        /* entries since the last descriptor that call for a new one */
     uint64_t raft_snap_int_ns; /* how often that is looked at */
     uint64_t scrub_int_ns;     /* ours: from the start of one scrub to the next; 0: never */

@@ -5,7 +5,7 @@
  *   log/, meta  entries, term and vote (log.h)   descriptor  state machine at an index (descriptor.h)
  *   files       inode of each replica            staged/     pages of big transactions (staged.h)
  *   founding    there until adoption is done     trash/      dropped databases
- *   hashes/     of the replicas' pages (page_hashes.h) */
+ *   hashes/     of the replicas' pages (page_hashes.h)     key         of this instance, for its peers (node_key.h) */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raftd/cluster/cluster.h"
 #include "raftd/db/adopt.h"
 #include "raftd/db/background.h"
 #include "raftd/db/catalog.h"
@@ -53,11 +54,16 @@ struct raftd {
     struct rq_disk *disk;
     char *dir, *raft_dir, *staged_dir, *trash_dir, *hashes_dir;
     int lock_fd;
+    sigset_t stops;      /* what ends raftd: blocked, but for may_be_stopped() */
     bool founding;       /* there was no node here, or its founding did not come to its end */
     bool takes_replicas; /* files that bear a stamp are adopted too */
     struct rq_identity identity;
     struct rq_adoption adoption;
     struct rq_descriptor descriptor;
+    struct rq_node_key *key;
+    struct rq_cluster *cluster;
+    bool joined; /* into a cluster that others have founded: the log comes from there */
+    uint64_t newest_stamp;
     struct rq_log *log;
     struct rq_pool *pool;
     struct rq_driver *driver;
@@ -301,6 +307,46 @@ static void find_identity(struct raftd *d)
     d->takes_replicas = d->takes_replicas || unfinished;
 }
 
+/* What is in raft/ was nobody's, or is not any more; a kill from here on is followed by the same again. */
+static void begin_directory(struct raftd *d)
+{
+    raft_dir_made[0] = '\0';
+    enum rq_err err = rq_file_replace(d->disk, d->raft_dir, "founding", "", 0);
+    if (err == RQ_OK) {
+        char *log_dir = join(d->raft_dir, "log");
+        wipe(d, log_dir);
+        wipe(d, d->hashes_dir);
+        free(log_dir);
+        static const char *const files[] = { "meta", "descriptor", "files", "node", "key" };
+        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+            char *path = join(d->raft_dir, files[i]);
+            (void)d->disk->ops->unlink(d->disk, path); /* most are not there */
+            free(path);
+        }
+    } else {
+        refuse("%s cannot be written: %s", d->raft_dir, rq_err_text(err));
+    }
+}
+
+static void write_identity(struct raftd *d)
+{
+    (void)snprintf(d->identity.node_id, sizeof d->identity.node_id, "%s", d->flags.node_id);
+    enum rq_err err = rq_identity_write(d->disk, d->raft_dir, &d->identity);
+    if (err == RQ_OK) {
+        err = d->disk->ops->sync_dir(d->disk, d->dir);
+    }
+    if (err != RQ_OK) {
+        refuse("%s cannot be written: %s", d->raft_dir, rq_err_text(err));
+    }
+}
+
+static void check_node_id(const struct raftd *d)
+{
+    if (strlen(d->flags.node_id) > RQ_NODE_ID_MAX || !rq_member_text_ok(d->flags.node_id)) {
+        refuse("-node-id is longer than %u bytes, or has white space or control characters", RQ_NODE_ID_MAX);
+    }
+}
+
 static void found(struct raftd *d)
 {
     if (!rq_member_text_ok(d->flags.node_id)) {
@@ -322,29 +368,89 @@ static void found(struct raftd *d)
     if (err != RQ_OK) {
         refuse("the files in %s cannot be adopted: %s", d->dir, rq_err_text(err));
     }
-    raft_dir_made[0] = '\0';
-    err = rq_file_replace(d->disk, d->raft_dir, "founding", "", 0);
-    if (err == RQ_OK) {
-        char *log_dir = join(d->raft_dir, "log");
-        wipe(d, log_dir);
-        wipe(d, d->hashes_dir);
-        free(log_dir);
-        static const char *const files[] = { "meta", "descriptor", "files", "node" };
-        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-            char *path = join(d->raft_dir, files[i]);
-            (void)d->disk->ops->unlink(d->disk, path); /* most are not there */
-            free(path);
-        }
-        d->identity = (struct rq_identity){ rq_random_id(), rq_random_id(), "", RQ_DATA_FORMAT };
-        (void)snprintf(d->identity.node_id, sizeof d->identity.node_id, "%s", d->flags.node_id);
-        err = rq_identity_write(d->disk, d->raft_dir, &d->identity);
+    begin_directory(d);
+    d->identity = (struct rq_identity){ rq_random_id(), rq_random_id(), "", RQ_DATA_FORMAT };
+    write_identity(d);
+}
+
+/* --- the cluster ---------------------------------------------------------------------------------------------------------- */
+
+/* While the main thread waits for other nodes SIGTERM ends the process at once: nothing is served yet. */
+static void may_be_stopped(struct raftd *d, bool may)
+{
+    (void)pthread_sigmask(may ? SIG_UNBLOCK : SIG_BLOCK, &d->stops, NULL);
+}
+
+static void open_cluster(struct raftd *d)
+{
+    char text[RQ_TEXT_MAX + 1];
+    enum rq_err err = rq_node_key_load(d->disk, d->raft_dir, &d->key);
+    if (err != RQ_OK) {
+        refuse("%s/key: %s", d->raft_dir, rq_err_text(err));
     }
-    if (err == RQ_OK) {
-        err = d->disk->ops->sync_dir(d->disk, d->dir);
+    const struct rq_cluster_config config = {
+        .cluster = d->identity.cluster,
+        .instance = d->identity.instance,
+        .node_name = d->flags.node_id,
+        .listen_address = d->flags.raft_addr,
+        .raft_address = d->flags.raft_adv_addr,
+        .http_address = d->flags.http_adv_addr,
+        .votes = !d->flags.non_voter,
+        .key = d->key,
+        .tls = &d->flags.node_tls,
+    };
+    err = rq_cluster_new(&config, &d->cluster, text);
+    if (err != RQ_OK) {
+        refuse("failed to listen on %s: %s", d->flags.raft_addr, text);
+    }
+}
+
+/* A member gets its databases from the others: what is here already would have to give way. */
+static void check_no_databases(struct raftd *d)
+{
+    enum rq_err err = rq_adopt_survey(d->disk, d->dir, false, &d->adoption);
+    if (err == RQ_FOREIGN || (err == RQ_OK && d->adoption.count > 0)) {
+        refuse(
+            "%s holds databases, and a node that joins gets the cluster's: move them away, or start this node alone, "
+            "without -join, and let the others join it",
+            d->dir);
     }
     if (err != RQ_OK) {
-        refuse("%s cannot be written: %s", d->raft_dir, rq_err_text(err));
+        refuse("the files in %s cannot be read: %s", d->dir, rq_err_text(err));
     }
+    rq_adoption_fini(&d->adoption);
+}
+
+/* There is no node here yet, and it is not to found a cluster by itself. */
+static void join_cluster(struct raftd *d)
+{
+    char text[RQ_TEXT_MAX + 1];
+    bool found_here = false;
+    struct rq_cluster_found cluster;
+    enum rq_err err;
+    check_no_databases(d);
+    begin_directory(d);
+    d->identity = (struct rq_identity){ 0, rq_random_id(), "", RQ_DATA_FORMAT };
+    open_cluster(d);
+    may_be_stopped(d, true);
+    if (d->flags.bootstrap_expect > 0) {
+        err = rq_cluster_bootstrap(d->cluster, d->flags.join, (unsigned)d->flags.bootstrap_expect,
+                                   (unsigned)(d->flags.bootstrap_timeout_ns / 1000000u), &found_here, &cluster, text);
+        if (err != RQ_OK) {
+            refuse("boot timeout: %s", text);
+        }
+    } else {
+        err = rq_cluster_join(d->cluster, d->flags.join, (unsigned)d->flags.join_attempts,
+                              (unsigned)(d->flags.join_interval_ns / 1000000u), &cluster, text);
+        if (err != RQ_OK) {
+            refuse("failed to join cluster: %s", text);
+        }
+    }
+    may_be_stopped(d, false);
+    d->joined = !found_here;
+    d->identity.cluster = found_here ? rq_random_id() : cluster.cluster;
+    write_identity(d);
+    rq_cluster_is(d->cluster, d->identity.cluster, found_here ? NULL : &cluster.members);
 }
 
 /* --- log and node --------------------------------------------------------------------------------------------------------------- */
@@ -352,11 +458,9 @@ static void found(struct raftd *d)
 static enum rq_err found_cluster(struct raftd *d)
 {
     struct rq_members members = { .count = 1 };
-    struct rq_member *m = &members.list[0];
-    *m = (struct rq_member){ .instance = d->identity.instance, .role = RQ_MEMBER_VOTER, .votes = true };
-    (void)snprintf(m->name, sizeof m->name, "%s", d->flags.node_id);
-    (void)snprintf(m->raft_addr, sizeof m->raft_addr, "%s", d->flags.raft_adv_addr);
-    (void)snprintf(m->http_addr, sizeof m->http_addr, "%s", d->flags.http_adv_addr);
+    rq_cluster_self(d->cluster, &members.list[0]);
+    members.list[0].role = RQ_MEMBER_VOTER;
+    members.list[0].votes = true;
     return rq_node_found(d->log, &members);
 }
 
@@ -373,7 +477,7 @@ static void open_log(struct raftd *d, struct rq_log_found *found)
     };
     *found = (struct rq_log_found){ 0 };
     enum rq_err err = rq_log_open(&config, &d->log, found);
-    if (err == RQ_OK && d->founding) {
+    if (err == RQ_OK && d->founding && !d->joined) {
         err = found_cluster(d);
         if (err == RQ_OK) { /* as it will be found by every later start */
             rq_log_close(d->log);
@@ -439,7 +543,7 @@ static void refuse_log(const struct raftd *d, const char *text)
 static void check_stamps(struct raftd *d)
 {
     char text[512];
-    enum rq_err err = rq_stamps_check(d->disk, d->dir, d->catalog, &d->descriptor, d->log, text);
+    enum rq_err err = rq_stamps_check(d->disk, d->dir, d->catalog, &d->descriptor, d->log, &d->newest_stamp, text);
     if (err == RQ_CORRUPT) {
         refuse_log(d, text);
     }
@@ -507,15 +611,39 @@ static void start_node(struct raftd *d)
                   .snapshot_configuration = d->descriptor.configuration,
                   .snapshot_configuration_bytes = d->descriptor.configuration_bytes },
         .machine = &machine,
+        .forward = rq_cluster_forward(d->cluster),
     };
+    rq_cluster_set_log(d->cluster, d->log);
     err = rq_driver_new(&driver, &d->driver);
     if (err != RQ_OK) {
         refuse("the node cannot start: %s", rq_err_text(err));
     }
     rq_catalog_set_driver(d->catalog, d->driver);
-    if (!rq_driver_wait_leads(d->driver, LEAD_WAIT_MS)) {
-        refuse("the only voter of this cluster did not become its leader");
+    rq_cluster_start(d->cluster, d->driver);
+}
+
+/* Until everything that the replicas hold, and all else that was committed when the leader was first heard, has been delivered. */
+static void await_cluster(struct raftd *d)
+{
+    if (rq_cluster_is_alone(d->cluster)) {
+        if (!rq_driver_wait_leads(d->driver, LEAD_WAIT_MS)) {
+            refuse("the only voter of this cluster did not become its leader");
+        }
+        return;
     }
+    char text[RQ_TEXT_MAX + 1];
+    unsigned seconds = 0;
+    may_be_stopped(d, true);
+    while (!rq_driver_wait_started(d->driver, d->newest_stamp, 1000)) {
+        (void)rq_cluster_describe(d->cluster, text); /* at another address than it was nobody finds it */
+        if (++seconds % 10 == 0) {
+            const struct rq_driver_view view = rq_driver_view(d->driver);
+            rq_note(RQ_LEVEL_INFO, "waiting for the cluster", "leader=%016llx delivered=%llu committed=%llu",
+                    (unsigned long long)view.leader_id, (unsigned long long)view.delivered,
+                    (unsigned long long)view.committed);
+        }
+    }
+    may_be_stopped(d, false);
 }
 
 /* From here on replicas and log agree, or raftd does not run. */
@@ -615,10 +743,19 @@ static void raise_nofile(void)
     }
 }
 
+/* Best effort: the members reach this node, or it would not be ready; the next start tries again. */
+static void describe_self(struct raftd *d)
+{
+    char text[RQ_TEXT_MAX + 1];
+    enum rq_err err = rq_cluster_describe(d->cluster, text);
+    if (err != RQ_OK) {
+        rq_note(RQ_LEVEL_WARN, "the members do not know this node's addresses yet", "why=\"%s\"", text);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct raftd d;
-    sigset_t stops;
     int signal_number;
 
     parse_flags(&d, argc, argv);
@@ -627,20 +764,27 @@ int main(int argc, char **argv)
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is lack of space, not the end */
     (void)signal(SIGHUP, SIG_IGN);
     rq_bus_survive();
-    sigemptyset(&stops);
-    sigaddset(&stops, SIGTERM);
-    sigaddset(&stops, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &stops, NULL); /* inherited by every thread: only sigwait() below gets them */
+    sigemptyset(&d.stops);
+    sigaddset(&d.stops, SIGTERM);
+    sigaddset(&d.stops, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &d.stops, NULL); /* inherited by every thread: only sigwait() below gets them */
     raise_nofile();
 
     d.disk = rq_disk_real();
     open_dir(&d);
     find_identity(&d);
+    check_node_id(&d);
     start_http(&d);
-    if (d.founding) {
-        found(&d);
+    if (d.founding && d.flags.join[0] != '\0') {
+        join_cluster(&d);
+    } else {
+        if (d.founding) {
+            found(&d);
+        }
+        open_cluster(&d);
     }
     start_node(&d);
+    await_cluster(&d);
     catch_up(&d);
     if (rq_background_start(d.background, d.catalog, d.driver) != RQ_OK) {
         refuse("out of memory or threads");
@@ -653,11 +797,13 @@ int main(int argc, char **argv)
             d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,
             (unsigned long long)d.identity.instance, RQ_BUILD_VERSION);
     rq_notify("READY=1");
+    describe_self(&d);
 
-    sigwait(&stops, &signal_number);
+    sigwait(&d.stops, &signal_number);
     rq_notify("STOPPING=1");
     rq_note(RQ_LEVEL_INFO, "stopping", "signal=%d", signal_number);
     rq_link_stop(d.link);
+    rq_cluster_step_down(d.cluster);
     rq_http_free(d.http);
     rq_background_stop(d.background);
     /* Whatever else is on its way was not acknowledged, or is durable: the next start cannot tell this from a kill. */

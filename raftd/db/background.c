@@ -8,6 +8,7 @@
 
 #include "raftd/db/scrub.h"
 #include "raftd/ops/journal.h"
+#include "raftd/run/clock.h"
 
 #define IDLE_MS        50 /* after so long without a commit a database file is made complete, so that a copy of it is */
 #define BLOCKED_MS     250   /* a reader is in the way: look again */
@@ -34,13 +35,6 @@ struct rq_background {
     struct rq_scrub scrub;
 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
-}
-
 static void sooner(uint64_t *due, uint64_t ms)
 {
     if (ms < *due) {
@@ -52,7 +46,7 @@ static void sooner(uint64_t *due, uint64_t ms)
 static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving, uint64_t *due)
 {
     struct rq_replica_wal wal;
-    uint64_t now = now_ms(), quiet_since = rq_database_last_use(db);
+    uint64_t now = rq_clock_ms(), quiet_since = rq_database_last_use(db);
     bool quiet = leaving || now >= quiet_since + IDLE_MS;
     enum rq_err err = RQ_OK;
 
@@ -132,7 +126,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
 {
     struct rq_database **list;
     size_t count;
-    uint64_t now = now_ms();
+    uint64_t now = rq_clock_ms();
     bool looks = now >= b->next_look_ms, checks = now >= b->next_check_ms;
 
     if (looks) {
@@ -173,7 +167,7 @@ static void compact(struct rq_background *b, uint64_t *due)
 {
     struct rq_log_stats stats;
     char text[512], why[sizeof text * 2];
-    uint64_t now = now_ms();
+    uint64_t now = rq_clock_ms();
     struct rq_driver_view view = rq_driver_view(b->driver);
     bool looks = now >= b->next_compact_ms;
     uint64_t bodies = rq_catalog_body_bytes(b->catalog);
@@ -231,7 +225,7 @@ static void *background_thread(void *arg)
             struct timespec until = { (time_t)(due / 1000u), (long)(due % 1000u) * 1000000 };
             pthread_cond_timedwait(&b->wake, &b->lock, &until);
         }
-        bool stops = b->stops, tends = stops || b->stirred || now_ms() >= tend_due;
+        bool stops = b->stops, tends = stops || b->stirred || rq_clock_ms() >= tend_due;
         b->stirred = false;
         pthread_mutex_unlock(&b->lock);
         tend_due = tends ? UINT64_MAX : tend_due;
@@ -248,7 +242,7 @@ static void *background_thread(void *arg)
             return NULL;
         }
         scrub_due = UINT64_MAX;
-        rq_scrub_step(&b->scrub, b->catalog, now_ms(), &scrub_due);
+        rq_scrub_step(&b->scrub, b->catalog, rq_clock_ms(), &scrub_due);
     }
 }
 
@@ -274,9 +268,9 @@ enum rq_err rq_background_start(struct rq_background *b, struct rq_catalog *cata
 {
     b->catalog = catalog;
     b->driver = driver;
-    b->next_look_ms = now_ms() + LOOK_MS;
-    b->next_check_ms = now_ms() + CHECK_MS;
-    b->next_compact_ms = now_ms() + b->config.compact_every_ms;
+    b->next_look_ms = rq_clock_ms() + LOOK_MS;
+    b->next_check_ms = rq_clock_ms() + CHECK_MS;
+    b->next_compact_ms = rq_clock_ms() + b->config.compact_every_ms;
     b->started = pthread_create(&b->thread, NULL, background_thread, b) == 0;
     return b->started ? RQ_OK : RQ_NOMEM;
 }

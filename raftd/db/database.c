@@ -2,17 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "raftd/db/database_impl.h"
 #include "raftd/ops/journal.h"
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
-}
+#include "raftd/run/clock.h"
 
 /* --- places ------------------------------------------------------------------------------------------------- */
 
@@ -152,7 +145,7 @@ struct rq_strand *rq_database_strand(const struct rq_database *db)
 
 void rq_db_touch(struct rq_database *db)
 {
-    atomic_store_explicit(&db->last_use_ms, now_ms(), memory_order_relaxed);
+    atomic_store_explicit(&db->last_use_ms, rq_clock_ms(), memory_order_relaxed);
     bool stirs = !atomic_exchange(&db->stirred, true);
     if (db->replica != NULL) {
         struct rq_replica_wal wal;

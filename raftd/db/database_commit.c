@@ -4,6 +4,7 @@
 
 #include "raftd/db/database_impl.h"
 #include "raftd/db/executor.h"
+#include "raftd/run/clock.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 
@@ -234,6 +235,9 @@ static enum rq_err make_staged(struct rq_database *db, struct rq_commit *c)
 /* --- on its way --------------------------------------------------------------------------------------------------------- */
 
 #define RETRY_MS 50
+/* So long a transaction that no leader has got waits for one.  Less than an application waits by default: it hears that it failed
+ * for certain. */
+#define LEADER_WAIT_MS 9000
 
 /* One submission.  An answer may come when the state machine has settled the matter already: then it is nobody's. */
 struct attempt {
@@ -250,12 +254,44 @@ static void attempt_free(struct attempt *a)
     free(a);
 }
 
+static void retry_later(struct rq_database *db);
+
+static void fail_in_flight(struct rq_database *db, enum rq_err err)
+{
+    struct rq_commit *c = rq_db_take_in_flight(db);
+    rq_db_answer(db, c, err, "");
+    rq_db_settle(db);
+}
+
 static void run_retry(struct rq_task *task)
 {
     struct rq_database *db = (struct rq_database *)((char *)task - offsetof(struct rq_database, retry));
     db->retries = false;
     rq_db_recheck(db);
+    if (db->in_flight != NULL && !db->attempt_open) {
+        if (!db->may_be_appended && rq_clock_ms() >= db->give_up_ms) {
+            fail_in_flight(db, RQ_AWAY);
+        } else {
+            retry_later(db);
+        }
+    }
     rq_database_unref(db);
+}
+
+static void retry_later(struct rq_database *db)
+{
+    if (!db->retries) {
+        db->retries = true;
+        db->retry.run = run_retry;
+        db->retry_later = (struct rq_later){ .strand = &db->place->strand, .task = &db->retry };
+        rq_database_ref(db);
+        db->env.post_later(db->env.ctx, &db->retry_later, RETRY_MS);
+    }
+}
+
+static bool may_pass(enum rq_err err)
+{
+    return err == RQ_AWAY || err == RQ_BUSY;
 }
 
 /* On the strand.  "Not appended" is an outcome only as long as no attempt may have been. */
@@ -268,16 +304,10 @@ static void run_told(struct rq_task *task)
         db->may_be_appended = db->may_be_appended || a->err == RQ_OK || a->err == RQ_UNKNOWN;
         if (a->err == RQ_OK) {
             rq_db_recheck(db); /* its term may be over already */
-        } else if (!db->may_be_appended) {
-            struct rq_commit *c = rq_db_take_in_flight(db);
-            rq_db_answer(db, c, a->err, "");
-            rq_db_settle(db);
-        } else if (!db->retries) {
-            db->retries = true;
-            db->retry.run = run_retry;
-            db->retry_later = (struct rq_later){ .strand = &db->place->strand, .task = &db->retry };
-            rq_database_ref(db);
-            db->env.post_later(db->env.ctx, &db->retry_later, RETRY_MS);
+        } else if (!db->may_be_appended && !may_pass(a->err)) {
+            fail_in_flight(db, a->err);
+        } else {
+            retry_later(db);
         }
     }
     attempt_free(a);
@@ -315,6 +345,7 @@ static void submit_in_flight(struct rq_database *db)
         .done = on_submitted,
     };
     db->attempt_open = true;
+    db->attempt_leader = db->env.leader(db->env.ctx);
     db->env.submit(db->env.ctx, &a->submit);
 }
 
@@ -332,7 +363,12 @@ void rq_db_recheck(struct rq_database *db)
             return;
         }
     }
-    if (!db->attempt_open && db->env.leader(db->env.ctx) != 0) { /* else the coming of a leader brings us here again */
+    const uint64_t leader = db->env.leader(db->env.ctx);
+    if (db->attempt_open && db->attempt_leader != 0 && leader != 0 && leader != db->attempt_leader) {
+        db->attempt_open = false; /* its answer may never come */
+        db->may_be_appended = true;
+    }
+    if (!db->attempt_open && leader != 0) { /* else the coming of a leader brings us here again */
         submit_in_flight(db);
     }
 }
@@ -412,6 +448,7 @@ static void consider(struct rq_database *db, struct rq_commit *c)
             memcpy(blob->data, db->record.data, db->record.size);
             db->in_flight = c;
             db->in_flight_blob = blob;
+            db->give_up_ms = rq_clock_ms() + LEADER_WAIT_MS;
             submit_in_flight(db);
             return;
         }

@@ -50,9 +50,11 @@ struct rq_database {
     struct rq_commit *waiting_first, *waiting_last;
     struct rq_blob *in_flight_blob; /* its entry; counted */
     uint64_t attempt;               /* to submit it: the newest */
+    uint64_t attempt_leader;        /* to whom it went; 0: nobody */
     bool attempt_open;              /* not answered */
     bool may_be_appended;           /* by this attempt or one before: only the state machine says what became of it */
     bool retries;                   /* retry is posted */
+    uint64_t give_up_ms;            /* then it fails, if it cannot have been appended */
     struct rq_task retry;
     struct rq_later retry_later;
     _Atomic uint64_t appended_attempt, appended_term; /* written in loop context, in the other order */

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "raftd/ops/journal.h"
+#include "raftd/run/clock.h"
 
 /* How long after a batch the next one waits for company: two syncs' time, but not longer than this. */
 #define GATHER_NS_MAX 400000u
@@ -30,6 +31,7 @@ struct rq_driver {
     _Atomic bool leads;
     _Atomic uint64_t term, leader_id, committed, delivered;
     _Atomic uint64_t awaited; /* somebody sleeps until this entry is delivered */
+    atomic_bool starting;     /* or until all that is committed is */
 
     /* The log strand's. */
     uint64_t written;    /* newest entry of the last batch */
@@ -48,12 +50,10 @@ struct rq_driver {
     pthread_t timer;
 };
 
-static uint64_t now_ms(void *ctx)
+static uint64_t on_now_ms(void *ctx)
 {
     (void)ctx;
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+    return rq_clock_ms();
 }
 
 /* At the end of whatever was done to the node: others see its state, the clock its next date. */
@@ -67,13 +67,6 @@ static void loop_done(struct rq_driver *d)
     }
     d->wake_ms = wake_ms;
     pthread_mutex_unlock(&d->lock);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 /* Several writers come back together after a batch.  Without this the first of them would start a sync of its own, and the others
@@ -116,7 +109,7 @@ static void run_write(struct rq_task *task)
     rq_strand_will_block();
     gather(d);
     atomic_store(&d->write_posted, false);
-    uint64_t begin = now_ns();
+    uint64_t begin = rq_clock_ns();
     enum rq_err err = rq_log_write(d->log, &durable);
     if (err == RQ_NOTFOUND) {
         return;
@@ -125,7 +118,7 @@ static void run_write(struct rq_task *task)
         rq_fatal("the log could not be written", err);
     }
     rq_strand_goes_on();
-    d->written_ns = now_ns();
+    d->written_ns = rq_clock_ns();
     d->sync_ns = d->written_ns - begin;
     d->company = durable > d->written ? rq_log_last(d->log) - d->written : 0;
     d->written = durable;
@@ -147,7 +140,7 @@ static void run_timer(struct rq_task *task)
 {
     struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, timer_task));
     atomic_store(&d->timer_posted, false);
-    if (now_ms(NULL) >= rq_node_wake_ms(d->node)) {
+    if (rq_clock_ms() >= rq_node_wake_ms(d->node)) {
         rq_node_timer(d->node);
     }
     loop_done(d);
@@ -177,6 +170,19 @@ void rq_driver_submit(struct rq_driver *d, struct rq_submit *s)
     s->driver = d;
     s->task.run = run_submit;
     rq_strand_post(&d->loop, &s->task, RQ_CARRY);
+}
+
+void rq_driver_submit_later(struct rq_driver *d, struct rq_submit *s)
+{
+    s->driver = d;
+    s->task.run = run_submit;
+    rq_strand_post(&d->loop, &s->task, RQ_HAND_OVER);
+}
+
+void rq_driver_receive(struct rq_driver *d, const struct raft_message *message, const struct rq_log_entry *entries)
+{
+    rq_node_receive(d->node, message, entries);
+    loop_done(d);
 }
 
 static void run_forwarded(struct rq_task *task)
@@ -222,7 +228,7 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
     struct rq_driver *d = ctx;
     d->machine.committed(d->machine.ctx, e);
     atomic_store(&d->delivered, e->index);
-    if (e->index == atomic_load(&d->awaited)) {
+    if (e->index == atomic_load(&d->awaited) || atomic_load(&d->starting)) {
         pthread_mutex_lock(&d->lock);
         pthread_cond_broadcast(&d->changed);
         pthread_mutex_unlock(&d->lock);
@@ -241,11 +247,29 @@ static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
     d->machine.role(d->machine.ctx, leads, term, leader_id);
 }
 
+static void on_members(void *ctx, const struct rq_members *members)
+{
+    const struct rq_driver *d = ctx;
+    d->forward->members(d->forward->ctx, members);
+}
+
+static void on_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id)
+{
+    const struct rq_driver *d = ctx;
+    d->forward->install(d->forward->ctx, index, term, leader_id);
+}
+
+static void on_removed(void *ctx)
+{
+    const struct rq_driver *d = ctx;
+    d->forward->removed(d->forward->ctx);
+}
+
 /* --- clock ---------------------------------------------------------------------------------------------------------------- */
 
 void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t delay_ms)
 {
-    later->due_ms = now_ms(NULL) + delay_ms;
+    later->due_ms = rq_clock_ms() + delay_ms;
     pthread_mutex_lock(&d->lock);
     struct rq_later **at = &d->laters;
     while (*at != NULL && (*at)->due_ms <= later->due_ms) {
@@ -262,7 +286,7 @@ void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t 
 /* With the lock held, which is given up for the posting.  Returns when the next one is due. */
 static uint64_t post_due(struct rq_driver *d)
 {
-    while (d->laters != NULL && d->laters->due_ms <= now_ms(NULL)) {
+    while (d->laters != NULL && d->laters->due_ms <= rq_clock_ms()) {
         struct rq_later *later = d->laters;
         d->laters = later->next;
         pthread_mutex_unlock(&d->lock);
@@ -291,7 +315,7 @@ static void *timer_thread(void *arg)
     for (;;) { /* as long as the process lives */
         const uint64_t later_ms = post_due(d);
         uint64_t wake_ms = d->wake_ms;
-        if (now_ms(NULL) >= wake_ms) {
+        if (rq_clock_ms() >= wake_ms) {
             d->wake_ms = UINT64_MAX; /* until the task says the next */
             pthread_mutex_unlock(&d->lock);
             rq_driver_timer(d);
@@ -311,7 +335,7 @@ static void *timer_thread(void *arg)
 
 bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms)
 {
-    uint64_t end = now_ms(NULL) + timeout_ms;
+    uint64_t end = rq_clock_ms() + timeout_ms;
     struct timespec until = { (time_t)(end / 1000u), (long)(end % 1000u) * 1000000 };
     while (!rq_pool_has_threads(d->pool) && !atomic_load(&d->leads) && rq_pool_run_one(d->pool)) {
     }
@@ -326,7 +350,7 @@ bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms)
 
 bool rq_driver_wait_delivered(struct rq_driver *d, uint64_t index, unsigned timeout_ms)
 {
-    uint64_t end = now_ms(NULL) + timeout_ms;
+    uint64_t end = rq_clock_ms() + timeout_ms;
     struct timespec until = { (time_t)(end / 1000u), (long)(end % 1000u) * 1000000 };
     int waited = 0;
     pthread_mutex_lock(&d->lock);
@@ -336,6 +360,29 @@ bool rq_driver_wait_delivered(struct rq_driver *d, uint64_t index, unsigned time
     }
     pthread_mutex_unlock(&d->lock);
     return atomic_load(&d->delivered) >= index;
+}
+
+/* A follower's commit index is the leader's once it has heard it. */
+static bool has_started(struct rq_driver *d, uint64_t index)
+{
+    uint64_t delivered = atomic_load(&d->delivered);
+    return atomic_load(&d->leader_id) != 0 && delivered > 0 && delivered >= index &&
+           delivered >= atomic_load(&d->committed);
+}
+
+bool rq_driver_wait_started(struct rq_driver *d, uint64_t index, unsigned timeout_ms)
+{
+    uint64_t end = rq_clock_ms() + timeout_ms;
+    struct timespec until = { (time_t)(end / 1000u), (long)(end % 1000u) * 1000000 };
+    int waited = 0;
+    pthread_mutex_lock(&d->lock);
+    atomic_store(&d->starting, true);
+    while (!has_started(d, index) && waited == 0) {
+        waited = pthread_cond_timedwait(&d->changed, &d->lock, &until);
+    }
+    atomic_store(&d->starting, false);
+    pthread_mutex_unlock(&d->lock);
+    return has_started(d, index);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
@@ -355,12 +402,19 @@ static void run_start(struct rq_task *task)
     const struct rq_node_env env = {
         .log = d->log,
         .ctx = d,
-        .now_ms = now_ms,
+        .now_ms = on_now_ms,
         .write_wanted = on_write_wanted,
         .send = d->forward != NULL ? on_send : NULL,
         .fatal = on_fatal,
     };
-    const struct rq_node_machine machine = { .ctx = d, .committed = on_committed, .role = on_role };
+    const struct rq_node_machine machine = {
+        .ctx = d,
+        .committed = on_committed,
+        .role = on_role,
+        .members = d->forward != NULL ? on_members : NULL,
+        .install = d->forward != NULL ? on_install : NULL,
+        .removed = d->forward != NULL ? on_removed : NULL,
+    };
     s->err = rq_node_new(s->config, &env, &machine, &d->node);
     s->done = true;
     if (s->err == RQ_OK) {

@@ -30,13 +30,15 @@ struct rq_submit {
     void (*done)(struct rq_submit *s, enum rq_err err);
 };
 
-/* The way to a leader that is another node. */
+/* The way to the other nodes.  All in loop context. */
 struct rq_forward {
     void *ctx;
-    /* Loop context.  Takes s; answered by rq_driver_forwarded(), never from inside the call. */
+    /* Takes s; answered by rq_driver_forwarded(), never from inside the call. */
     void (*propose)(void *ctx, uint64_t leader_id, struct rq_submit *s);
-    /* Loop context; for struct rq_node_env: copies what it needs. */
-    void (*send)(void *ctx, const struct raft_message *message);
+    void (*send)(void *ctx, const struct raft_message *message);  /* as in struct rq_node_env */
+    void (*members)(void *ctx, const struct rq_members *members); /* as in struct rq_node_machine, with what follows */
+    void (*install)(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id);
+    void (*removed)(void *ctx);
 };
 
 /* A task that is due later. */
@@ -69,12 +71,15 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
 void rq_driver_timer(struct rq_driver *d); /* time has passed: the node looks whether something is due */
 
 void rq_driver_submit(struct rq_driver *d, struct rq_submit *s);
+void rq_driver_submit_later(struct rq_driver *d, struct rq_submit *s); /* not carried by the caller */
 void rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term); /* any thread */
 /* Posts the task to the strand, to be handed over, once delay_ms have passed.  Any thread; later is the driver's until then. */
 void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t delay_ms);
 struct rq_strand *rq_driver_loop(struct rq_driver *d);
 struct rq_node *rq_driver_node(struct rq_driver *d);             /* loop context */
 uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index); /* loop context; 0: not in the log */
+/* Loop context: a message of that member; as rq_node_receive(). */
+void rq_driver_receive(struct rq_driver *d, const struct raft_message *message, const struct rq_log_entry *entries);
 struct rq_driver_view rq_driver_view(const struct rq_driver *d);
 /* Any thread that may wait for the disk: makes ready what the log will want next.  FULL is no reason to end. */
 enum rq_err rq_driver_prepare_log(struct rq_driver *d);
@@ -84,5 +89,8 @@ void rq_driver_log_stats(struct rq_driver *d, struct rq_log_stats *ret_stats); /
 bool rq_driver_wait_leads(struct rq_driver *d, unsigned timeout_ms);
 /* Blocks until entries up to index have been delivered, or timeout_ms have passed. */
 bool rq_driver_wait_delivered(struct rq_driver *d, uint64_t index, unsigned timeout_ms);
+/* Blocks until a leader is known, and entries up to index and to the commit that it told have been delivered, or timeout_ms have
+ * passed. */
+bool rq_driver_wait_started(struct rq_driver *d, uint64_t index, unsigned timeout_ms);
 
 #endif

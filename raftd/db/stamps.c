@@ -12,6 +12,7 @@ struct check {
     struct rq_catalog *catalog;
     const struct rq_descriptor *descriptor;
     const struct rq_log *log;
+    uint64_t newest;
     char *text; /* [512]; empty: no contradiction so far */
 };
 
@@ -30,6 +31,7 @@ static bool is_ours(const struct check *c, const char *name, uint32_t id, const 
 static void compare(struct check *c, const char *name, const struct rq_replica_state *state)
 {
     const uint64_t last = rq_log_last(c->log), index = state->stamp.index;
+    c->newest = index > c->newest ? index : c->newest;
     const uint64_t term = index == c->descriptor->index ? c->descriptor->term : rq_log_term_at(c->log, index);
     if (index > last) {
         (void)snprintf(c->text, 512, "%.200s: the file was made by log entry %llu of term %u; the log ends at %llu",
@@ -65,10 +67,12 @@ static enum rq_err look(void *ctx, const char *name)
 }
 
 enum rq_err rq_stamps_check(struct rq_disk *disk, const char *dir, struct rq_catalog *catalog,
-                            const struct rq_descriptor *descriptor, const struct rq_log *log, char text[512])
+                            const struct rq_descriptor *descriptor, const struct rq_log *log, uint64_t *ret_newest,
+                            char text[512])
 {
-    struct check c = { disk, dir, catalog, descriptor, log, text };
+    struct check c = { disk, dir, catalog, descriptor, log, 0, text };
     text[0] = '\0';
     enum rq_err err = disk->ops->list(disk, dir, look, &c);
+    *ret_newest = c.newest;
     return err == RQ_OK && text[0] != '\0' ? RQ_CORRUPT : err;
 }

@@ -99,6 +99,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
+RAFT_ADDRESSES = {}  # by directory: it names the node, as long as there is no -node-id
+
+
 class Raftd:
     """One raftd and its data directory.  Usable again after kill() and stop() by start()."""
 
@@ -107,6 +110,7 @@ class Raftd:
         self.directory.mkdir(exist_ok=True)
         self.flags = list(flags)
         self.http = f"127.0.0.1:{free_port()}"
+        self.raft = RAFT_ADDRESSES.setdefault(self.directory, f"127.0.0.1:{free_port()}")
         self.process = None
         self.log_path = temporary("raftd-log")
         self.log_path.touch()
@@ -116,7 +120,7 @@ class Raftd:
     def launch(self, **popen):
         """Starts the process and does not wait."""
         self.process = subprocess.Popen(
-            [RAFTD, "-http-addr", self.http, *self.flags, self.directory],
+            [RAFTD, "-http-addr", self.http, "-raft-addr", self.raft, *self.flags, self.directory],
             stdin=subprocess.DEVNULL,
             stdout=self.log_path.open("ab"),
             stderr=subprocess.STDOUT,

@@ -138,7 +138,7 @@ def another_node_s_log():
     kept = temporary("kept")
     shutil.move(raftd.path("raft"), kept)
     shutil.copytree(other.path("raft"), raftd.path("raft"))
-    refuses_to_start(Raftd(raftd.directory, start=False), "app.db")
+    refuses_to_start(Raftd(raftd.directory, "-node-id", other.raft, start=False), "app.db")
 
 
 # --- what a newer raftd wrote (docs/file-format.md#versions) ---------------------------------------------------------------

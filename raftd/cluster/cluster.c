@@ -1,0 +1,378 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/cluster/cluster_impl.h"
+#include "raftd/node/message.h"
+#include "raftd/ops/journal.h"
+
+#define APPEND_WAIT_MS 2000 /* for the leader's answer; who gets none asks again */
+
+/* --- to others: raft messages --------------------------------------------------------------------------------------------------- */
+
+struct sending {
+    struct rq_cluster *cluster;
+    uint64_t to;
+};
+
+static void send_piece(void *ctx, const uint8_t *data, size_t bytes)
+{
+    const struct sending *s = ctx;
+    struct iovec part = { (void *)(uintptr_t)data, bytes };
+    (void)rq_peers_send_raft(s->cluster->peers, s->to, &part, 1); /* what is lost is sent again */
+}
+
+static void on_send(void *ctx, const struct raft_message *message)
+{
+    struct sending s = { ctx, message->server_id };
+    (void)rq_raft_message_put(message, s.cluster->log, send_piece, &s);
+}
+
+/* --- to the leader: entries -------------------------------------------------------------------------------------------------------- */
+
+struct proposal {
+    struct rq_cluster *cluster;
+    struct rq_submit *submit;
+};
+
+static void on_appended(void *ctx, enum rq_err err, const uint8_t *data, size_t bytes)
+{
+    struct proposal *p = ctx;
+    uint64_t term = 0;
+    if (err == RQ_OK && rq_ask_get_appended(data, bytes, &term) != RQ_OK) {
+        err = RQ_UNKNOWN;
+    }
+    rq_driver_forwarded(atomic_load(&p->cluster->driver), p->submit, err, term);
+    free(p);
+}
+
+static void on_propose(void *ctx, uint64_t leader_id, struct rq_submit *s)
+{
+    struct rq_cluster *c = ctx;
+    struct proposal *p = malloc(sizeof *p);
+    struct rq_bytes head;
+    rq_bytes_init(&head, 64);
+    const struct rq_ask ask = {
+        .kind = RQ_ASK_APPEND,
+        .append = { .type = s->type, .bytes = (uint32_t)s->blob->bytes },
+    };
+    enum rq_err err = p == NULL ? RQ_NOMEM : rq_ask_put(&head, &ask);
+    struct rq_peer_state state;
+    if (err == RQ_OK && (!rq_peers_state(c->peers, leader_id, &state) || !state.connected[RQ_PEER_REQUESTS])) {
+        err = RQ_AWAY; /* it is not kept until there is a connection: by then another may lead */
+    }
+    if (err == RQ_OK) {
+        *p = (struct proposal){ c, s };
+        struct iovec parts[2] = { { head.data, head.size }, { s->blob->data, s->blob->bytes } };
+        err = rq_peers_request(c->peers, leader_id, parts, 2, APPEND_WAIT_MS, on_appended, p);
+    }
+    rq_bytes_fini(&head);
+    if (err != RQ_OK) {
+        free(p);
+        rq_driver_forwarded(atomic_load(&c->driver), s, err == RQ_NOTFOUND ? RQ_AWAY : err, 0);
+    }
+}
+
+/* --- from others ---------------------------------------------------------------------------------------------------------------------- */
+
+struct incoming {
+    struct rq_task task;
+    struct rq_cluster *cluster;
+    struct rq_raft_message message;
+};
+
+static void run_incoming(struct rq_task *task)
+{
+    struct incoming *i = (struct incoming *)task;
+    struct rq_driver *d = atomic_load(&i->cluster->driver);
+    rq_driver_receive(d, &i->message.message, i->message.entries);
+    rq_raft_message_fini(&i->message);
+    free(i);
+}
+
+static void on_raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
+{
+    struct rq_cluster *c = ctx;
+    struct rq_driver *d = atomic_load(&c->driver);
+    struct incoming *i = d != NULL ? malloc(sizeof *i) : NULL;
+    if (i == NULL) {
+        return;
+    }
+    enum rq_err err = rq_raft_message_get(data, bytes, &i->message);
+    if (err != RQ_OK) {
+        rq_note(RQ_LEVEL_WARN, "a message of another node is not understood", "from=%016llx err=%s",
+                (unsigned long long)from, rq_err_name(err));
+        free(i);
+        return;
+    }
+    i->task.run = run_incoming;
+    i->cluster = c;
+    i->message.message.server_id = from;
+    i->message.message.server_address = "";
+    /* Not carried: term and vote, and the log, are written on the way. */
+    rq_strand_post(rq_driver_loop(d), &i->task, RQ_HAND_OVER);
+}
+
+struct asked_append {
+    struct rq_submit submit; /* first */
+    struct rq_call *call;
+};
+
+static void appended(struct rq_submit *s, enum rq_err err)
+{
+    struct asked_append *a = (struct asked_append *)s;
+    struct rq_bytes reply;
+    rq_bytes_init(&reply, 64);
+    if (err == RQ_OK) {
+        err = rq_ask_put_appended(&reply, s->term);
+    }
+    if (err == RQ_OK) {
+        struct iovec part = { reply.data, reply.size };
+        rq_call_answer(a->call, &part, 1);
+    } else {
+        rq_call_fail(a->call, err, rq_err_text(err));
+    }
+    rq_bytes_fini(&reply);
+    free(a);
+}
+
+static void asked_append(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask)
+{
+    struct rq_driver *d = atomic_load(&c->driver);
+    struct asked_append *a = calloc(1, sizeof *a);
+    struct rq_blob *blob = rq_blob_new(ask->append.bytes);
+    if (d == NULL || a == NULL || blob == NULL) {
+        free(a);
+        rq_blob_unref(blob);
+        rq_call_fail(call, d == NULL ? RQ_AWAY : RQ_NOMEM, "");
+        return;
+    }
+    memcpy(blob->data, ask->append.data, ask->append.bytes);
+    a->call = call;
+    a->submit = (struct rq_submit){ .type = ask->append.type, .here = true, .blob = blob, .done = appended };
+    rq_driver_submit_later(d, &a->submit);
+}
+
+static bool may_be_asked_for(uint16_t type)
+{
+    return type >= RQ_ENTRY_TXN && type <= RQ_ENTRY_DROP;
+}
+
+static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call *call, const uint8_t *data,
+                       size_t bytes)
+{
+    struct rq_cluster *c = ctx;
+    struct rq_ask ask;
+    enum rq_err err = rq_ask_get(data, bytes, &ask);
+    const bool stranger = from->kind == RQ_PEER_JOIN;
+    if (err == RQ_OK && stranger && ask.kind != RQ_ASK_JOIN && ask.kind != RQ_ASK_NOTIFY) {
+        err = RQ_PERM;
+    }
+    if (err == RQ_OK && ask.kind == RQ_ASK_APPEND && !may_be_asked_for(ask.append.type)) {
+        err = RQ_PROTOCOL;
+    }
+    if (err != RQ_OK) {
+        rq_call_fail(call, err, rq_err_text(err));
+        return;
+    }
+    switch (ask.kind) {
+        case RQ_ASK_APPEND:
+            asked_append(c, call, &ask);
+            break;
+        case RQ_ASK_JOIN:
+            rq_cluster_asked_join(c, from, call, &ask, data, bytes);
+            break;
+        case RQ_ASK_NOTIFY:
+            rq_cluster_asked_notify(c, from, call, &ask);
+            break;
+        case RQ_ASK_REMOVE:
+            rq_cluster_asked_remove(c, call, &ask, data, bytes);
+            break;
+    }
+}
+
+static enum rq_err on_stream(void *ctx, const struct rq_peer_who *from, struct rq_stream *stream, const uint8_t *head,
+                             size_t head_bytes, const struct rq_stream_ops **ret_ops, void **ret_ctx,
+                             char text[RQ_TEXT_MAX + 1])
+{
+    (void)ctx;
+    (void)from;
+    (void)stream;
+    (void)head;
+    (void)head_bytes;
+    (void)ret_ops;
+    (void)ret_ctx;
+    (void)snprintf(text, RQ_TEXT_MAX + 1, "no such stream");
+    return RQ_PROTOCOL;
+}
+
+/* --- members ---------------------------------------------------------------------------------------------------------------------------- */
+
+static enum rq_err on_judge(void *ctx, const struct rq_peer_who *who, char text[RQ_TEXT_MAX + 1])
+{
+    struct rq_cluster *c = ctx;
+    if (who->kind == RQ_PEER_JOIN) {
+        return RQ_OK;
+    }
+    pthread_mutex_lock(&c->lock);
+    const struct rq_member *m = rq_members_find(&c->members, who->instance);
+    const bool known = m != NULL, right = known && memcmp(m->key, who->key, RQ_NODE_KEY_BYTES) == 0;
+    pthread_mutex_unlock(&c->lock);
+    if (!known) {
+        (void)snprintf(text, RQ_TEXT_MAX + 1, "node %.255s (%016llx) is not a member of this cluster", who->node_name,
+                       (unsigned long long)who->instance);
+        return RQ_PERM;
+    }
+    if (!right) {
+        (void)snprintf(text, RQ_TEXT_MAX + 1, "node %.255s does not have the key that it joined with", who->node_name);
+        return RQ_PERM;
+    }
+    return RQ_OK;
+}
+
+/* Loop context, or before the node starts. */
+static void set_members(struct rq_cluster *c, const struct rq_members *members)
+{
+    struct rq_peer_member list[RQ_MEMBERS_MAX];
+    size_t count = 0;
+    pthread_mutex_lock(&c->lock);
+    c->members = *members;
+    pthread_mutex_unlock(&c->lock);
+    for (unsigned i = 0; i < members->count; i++) {
+        const struct rq_member *m = &members->list[i];
+        if (m->instance != c->config.instance) {
+            list[count] = (struct rq_peer_member){ .instance = m->instance, .address = m->raft_addr };
+            memcpy(list[count++].key, m->key, RQ_NODE_KEY_BYTES);
+        }
+    }
+    enum rq_err err = rq_peers_set_members(c->peers, list, count);
+    if (err != RQ_OK) {
+        rq_fatal("no memory for the members of the cluster", err);
+    }
+}
+
+void rq_cluster_is(struct rq_cluster *c, uint64_t cluster, const struct rq_members *members)
+{
+    pthread_mutex_lock(&c->lock);
+    c->cluster = cluster;
+    pthread_mutex_unlock(&c->lock);
+    rq_peers_set_cluster(c->peers, cluster);
+    if (members != NULL) {
+        set_members(c, members);
+    }
+}
+
+bool rq_cluster_is_alone(struct rq_cluster *c)
+{
+    struct rq_members members;
+    unsigned voters = 0;
+    rq_cluster_members(c, &members);
+    for (unsigned i = 0; i < members.count; i++) {
+        voters += members.list[i].role == RQ_MEMBER_VOTER;
+    }
+    const struct rq_member *self = rq_members_find(&members, c->config.instance);
+    return voters == 1 && self != NULL && self->role == RQ_MEMBER_VOTER;
+}
+
+void rq_cluster_members(struct rq_cluster *c, struct rq_members *ret_members)
+{
+    pthread_mutex_lock(&c->lock);
+    *ret_members = c->members;
+    pthread_mutex_unlock(&c->lock);
+}
+
+void rq_cluster_self(const struct rq_cluster *c, struct rq_member *ret_member)
+{
+    *ret_member = (struct rq_member){
+        .instance = c->config.instance,
+        .role = c->config.votes ? RQ_MEMBER_VOTER : RQ_MEMBER_STANDBY,
+        .votes = c->config.votes,
+    };
+    (void)snprintf(ret_member->name, sizeof ret_member->name, "%s", c->config.node_name);
+    (void)snprintf(ret_member->raft_addr, sizeof ret_member->raft_addr, "%s", c->config.raft_address);
+    (void)snprintf(ret_member->http_addr, sizeof ret_member->http_addr, "%s", c->config.http_address);
+    memcpy(ret_member->key, rq_node_key_public(c->config.key), RQ_NODE_KEY_BYTES);
+}
+
+static void on_members(void *ctx, const struct rq_members *members)
+{
+    set_members(ctx, members);
+}
+
+/* The log that this node needs is gone everywhere: it has to be given the databases themselves. */
+static void on_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id)
+{
+    (void)ctx;
+    rq_note(RQ_LEVEL_ERROR, "this node is too far behind to catch up by the log: wipe it and let it join anew",
+            "index=%llu term=%llu leader=%016llx", (unsigned long long)index, (unsigned long long)term,
+            (unsigned long long)leader_id);
+}
+
+static void on_removed(void *ctx)
+{
+    (void)ctx;
+    rq_note(RQ_LEVEL_WARN, "this node is not a member of the cluster any more", "join=\"wipe it, or give it -join\"");
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------------------------------- */
+
+enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_cluster **ret_cluster,
+                           char text[RQ_TEXT_MAX + 1])
+{
+    struct rq_cluster *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        return RQ_NOMEM;
+    }
+    c->config = *config;
+    c->cluster = config->cluster;
+    c->ops = (struct rq_peers_ops){ c, on_judge, on_raft, on_request, on_stream };
+    c->forward = (struct rq_forward){ c, on_propose, on_send, on_members, on_install, on_removed };
+    pthread_mutex_init(&c->lock, NULL);
+    rq_cluster_self(c, &c->waiting[0]);
+    c->waiting_count = 1;
+    const struct rq_peers_config peers = {
+        .listen_address = config->listen_address,
+        .advertise_address = config->raft_address,
+        .node_name = config->node_name,
+        .cluster = config->cluster,
+        .instance = config->instance,
+        .key = config->key,
+        .tls = config->tls,
+        .ops = &c->ops,
+    };
+    enum rq_err err = rq_peers_new(&peers, &c->peers, text);
+    if (err != RQ_OK) {
+        pthread_mutex_destroy(&c->lock);
+        free(c);
+        return err;
+    }
+    *ret_cluster = c;
+    return RQ_OK;
+}
+
+void rq_cluster_free(struct rq_cluster *c)
+{
+    rq_peers_free(c->peers);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+struct rq_peers *rq_cluster_peers(struct rq_cluster *c)
+{
+    return c->peers;
+}
+
+const struct rq_forward *rq_cluster_forward(struct rq_cluster *c)
+{
+    return &c->forward;
+}
+
+void rq_cluster_set_log(struct rq_cluster *c, struct rq_log *log)
+{
+    c->log = log;
+}
+
+void rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver)
+{
+    atomic_store(&c->driver, driver);
+}

@@ -1,0 +1,78 @@
+/* Cluster: this node among the others.  What its node says goes out by the peers, what they say comes to its loop; who is a member is
+ * the node's matter, and decides who is dialled and who may connect.
+ *
+ *   driver (loop) --send, propose--> cluster --> peers         peers (their thread) --> cluster --> driver's loop
+ *
+ * Requests between nodes are dispatched here; docs/protocol.md#asks. */
+#ifndef RAFTD_CLUSTER_CLUSTER_H
+#define RAFTD_CLUSTER_CLUSTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/db/driver.h"
+#include "raftd/net/peers.h"
+#include "raftd/node/member.h"
+#include "raftd/wire/err.h"
+
+struct rq_cluster;
+
+struct rq_cluster_config {
+    uint64_t cluster, instance;                                           /* cluster 0: none yet */
+    const char *node_name, *listen_address, *raft_address, *http_address; /* borrows; as advertised, but for listen */
+    bool votes;
+    struct rq_node_key *key;        /* borrows */
+    const struct rq_tls_files *tls; /* borrows */
+};
+
+/* Listens.  IO, PERM with words. */
+enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_cluster **ret_cluster,
+                           char text[RQ_TEXT_MAX + 1]);
+void rq_cluster_free(struct rq_cluster *c);
+struct rq_peers *rq_cluster_peers(struct rq_cluster *c); /* borrows */
+
+/* This node as it describes itself to others. */
+void rq_cluster_self(const struct rq_cluster *c, struct rq_member *ret_member);
+
+/* Founded or joined: this is the cluster now.  members: who may connect until the log says it; NULL: nobody. */
+void rq_cluster_is(struct rq_cluster *c, uint64_t cluster, const struct rq_members *members);
+
+/* For rq_driver_new(): borrowed as long as the driver lives. */
+const struct rq_forward *rq_cluster_forward(struct rq_cluster *c);
+/* Before the node starts: what the cluster wants to know of it. */
+void rq_cluster_set_log(struct rq_cluster *c, struct rq_log *log);
+/* From here on messages and requests of others are taken. */
+void rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver);
+
+/* This node is the only voter. */
+bool rq_cluster_is_alone(struct rq_cluster *c);
+/* A copy of the members as they are known now; count 0: not known. */
+void rq_cluster_members(struct rq_cluster *c, struct rq_members *ret_members);
+
+/* --- becoming a member; blocks ---------------------------------------------------------------------------------------------- */
+
+struct rq_cluster_found {
+    uint64_t cluster;
+    struct rq_members members; /* at that moment */
+};
+
+/* Asks each of the addresses (separated by commas) in turn, up to attempts times, interval_ms apart.  AWAY: nobody took it; text is
+ * what the last one said.  PERM and the like: refused for good. */
+enum rq_err rq_cluster_join(struct rq_cluster *c, const char *addresses, unsigned attempts, unsigned interval_ms,
+                            struct rq_cluster_found *ret_found, char text[RQ_TEXT_MAX + 1]);
+
+/* Waits until as many nodes as expected know of each other, the addresses being where they are.  FOUND_HERE: this node is to found
+ * the cluster, the others will join it; else as rq_cluster_join(). */
+enum rq_err rq_cluster_bootstrap(struct rq_cluster *c, const char *addresses, unsigned expect, unsigned timeout_ms,
+                                 bool *ret_found_here, struct rq_cluster_found *ret_found, char text[RQ_TEXT_MAX + 1]);
+
+/* --- changes; any thread that may wait ---------------------------------------------------------------------------------------- */
+
+/* Has the leader remove the node of that name, or raft address.  NOTFOUND, MISUSE: the only voter; AWAY, BUSY, UNKNOWN: try again. */
+enum rq_err rq_cluster_remove(struct rq_cluster *c, const char *name, char text[RQ_TEXT_MAX + 1]);
+/* Has the leader know this node as it is now, if its addresses, key or role are other than the members know. */
+enum rq_err rq_cluster_describe(struct rq_cluster *c, char text[RQ_TEXT_MAX + 1]);
+/* Hands leadership to another voter, if this node leads and one takes it within an election's time. */
+void rq_cluster_step_down(struct rq_cluster *c);
+
+#endif

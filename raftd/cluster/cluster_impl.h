@@ -1,0 +1,59 @@
+/* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
+ * cluster_members.c (what members ask for). */
+#ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
+#define RAFTD_CLUSTER_CLUSTER_IMPL_H
+
+#include <pthread.h>
+
+#include "raftd/cluster/cluster.h"
+#include "raftd/wire/ask.h"
+
+#define RQ_CLUSTER_WAITING_MAX 64u /* nodes that wait for a cluster to be founded */
+
+struct rq_cluster {
+    struct rq_cluster_config config;
+    struct rq_peers *peers;
+    struct rq_peers_ops ops;
+    struct rq_forward forward;
+    struct rq_log *log;
+    struct rq_driver *_Atomic driver; /* NULL: not started */
+
+    pthread_mutex_t lock;
+    uint64_t cluster;                                 /* guarded by lock, as what follows */
+    struct rq_members members;                        /* in force; before the log says it: those of the join */
+    struct rq_member waiting[RQ_CLUSTER_WAITING_MAX]; /* who has sent NOTIFY; this node is the first */
+    unsigned waiting_count;
+};
+
+/* A thread that waits for an answer which comes on another one. */
+struct rq_waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t done_cond;
+    bool done;
+    enum rq_err err;
+    char text[RQ_TEXT_MAX + 1];
+};
+void rq_waiter_init(struct rq_waiter *w);
+void rq_waiter_done(struct rq_waiter *w, enum rq_err err, const uint8_t *data, size_t bytes);
+/* asked: OK, or there will be no answer.  Ends the waiter, but for its text. */
+enum rq_err rq_waiter_wait(struct rq_waiter *w, enum rq_err asked);
+
+#define RQ_CLUSTER_REPLY_MAX  (1u << 20)
+#define RQ_CLUSTER_BAD_MEMBER "a node has to have a name and addresses without white space, and to prove its key"
+
+bool rq_cluster_take_text(char to[RQ_MEMBER_TEXT_MAX + 1], struct rq_str from);
+/* What it says of itself; of a stranger it has to be what it has proved. */
+enum rq_err rq_cluster_take_member(const struct rq_peer_who *from, const struct rq_ask_member *m,
+                                   struct rq_member *ret_member);
+struct rq_ask rq_cluster_join_ask(enum rq_ask_kind kind, const struct rq_member *m); /* borrows m */
+enum rq_err rq_cluster_put_joined(struct rq_cluster *c, struct rq_bytes *out);
+
+/* Requests of others; each takes the call.  On the peers' thread. */
+void rq_cluster_asked_notify(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
+                             const struct rq_ask *ask);
+void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
+                           const struct rq_ask *ask, const uint8_t *data, size_t bytes);
+void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
+                             size_t bytes);
+
+#endif

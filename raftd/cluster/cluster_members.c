@@ -1,0 +1,302 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/cluster/cluster_impl.h"
+#include "raftd/ops/journal.h"
+
+#define PASS_ON_MS 10000 /* for the leader's answer */
+
+/* A change of the membership that somebody wants: a node, or a thread of this one. */
+struct wish {
+    struct rq_task task; /* on the loop */
+    struct rq_cluster *cluster;
+    struct rq_call *call; /* NULL: the waiter */
+    struct rq_waiter *waiter;
+    struct rq_member member;           /* JOIN */
+    char name[RQ_MEMBER_TEXT_MAX + 1]; /* REMOVE */
+    size_t bytes;
+    uint8_t ask[]; /* to be passed on to the leader */
+};
+
+static void grant(struct wish *w, const uint8_t *data, size_t bytes)
+{
+    struct iovec part = { (void *)(uintptr_t)data, bytes };
+    if (w->call != NULL) {
+        rq_call_answer(w->call, &part, bytes > 0 ? 1 : 0);
+    } else {
+        rq_waiter_done(w->waiter, RQ_OK, data, bytes);
+    }
+    free(w);
+}
+
+static void refuse(struct wish *w, enum rq_err err, const char *text)
+{
+    if (w->call != NULL) {
+        rq_call_fail(w->call, err, text);
+    } else {
+        rq_waiter_done(w->waiter, err, (const uint8_t *)text, strlen(text));
+    }
+    free(w);
+}
+
+/* Posts it to the loop; or says why not. */
+static void make_wish(struct rq_cluster *c, struct rq_call *call, struct rq_waiter *waiter, const struct wish *what,
+                      const uint8_t *ask, size_t bytes)
+{
+    struct rq_driver *d = atomic_load(&c->driver);
+    struct wish *w = malloc(sizeof *w + bytes);
+    if (w == NULL) {
+        rq_fatal("no memory for a change of the membership", RQ_NOMEM);
+    }
+    *w = *what;
+    w->cluster = c;
+    w->call = call;
+    w->waiter = waiter;
+    w->bytes = bytes;
+    memcpy(w->ask, ask, bytes);
+    if (d == NULL) {
+        refuse(w, RQ_AWAY, "this node is in no cluster yet, try again");
+        return;
+    }
+    rq_strand_post(rq_driver_loop(d), &w->task, RQ_HAND_OVER);
+}
+
+static void on_passed_on(void *ctx, enum rq_err err, const uint8_t *data, size_t bytes)
+{
+    struct wish *w = ctx;
+    char text[RQ_TEXT_MAX + 1];
+    if (err == RQ_OK) {
+        grant(w, data, bytes);
+        return;
+    }
+    (void)snprintf(text, sizeof text, "%.*s", (int)(bytes < RQ_TEXT_MAX ? bytes : RQ_TEXT_MAX), (const char *)data);
+    refuse(w, err, text[0] != '\0' ? text : rq_err_text(err));
+}
+
+/* Not the leader: it is asked in the name of who has asked us. */
+static void pass_on(struct wish *w)
+{
+    const uint64_t leader = rq_driver_view(atomic_load(&w->cluster->driver)).leader_id;
+    struct iovec part = { w->ask, w->bytes };
+    enum rq_err err = RQ_AWAY;
+    if (leader != 0 && leader != w->cluster->config.instance) {
+        err = rq_peers_request(w->cluster->peers, leader, &part, 1, PASS_ON_MS, on_passed_on, w);
+    }
+    if (err != RQ_OK) {
+        refuse(w, RQ_AWAY, "there is no leader now, try again");
+    }
+}
+
+/* --- join ------------------------------------------------------------------------------------------------------------------ */
+
+static void joined(void *ctx, enum rq_err err)
+{
+    struct wish *w = ctx;
+    struct rq_bytes reply;
+    if (err != RQ_OK) {
+        refuse(w, err, "the leader changed meanwhile, try again");
+        return;
+    }
+    rq_note(RQ_LEVEL_INFO, "node joined", "node=%s instance=%016llx raft=%s", w->member.name,
+            (unsigned long long)w->member.instance, w->member.raft_addr);
+    rq_bytes_init(&reply, RQ_CLUSTER_REPLY_MAX);
+    err = rq_cluster_put_joined(w->cluster, &reply);
+    if (err == RQ_OK) {
+        grant(w, reply.data, reply.size);
+    } else {
+        refuse(w, err, rq_err_text(err));
+    }
+    rq_bytes_fini(&reply);
+}
+
+static const char *join_refusal(enum rq_err err)
+{
+    switch ((int)err) {
+        case RQ_EXISTS:
+            return "a node of this -node-id is a member, and alive";
+        case RQ_BUSY:
+            return "the membership is being changed, try again";
+        case RQ_MISUSE:
+            return "another node has this address, or it is no address";
+        default:
+            return rq_err_text(err);
+    }
+}
+
+static void run_join(struct rq_task *task)
+{
+    struct wish *w = (struct wish *)task;
+    struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
+    if (!rq_node_leads(node)) {
+        pass_on(w);
+        return;
+    }
+    enum rq_err err = rq_node_join(node, &w->member, joined, w);
+    if (err != RQ_OK) {
+        refuse(w, err, join_refusal(err));
+    }
+}
+
+void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
+                           const struct rq_ask *ask, const uint8_t *data, size_t bytes)
+{
+    struct wish what = { .task = { .run = run_join } };
+    enum rq_err err = rq_cluster_take_member(from, &ask->member, &what.member);
+    if (err != RQ_OK) {
+        rq_call_fail(call, err, RQ_CLUSTER_BAD_MEMBER);
+        return;
+    }
+    make_wish(c, call, NULL, &what, data, bytes);
+}
+
+/* --- remove ---------------------------------------------------------------------------------------------------------------- */
+
+static void removed(void *ctx, enum rq_err err)
+{
+    struct wish *w = ctx;
+    if (err != RQ_OK) {
+        refuse(w, err, "the leader changed meanwhile, try again");
+        return;
+    }
+    rq_note(RQ_LEVEL_INFO, "node removed", "node=%s", w->name);
+    grant(w, NULL, 0);
+}
+
+static const struct rq_member *find_member(const struct rq_members *members, const char *name)
+{
+    const struct rq_member *m = rq_members_find_name(members, name);
+    for (unsigned i = 0; m == NULL && i < members->count; i++) {
+        m = strcmp(members->list[i].raft_addr, name) == 0 ? &members->list[i] : NULL;
+    }
+    return m;
+}
+
+static const char *remove_refusal(enum rq_err err)
+{
+    switch ((int)err) {
+        case RQ_NOTFOUND:
+            return "no such node";
+        case RQ_MISUSE:
+            return "the only voter of a cluster cannot be removed";
+        case RQ_BUSY:
+            return "the membership is being changed, or too few voters would be in reach; try again";
+        default:
+            return rq_err_text(err);
+    }
+}
+
+static void run_remove(struct rq_task *task)
+{
+    struct wish *w = (struct wish *)task;
+    struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
+    if (!rq_node_leads(node)) {
+        pass_on(w);
+        return;
+    }
+    const struct rq_members *members = rq_node_members(node);
+    const struct rq_member *m = members != NULL ? find_member(members, w->name) : NULL;
+    enum rq_err err = m == NULL ? RQ_NOTFOUND : rq_node_remove(node, m->instance, removed, w);
+    if (err != RQ_OK) {
+        refuse(w, err, remove_refusal(err));
+    }
+}
+
+void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
+                             size_t bytes)
+{
+    struct wish what = { .task = { .run = run_remove } };
+    if (!rq_cluster_take_text(what.name, ask->name)) {
+        rq_call_fail(call, RQ_NOTFOUND, "no such node");
+        return;
+    }
+    make_wish(c, call, NULL, &what, data, bytes);
+}
+
+/* --- from here ------------------------------------------------------------------------------------------------------------- */
+
+/* Blocks until the leader, here or elsewhere, has done it. */
+static enum rq_err wish_and_wait(struct rq_cluster *c, const struct rq_ask *ask, const struct wish *what,
+                                 char text[RQ_TEXT_MAX + 1])
+{
+    struct rq_waiter waiter;
+    struct rq_bytes body;
+    rq_bytes_init(&body, 1u << 16);
+    rq_waiter_init(&waiter);
+    enum rq_err err = rq_ask_put(&body, ask);
+    if (err == RQ_OK) {
+        make_wish(c, NULL, &waiter, what, body.data, body.size);
+    }
+    err = rq_waiter_wait(&waiter, err);
+    (void)snprintf(text, RQ_TEXT_MAX + 1, "%s", waiter.text[0] != '\0' ? waiter.text : rq_err_text(err));
+    rq_bytes_fini(&body);
+    return err;
+}
+
+enum rq_err rq_cluster_remove(struct rq_cluster *c, const char *name, char text[RQ_TEXT_MAX + 1])
+{
+    const struct rq_ask ask = { .kind = RQ_ASK_REMOVE, .name = { name, (uint32_t)strlen(name) } };
+    struct wish what = { .task = { .run = run_remove } };
+    if (strlen(name) > RQ_MEMBER_TEXT_MAX) {
+        (void)snprintf(text, RQ_TEXT_MAX + 1, "no such node");
+        return RQ_NOTFOUND;
+    }
+    (void)snprintf(what.name, sizeof what.name, "%s", name);
+    return wish_and_wait(c, &ask, &what, text);
+}
+
+static bool describes(const struct rq_member *m, const struct rq_member *self)
+{
+    return strcmp(m->name, self->name) == 0 && strcmp(m->raft_addr, self->raft_addr) == 0 &&
+           strcmp(m->http_addr, self->http_addr) == 0 && m->votes == self->votes &&
+           memcmp(m->key, self->key, RQ_MEMBER_KEY_BYTES) == 0;
+}
+
+enum rq_err rq_cluster_describe(struct rq_cluster *c, char text[RQ_TEXT_MAX + 1])
+{
+    struct wish what = { .task = { .run = run_join } };
+    struct rq_members members;
+    rq_cluster_members(c, &members);
+    rq_cluster_self(c, &what.member);
+    const struct rq_member *m = rq_members_find(&members, what.member.instance);
+    if (m == NULL || describes(m, &what.member)) {
+        return RQ_OK;
+    }
+    const struct rq_ask ask = rq_cluster_join_ask(RQ_ASK_JOIN, &what.member);
+    return wish_and_wait(c, &ask, &what, text);
+}
+
+/* --- stepping down --------------------------------------------------------------------------------------------------------- */
+
+struct step_down {
+    struct rq_task task;
+    struct rq_cluster *cluster;
+    struct rq_waiter *waiter;
+};
+
+static void stepped_down(void *ctx, enum rq_err err)
+{
+    rq_waiter_done(ctx, err, NULL, 0);
+}
+
+static void run_step_down(struct rq_task *task)
+{
+    struct step_down *s = (struct step_down *)task;
+    struct rq_node *node = rq_driver_node(atomic_load(&s->cluster->driver));
+    enum rq_err err = rq_node_transfer(node, 0, stepped_down, s->waiter);
+    if (err != RQ_OK) {
+        rq_waiter_done(s->waiter, err, NULL, 0);
+    }
+}
+
+void rq_cluster_step_down(struct rq_cluster *c)
+{
+    struct rq_waiter waiter;
+    struct step_down s = { { .run = run_step_down }, c, &waiter };
+    if (rq_cluster_is_alone(c)) {
+        return;
+    }
+    rq_waiter_init(&waiter);
+    rq_strand_post(rq_driver_loop(atomic_load(&c->driver)), &s.task, RQ_HAND_OVER);
+    (void)rq_waiter_wait(&waiter, RQ_OK);
+}

@@ -1,0 +1,137 @@
+#include "raftd/wire/ask.h"
+
+#include <string.h>
+
+#include "raftd/wire/mp.h"
+
+static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
+{
+    rq_mp_put_uint(w, m->instance);
+    rq_mp_put_text(w, m->name);
+    rq_mp_put_text(w, m->raft_addr);
+    rq_mp_put_text(w, m->http_addr);
+    rq_mp_put_bool(w, m->votes);
+    rq_mp_put_bin(w, m->key, RQ_ASK_KEY_BYTES);
+}
+
+enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
+{
+    static const uint32_t fields[] = {
+        [RQ_ASK_APPEND] = 3,
+        [RQ_ASK_JOIN] = 7,
+        [RQ_ASK_NOTIFY] = 7,
+        [RQ_ASK_REMOVE] = 2,
+    };
+    const size_t before = out->size;
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, fields[ask->kind]);
+    rq_mp_put_uint(&w, (uint64_t)ask->kind);
+    switch (ask->kind) {
+        case RQ_ASK_APPEND:
+            rq_mp_put_uint(&w, ask->append.type);
+            rq_mp_put_bin_head(&w, ask->append.bytes);
+            break;
+        case RQ_ASK_JOIN:
+        case RQ_ASK_NOTIFY:
+            put_member(&w, &ask->member);
+            break;
+        case RQ_ASK_REMOVE:
+            rq_mp_put_text(&w, ask->name);
+            break;
+    }
+    if (w.err != RQ_OK) {
+        out->size = before;
+    }
+    return w.err;
+}
+
+static struct rq_str get_text(struct rq_mp_reader *r)
+{
+    struct rq_str v;
+    v.data = rq_mp_get_str(r, RQ_TEXT_MAX, &v.bytes);
+    return v;
+}
+
+static void get_member(struct rq_mp_reader *r, struct rq_ask_member *m)
+{
+    uint32_t key_bytes;
+    m->instance = rq_mp_get_uint(r, 1, UINT64_MAX);
+    m->name = get_text(r);
+    m->raft_addr = get_text(r);
+    m->http_addr = get_text(r);
+    m->votes = rq_mp_get_bool(r);
+    m->key = rq_mp_get_bin(r, RQ_ASK_KEY_BYTES, &key_bytes);
+    if (r->err == RQ_OK && key_bytes != RQ_ASK_KEY_BYTES) {
+        rq_mp_read_fail(r, RQ_PROTOCOL);
+    }
+}
+
+enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
+{
+    struct rq_mp_reader r;
+    struct rq_ask ask = { 0 };
+    rq_mp_read_begin(&r, data, bytes);
+    ask.kind = (enum rq_ask_kind)rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_REMOVE);
+    if (r.err != RQ_OK) {
+        return r.err;
+    }
+    switch (ask.kind) {
+        case RQ_ASK_APPEND:
+            ask.append.type = (uint16_t)rq_mp_get_uint(&r, 1, UINT16_MAX);
+            ask.append.data = rq_mp_get_bin(&r, UINT32_MAX, &ask.append.bytes);
+            break;
+        case RQ_ASK_JOIN:
+        case RQ_ASK_NOTIFY:
+            get_member(&r, &ask.member);
+            break;
+        case RQ_ASK_REMOVE:
+            ask.name = get_text(&r);
+            break;
+    }
+    enum rq_err err = rq_mp_read_end(&r);
+    if (err == RQ_OK) {
+        *ret = ask;
+    }
+    return err;
+}
+
+enum rq_err rq_ask_put_appended(struct rq_bytes *out, uint64_t term)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 1);
+    rq_mp_put_uint(&w, term);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret_term)
+{
+    struct rq_mp_reader r;
+    rq_mp_read_begin(&r, data, bytes);
+    *ret_term = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    return rq_mp_read_end(&r);
+}
+
+enum rq_err rq_ask_put_joined(struct rq_bytes *out, const struct rq_ask_joined *joined)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 3);
+    rq_mp_put_uint(&w, joined->cluster);
+    rq_mp_put_uint(&w, joined->waiting);
+    rq_mp_put_bin(&w, joined->members, joined->members_bytes);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_joined(const uint8_t *data, size_t bytes, struct rq_ask_joined *ret)
+{
+    struct rq_mp_reader r;
+    struct rq_ask_joined joined;
+    rq_mp_read_begin(&r, data, bytes);
+    joined.cluster = rq_mp_get_uint(&r, 0, UINT64_MAX);
+    joined.waiting = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
+    joined.members = rq_mp_get_bin(&r, UINT32_MAX, &joined.members_bytes);
+    enum rq_err err = rq_mp_read_end(&r);
+    if (err == RQ_OK) {
+        *ret = joined;
+    }
+    return err;
+}

@@ -1,0 +1,68 @@
+/* Asks: what one node asks of another, in a REQUEST or JOIN between them (peer.h).  docs/protocol.md#asks.
+ *
+ * The body of each is one msgpack array, its first element the kind.  An answer is an array without a kind: who asked knows what
+ * for.  Errors come as FAILED, with words.
+ *
+ *   APPEND   an entry for the leader's log         term in which it was appended; AWAY, FULL, BUSY, TOOBIG: it was not
+ *   JOIN     I want to be a member                 the cluster's id, and its members: I am one now
+ *   NOTIFY   I wait for others, to found one       the same, or id 0 as long as there is no cluster; how many wait
+ *   REMOVE   this member is to leave               (empty)
+ */
+#ifndef RAFTD_WIRE_ASK_H
+#define RAFTD_WIRE_ASK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raftd/wire/bytes.h"
+#include "raftd/wire/err.h"
+#include "raftd/wire/msg.h"
+
+#define RQ_ASK_KEY_BYTES 32u
+
+enum rq_ask_kind {
+    RQ_ASK_APPEND = 1,
+    RQ_ASK_JOIN = 2,
+    RQ_ASK_NOTIFY = 3,
+    RQ_ASK_REMOVE = 4,
+};
+
+/* A node that wants to be a member, as it describes itself; who relays a JOIN to the leader repeats what it has proved. */
+struct rq_ask_member {
+    uint64_t instance;
+    struct rq_str name, raft_addr, http_addr;
+    bool votes;
+    const uint8_t *key; /* RQ_ASK_KEY_BYTES, borrows */
+};
+
+struct rq_ask {
+    enum rq_ask_kind kind;
+    struct {
+        uint16_t type;
+        const uint8_t *data; /* borrows; a put leaves it out: the caller sends it behind */
+        uint32_t bytes;
+    } append;
+    struct rq_ask_member member; /* JOIN, NOTIFY */
+    struct rq_str name;          /* REMOVE: of a node, or its address */
+};
+
+/* As in msg.h. */
+enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask);
+enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret);
+
+/* The answer to APPEND. */
+enum rq_err rq_ask_put_appended(struct rq_bytes *out, uint64_t term);
+enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret_term);
+
+/* To JOIN and NOTIFY. */
+struct rq_ask_joined {
+    uint64_t cluster;       /* 0: none yet */
+    uint32_t waiting;       /* nodes that are known to wait for one */
+    const uint8_t *members; /* borrows; a configuration entry (node/member.h), or nothing */
+    uint32_t members_bytes;
+};
+enum rq_err rq_ask_put_joined(struct rq_bytes *out, const struct rq_ask_joined *joined);
+enum rq_err rq_ask_get_joined(const uint8_t *data, size_t bytes, struct rq_ask_joined *ret);
+
+#endif
