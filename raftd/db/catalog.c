@@ -43,6 +43,7 @@ struct rq_catalog {
 
     /* Loop context. */
     struct rq_request *requests; /* submitted, fate not known */
+    uint64_t loaded_index;       /* of the descriptor at the start */
     struct named_body *bodies;
     size_t body_count;
     _Atomic uint64_t body_bytes; /* of all of them; any thread */
@@ -452,6 +453,15 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
     rq_database_drop(db, dropped, d);
 }
 
+static void note_body(struct rq_catalog *c, uint64_t index, const struct rq_entry_staged *staged)
+{
+    c->bodies = one_more(c->bodies, c->body_count, sizeof *c->bodies);
+    struct named_body *body = &c->bodies[c->body_count++];
+    *body = (struct named_body){ .index = index, .bytes = staged->body_bytes };
+    memcpy(body->hash, staged->hash, sizeof staged->hash);
+    atomic_fetch_add(&c->body_bytes, staged->body_bytes);
+}
+
 static void on_committed(void *ctx, const struct rq_log_entry *e)
 {
     struct rq_catalog *c = ctx;
@@ -486,11 +496,7 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
         case RQ_ENTRY_STAGED:
             if (readable(rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged))) {
                 id = staged.head.db_id;
-                c->bodies = one_more(c->bodies, c->body_count, sizeof *c->bodies);
-                struct named_body *body = &c->bodies[c->body_count++];
-                *body = (struct named_body){ .index = e->index, .bytes = staged.body_bytes };
-                memcpy(body->hash, staged.hash, sizeof staged.hash);
-                atomic_fetch_add(&c->body_bytes, staged.body_bytes);
+                note_body(c, e->index, &staged);
             }
             break;
     }
@@ -895,17 +901,44 @@ static bool named_later(const struct rq_catalog *c, const struct named_body *bod
     return false;
 }
 
+/* What is kept of the log below a descriptor, so that a member which was away for a while catches up by it. */
+#define TRAILING_ENTRIES 10240u
+#define TRAILING_BYTES   ((uint64_t)64 << 20) /* of log and bodies; well below what calls for a compaction */
+
+static unsigned trailing_below(struct rq_catalog *c, uint64_t index)
+{
+    struct rq_node *node = rq_driver_node(c->driver);
+    const struct rq_members *members = rq_node_members(node);
+    struct rq_log_stats stats;
+    if (members == NULL || members->count < 2) {
+        return 0;
+    }
+    const uint64_t needed_from = rq_node_needed_from(node);
+    uint64_t trailing = needed_from <= index ? index + 1 - needed_from : 0;
+    if (trailing < TRAILING_ENTRIES) {
+        trailing = TRAILING_ENTRIES;
+    }
+    rq_driver_log_stats(c->driver, &stats);
+    const uint64_t bytes = stats.bytes + atomic_load(&c->body_bytes);
+    if (bytes > TRAILING_BYTES && trailing > stats.held * TRAILING_BYTES / bytes) {
+        trailing = stats.held * TRAILING_BYTES / bytes;
+    }
+    return trailing < index ? (unsigned)trailing : (unsigned)index;
+}
+
 static void run_compacted(struct rq_task *task)
 {
     struct compacted *t = (struct compacted *)task;
     struct rq_catalog *c = t->catalog;
-    enum rq_err err = rq_node_compacted(rq_driver_node(c->driver), t->index, 0);
+    const unsigned trailing = trailing_below(c, t->index);
+    const uint64_t released = t->index - trailing;
+    enum rq_err err = rq_node_compacted(rq_driver_node(c->driver), t->index, trailing);
     for (size_t i = 0; err == RQ_OK && i < c->body_count;) {
-        if (c->bodies[i].index > t->index) {
+        if (c->bodies[i].index > released) {
             i++;
             continue;
         }
-        if (!named_later(c, &c->bodies[i], t->index)) {
+        if (!named_later(c, &c->bodies[i], released)) {
             t->bodies = one_more(t->bodies, t->body_count, sizeof *t->bodies);
             t->bodies[t->body_count++] = c->bodies[i];
         }
@@ -1051,6 +1084,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
 
 enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d)
 {
+    c->loaded_index = d->index;
     for (uint32_t i = 0; i < d->database_count; i++) {
         struct rq_descriptor_database *db = &d->databases[i];
         struct rq_database_known known = { .version = db->version, .file_made = db->file_made, .origins = db->origins };
@@ -1065,19 +1099,63 @@ void rq_catalog_set_driver(struct rq_catalog *c, struct rq_driver *driver)
     c->driver = driver;
 }
 
-/* With everything delivered: a body that no entry of the log names was staged for nothing. */
-static bool body_is_named(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES])
+/* Which bodies the log names that was not delivered to us: what is below the descriptor is kept for others, what is above the
+ * commit index may be committed yet. */
+struct naming {
+    struct rq_task task;
+    struct rq_catalog *catalog;
+    struct countdown n;
+    struct named_body *above; /* owns */
+    size_t above_count;
+};
+
+static void run_naming(struct rq_task *task)
 {
-    struct rq_catalog *c = ctx;
-    for (size_t i = 0; i < c->body_count; i++) {
-        if (memcmp(c->bodies[i].hash, hash, RQ_BODY_HASH_BYTES) == 0) {
+    struct naming *s = (struct naming *)task;
+    struct rq_catalog *c = s->catalog;
+    const uint64_t delivered = rq_driver_view(c->driver).delivered;
+    struct rq_log_entry e;
+    enum rq_err err = RQ_OK;
+    for (uint64_t i = 0; rq_driver_next_entry(c->driver, &i, &e, &err);) {
+        struct rq_entry_staged staged;
+        const bool names = e.type == RQ_ENTRY_STAGED && (i <= c->loaded_index || i > delivered) &&
+                           readable(rq_entry_get_staged(e.blob->data, e.blob->bytes, &staged));
+        if (names && i <= c->loaded_index) {
+            note_body(c, i, &staged);
+        } else if (names) {
+            s->above = one_more(s->above, s->above_count, sizeof *s->above);
+            memcpy(s->above[s->above_count++].hash, staged.hash, sizeof staged.hash);
+        }
+        rq_blob_unref(e.blob);
+    }
+    countdown_one(&s->n, err);
+}
+
+static bool is_among(const struct named_body *bodies, size_t count, const uint8_t hash[RQ_BODY_HASH_BYTES])
+{
+    for (size_t i = 0; i < count; i++) {
+        if (memcmp(bodies[i].hash, hash, RQ_BODY_HASH_BYTES) == 0) {
             return true;
         }
     }
     return false;
 }
 
+static bool body_is_named(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES])
+{
+    const struct naming *s = ctx;
+    return is_among(s->catalog->bodies, s->catalog->body_count, hash) || is_among(s->above, s->above_count, hash);
+}
+
 enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c)
 {
-    return rq_staged_sweep(c->config.disk, c->config.staged_dir, body_is_named, c);
+    struct naming s = { .task = { .run = run_naming }, .catalog = c };
+    countdown_init(&s.n, 1);
+    rq_strand_post(rq_driver_loop(c->driver), &s.task, RQ_HAND_OVER);
+    enum rq_err err = countdown_wait(c, &s.n);
+    if (err == RQ_OK) {
+        err = rq_staged_sweep(c->config.disk, c->config.staged_dir, body_is_named, &s);
+    }
+    free(s.above);
+    return err;
 }

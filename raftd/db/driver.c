@@ -473,6 +473,15 @@ struct rq_node *rq_driver_node(struct rq_driver *d)
     return d->node;
 }
 
+bool rq_driver_next_entry(struct rq_driver *d, uint64_t *index, struct rq_log_entry *ret_entry, enum rq_err *ret_err)
+{
+    assert(rq_strand_is_mine(&d->loop));
+    const uint64_t first = rq_log_first(d->log);
+    *index = *index < first ? first : *index + 1;
+    *ret_err = *index <= rq_log_last(d->log) ? rq_log_get(d->log, *index, ret_entry) : RQ_OK;
+    return *index <= rq_log_last(d->log) && *ret_err == RQ_OK;
+}
+
 uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index)
 {
     assert(rq_strand_is_mine(&d->loop));

@@ -78,6 +78,9 @@ void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t 
 struct rq_strand *rq_driver_loop(struct rq_driver *d);
 struct rq_node *rq_driver_node(struct rq_driver *d);             /* loop context */
 uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index); /* loop context; 0: not in the log */
+/* Loop context: the entry of the log behind *index (0: the first), whose index that becomes; counts its blob.  False: there is none,
+ * or *ret_err is not OK. */
+bool rq_driver_next_entry(struct rq_driver *d, uint64_t *index, struct rq_log_entry *ret_entry, enum rq_err *ret_err);
 /* Loop context: a message of that member; as rq_node_receive(). */
 void rq_driver_receive(struct rq_driver *d, const struct raft_message *message, const struct rq_log_entry *entries);
 struct rq_driver_view rq_driver_view(const struct rq_driver *d);

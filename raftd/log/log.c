@@ -511,6 +511,7 @@ void rq_log_stats(const struct rq_log *log, struct rq_log_stats *ret_stats)
 {
     lock(log);
     *ret_stats = (struct rq_log_stats){
+        .held = log->table.last + 1 - log->table.first,
         .segments = log->used_count + log->spare_count,
         .writes = log->written_batches,
         .entries = log->written_entries,

@@ -55,10 +55,10 @@ static bool unpack(const char *p, struct rq_member *m)
     m->votes = p[2] == 'v';
     p += 4;
     if (!take_text(&p, m->name) || !take_text(&p, m->raft_addr) || !take_text(&p, m->http_addr) ||
-        strlen(p) != 2 * RQ_MEMBER_KEY_BYTES) {
+        strlen(p) != sizeof m->key * 2) {
         return false;
     }
-    for (unsigned i = 0; i < RQ_MEMBER_KEY_BYTES; i++) {
+    for (size_t i = 0; i < RQ_MEMBER_KEY_BYTES; i++) {
         int high = hex_digit(p[2 * i]), low = hex_digit(p[2 * i + 1]);
         if (high < 0 || low < 0) {
             return false;
