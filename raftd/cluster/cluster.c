@@ -85,6 +85,9 @@ static void run_incoming(struct rq_task *task)
 {
     struct incoming *i = (struct incoming *)task;
     struct rq_driver *d = atomic_load(&i->cluster->driver);
+    if (i->message.message.type == RAFT_REQUEST_VOTE) {
+        rq_cluster_stands(i->cluster, i->message.message.server_id);
+    }
     rq_driver_receive(d, &i->message.message, i->message.entries);
     rq_raft_message_fini(&i->message);
     free(i);
@@ -187,6 +190,9 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
             break;
         case RQ_ASK_REMOVE:
             rq_cluster_asked_remove(c, call, &ask, data, bytes);
+            break;
+        case RQ_ASK_REACH:
+            rq_cluster_asked_reach(c, from, call, &ask);
             break;
     }
 }

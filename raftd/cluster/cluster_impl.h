@@ -1,5 +1,6 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
- * cluster_members.c (what members ask for). */
+ * cluster_members.c (what members ask for),
+ * reach.c (a leader that a member does not hear). */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
 
@@ -10,6 +11,10 @@
 
 #define RQ_CLUSTER_WAITING_MAX 64u /* nodes that wait for a cluster to be founded */
 
+struct rq_standing { /* loop context */
+    uint64_t instance, since_ms, last_ms, asked_ms;
+};
+
 struct rq_cluster {
     struct rq_cluster_config config;
     struct rq_peers *peers;
@@ -17,6 +22,8 @@ struct rq_cluster {
     struct rq_forward forward;
     struct rq_log *log;
     struct rq_driver *_Atomic driver; /* NULL: not started */
+
+    struct rq_standing standing; /* reach.c */
 
     pthread_mutex_t lock;
     uint64_t cluster;                                 /* guarded by lock, as what follows */
@@ -55,5 +62,12 @@ void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from,
                            const struct rq_ask *ask, const uint8_t *data, size_t bytes);
 void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
                              size_t bytes);
+
+/* --- reach.c --- */
+
+/* Loop context: that member stands for election. */
+void rq_cluster_stands(struct rq_cluster *c, uint64_t instance);
+void rq_cluster_asked_reach(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
+                            const struct rq_ask *ask);
 
 #endif

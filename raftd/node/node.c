@@ -301,6 +301,11 @@ const struct rq_members *rq_node_members(const struct rq_node *n)
     return n->membership.members.count > 0 ? &n->membership.members : NULL;
 }
 
+bool rq_node_hears(const struct rq_node *n, uint64_t instance)
+{
+    return rq_core_hears(&n->core, instance);
+}
+
 uint64_t rq_node_needed_from(const struct rq_node *n)
 {
     const struct raft *r = &n->core.raft;

@@ -150,6 +150,8 @@ const struct rq_members *rq_node_members(const struct rq_node *n);
 void rq_node_told_removed(struct rq_node *n, uint64_t from, uint64_t index);
 /* The state that machine->install asked for, or a later one, is durable here, and its descriptor. */
 void rq_node_installed(struct rq_node *n, const struct rq_node_snapshot *snapshot);
+/* The leader's: that member answered within an election's time. */
+bool rq_node_hears(const struct rq_node *n, uint64_t instance);
 /* How far back a member that can be reached still needs the leader's log; UINT64_MAX: none does.  For the choice of `trailing`. */
 uint64_t rq_node_needed_from(const struct rq_node *n);
 

@@ -17,10 +17,7 @@ static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
 enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
 {
     static const uint32_t fields[] = {
-        [RQ_ASK_APPEND] = 3,
-        [RQ_ASK_JOIN] = 7,
-        [RQ_ASK_NOTIFY] = 7,
-        [RQ_ASK_REMOVE] = 2,
+        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 7, [RQ_ASK_NOTIFY] = 7, [RQ_ASK_REMOVE] = 2, [RQ_ASK_REACH] = 2,
     };
     const size_t before = out->size;
     struct rq_mp_writer w;
@@ -37,6 +34,9 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
             break;
         case RQ_ASK_REMOVE:
             rq_mp_put_text(&w, ask->name);
+            break;
+        case RQ_ASK_REACH:
+            rq_mp_put_uint(&w, ask->instance);
             break;
     }
     if (w.err != RQ_OK) {
@@ -71,7 +71,7 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
     struct rq_mp_reader r;
     struct rq_ask ask = { 0 };
     rq_mp_read_begin(&r, data, bytes);
-    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_REMOVE);
+    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_REACH);
     if (r.err != RQ_OK) {
         return r.err;
     }
@@ -88,6 +88,11 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
         case RQ_ASK_REMOVE:
             ask.name = get_text(&r);
             break;
+        case RQ_ASK_REACH:
+            ask.instance = rq_mp_get_uint(&r, 1, UINT64_MAX);
+            break;
+        default:
+            return RQ_PROTOCOL;
     }
     enum rq_err err = rq_mp_read_end(&r);
     if (err == RQ_OK) {

@@ -7,6 +7,8 @@
  *   JOIN     I want to be a member                 the cluster's id, and its members: I am one now
  *   NOTIFY   I wait for others, to found one       the same, or id 0 as long as there is no cluster; how many wait
  *   REMOVE   this member is to leave               (empty)
+ *   REACH    a voter that I hear does not hear     (empty)
+ *            you, the leader: I could lead
  */
 #ifndef RAFTD_WIRE_ASK_H
 #define RAFTD_WIRE_ASK_H
@@ -26,6 +28,7 @@ enum rq_ask_kind {
     RQ_ASK_JOIN = 2,
     RQ_ASK_NOTIFY = 3,
     RQ_ASK_REMOVE = 4,
+    RQ_ASK_REACH = 14,
 };
 
 /* A node that wants to be a member, as it describes itself; who relays a JOIN to the leader repeats what it has proved. */
@@ -45,6 +48,7 @@ struct rq_ask {
     } append;
     struct rq_ask_member member; /* JOIN, NOTIFY */
     struct rq_str name;          /* REMOVE: of a node, or its address */
+    uint64_t instance;           /* REACH */
 };
 
 /* As in msg.h. */
