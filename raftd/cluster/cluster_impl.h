@@ -22,6 +22,7 @@ struct rq_cluster {
     struct rq_forward forward;
     struct rq_log *log;
     struct rq_driver *_Atomic driver; /* NULL: not started */
+    unsigned next_asked;              /* loop context: of the members, when no leader is known */
 
     struct rq_standing standing; /* reach.c */
 

@@ -74,14 +74,34 @@ static void on_passed_on(void *ctx, enum rq_err err, const uint8_t *data, size_t
     refuse(w, err, text[0] != '\0' ? text : rq_err_text(err));
 }
 
-/* Not the leader: it is asked in the name of who has asked us. */
+/* A member that this node has a connection to, each time another one; 0: none. */
+static uint64_t someone(struct rq_cluster *c)
+{
+    struct rq_members members;
+    struct rq_peer_state state;
+    rq_cluster_members(c, &members);
+    for (unsigned i = 0; i < members.count; i++) {
+        const uint64_t instance = members.list[c->next_asked++ % members.count].instance;
+        if (instance != c->config.instance && rq_peers_state(c->peers, instance, &state) &&
+            state.connected[RQ_PEER_REQUESTS]) {
+            return instance;
+        }
+    }
+    return 0;
+}
+
+/* Not the leader: it is asked in the name of who has asked us.  A node that has moved does not hear the leader, who dials its
+ * former address; but it reaches others who do. */
 static void pass_on(struct wish *w)
 {
-    const uint64_t leader = rq_driver_view(atomic_load(&w->cluster->driver)).leader_id;
+    uint64_t to = rq_driver_view(atomic_load(&w->cluster->driver)).leader_id;
     struct iovec part = { w->ask, w->bytes };
     enum rq_err err = RQ_AWAY;
-    if (leader != 0 && leader != w->cluster->config.instance) {
-        err = rq_peers_request(w->cluster->peers, leader, &part, 1, PASS_ON_MS, on_passed_on, w);
+    if (to == 0 && w->call == NULL) {
+        to = someone(w->cluster);
+    }
+    if (to != 0 && to != w->cluster->config.instance) {
+        err = rq_peers_request(w->cluster->peers, to, &part, 1, PASS_ON_MS, on_passed_on, w);
     }
     if (err != RQ_OK) {
         refuse(w, RQ_AWAY, "there is no leader now, try again");
@@ -114,11 +134,11 @@ static const char *join_refusal(enum rq_err err)
 {
     switch ((int)err) {
         case RQ_EXISTS:
-            return "a node of this -node-id is a member, and alive";
+            return "a node of this -node-id, or at this address, is a member, and alive";
         case RQ_BUSY:
             return "the membership is being changed, try again";
         case RQ_MISUSE:
-            return "another node has this address, or it is no address";
+            return "this is no address";
         default:
             return rq_err_text(err);
     }

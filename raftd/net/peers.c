@@ -304,9 +304,12 @@ void peer_dial_lost(struct peer_dial *d, const char *why, enum rq_err refusal)
         peer_join_over(d->join, refusal != RQ_OK ? refusal : RQ_AWAY, NULL, (const uint8_t *)why, strlen(why));
         return;
     }
-    if (!more && !d->told && d->kind == RQ_PEER_RAFT) {
+    const bool news =
+        !d->told || (refusal != RQ_OK && refusal != d->told_refusal); /* first away, then somebody else there */
+    if (!more && news && d->kind == RQ_PEER_RAFT) {
         char quoted[RQ_TEXT_MAX + 1];
         d->told = true;
+        d->told_refusal = refusal;
         rq_note(refusal != RQ_OK ? RQ_LEVEL_WARN : RQ_LEVEL_INFO, "no connection to another node",
                 "instance=%016llx address=%s text=%s", (unsigned long long)d->member->instance, d->member->address,
                 rq_quote(quoted, sizeof quoted, why));

@@ -136,7 +136,8 @@ struct peer_dial {
     enum rq_peer_kind kind;
     struct peer_conn *conn; /* being made or open; the I/O thread's, as the next */
     bool resolving;
-    bool told; /* the trouble is in the log */
+    bool told;                /* the trouble is in the log */
+    enum rq_err told_refusal; /* OK: it was no refusal */
     unsigned backoff_ms;
     uint64_t next_ms;
     struct rq_resolve_job job;

@@ -286,6 +286,13 @@ enum rq_err rq_membership_join(struct rq_membership *ms, struct rq_core *core, c
     if (known == NULL && namesake != NULL && rq_core_hears(core, namesake->instance)) {
         return RQ_EXISTS;
     }
+    for (unsigned i = 0; i < ms->members.count; i++) { /* two at one address: each would be taken for the other */
+        const struct rq_member *m = &ms->members.list[i];
+        if (m->instance != member->instance && strcmp(m->raft_addr, member->raft_addr) == 0 &&
+            rq_core_hears(core, m->instance)) {
+            return RQ_EXISTS;
+        }
+    }
     if (known != NULL && same_data(known, member)) {
         done(ctx, RQ_OK);
         return RQ_OK;

@@ -136,7 +136,8 @@ const char *rq_node_role(const struct rq_node *n); /* "Leader", "Follower", "Can
 typedef void (*rq_node_done_cb)(void *ctx, enum rq_err err);
 
 /* Adds the member as a standby, or alters the data of a known instance (role is not looked at, votes is).  A known name with
- * another instance is a node that lost its disk: the new one is to replace the old.  EXISTS: that old one is alive, or leads. */
+ * another instance is a node that lost its disk: the new one is to replace the old.  EXISTS: that old one is alive, or leads, or
+ * another member at that raft address is. */
 enum rq_err rq_node_join(struct rq_node *n, const struct rq_member *member, rq_node_done_cb done, void *ctx);
 /* NOTFOUND: no such member.  MISUSE: the only voter.  A leader that is to remove itself hands over, and done tells AWAY. */
 enum rq_err rq_node_remove(struct rq_node *n, uint64_t instance, rq_node_done_cb done, void *ctx);

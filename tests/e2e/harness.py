@@ -3,7 +3,7 @@
 A test is a function decorated with @test; main() runs them all, or those named on the command line, and speaks TAP.  Each one
 runs in a process group of its own with its own temporary directory: when it ends, fails, crashes or takes too long, every
 process that it started is killed and the directory removed.  What it printed, and the logs of its raftds, are shown when it
-failed.
+failed; lines that begin with NOTE in any case.
 
 Nothing here sleeps to wait: wait_for() looks at a condition until it holds or a deadline has passed."""
 
@@ -343,6 +343,8 @@ def main():
             print(f"ok {number} - {name} # SKIP {skipped.group(1)}", flush=True)
             continue
         if code == 0:
+            for note in re.findall(r"^NOTE (.*)", text, re.MULTILINE):
+                print(f"# {note}")
             print(f"ok {number} - {name}", flush=True)
             continue
         failed += 1

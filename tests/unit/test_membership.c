@@ -151,6 +151,24 @@ static void name_of_a_live_member_is_taken(void)
     check_eq(answer.calls, 0);
 }
 
+static void address_of_a_live_member_is_taken(void)
+{
+    lead_three_that_answer();
+    struct rq_member m, b;
+    rig_fill_member(&m, NEWCOMER);
+    rig_fill_member(&b, PEER_B);
+    memcpy(m.raft_addr, b.raft_addr, sizeof m.raft_addr);
+    check_eq(rq_node_join(rig.node, &m, on_done, NULL), RQ_EXISTS);
+    rig_fill_member(&m, PEER_A); /* nor may a member move there */
+    memcpy(m.raft_addr, b.raft_addr, sizeof m.raft_addr);
+    check_eq(rq_node_join(rig.node, &m, on_done, NULL), RQ_EXISTS);
+    check_eq(answer.calls, 0);
+    silence_but_for(PEER_A, 2 * ELECTION_MS);
+    rig_fill_member(&m, NEWCOMER);
+    memcpy(m.raft_addr, b.raft_addr, sizeof m.raft_addr);
+    check_eq(rq_node_join(rig.node, &m, on_done, NULL), RQ_OK); /* who was there is gone */
+}
+
 /* A node that lost its disk: the new instance counts when it has everything, and then the old one goes. */
 static void namesake_replaces_a_silent_member(void)
 {
@@ -480,6 +498,7 @@ int main(int argc, char **argv)
         TAP(joining_again_changes_nothing),
         TAP(known_instance_may_move),
         TAP(name_of_a_live_member_is_taken),
+        TAP(address_of_a_live_member_is_taken),
         TAP(namesake_replaces_a_silent_member),
         TAP(one_change_at_a_time),
         TAP(only_a_leader_with_an_entry_of_its_own_term_changes_members),

@@ -1,0 +1,362 @@
+"""Three nodes on this machine, applications on each of them: what one was told is true on all, whatever dies."""
+
+import os
+import random
+import signal
+import threading
+import time
+
+from cluster import Cluster, Ledger, Node, wait_reads
+from harness import Raftd, check, connect, equal, main, temporary, test, wait_for
+
+
+def refused(node, *words):
+    """It ends by itself, and says why."""
+    node.launch()
+    equal(node.exit_code(40), 1, "exit code of a node that is to be refused")
+    for word in words:
+        check(word in node.log(), f"node {node.name} did not say {word!r}:\n{node.log()}")
+
+
+def together(nodes):
+    """Starts them at once, and waits for all."""
+    for node in nodes:
+        node.launch()
+    for node in nodes:
+        node.wait_ready(30)
+
+
+def writes_everywhere(cluster):
+    """One row from each host, read on every host."""
+    first = connect(cluster.nodes[0].path(), busy_ms=20000)
+    first.execute("CREATE TABLE IF NOT EXISTS hello(host)")
+    before = first.execute("SELECT count(*) FROM hello").fetchone()[0]
+    for node in cluster.nodes:
+        wait_reads(node, "SELECT count(*) FROM hello", before)
+        connection = connect(node.path(), busy_ms=20000)
+        connection.execute("INSERT INTO hello VALUES(?)", (node.name,))
+        before += 1
+    for node in cluster.nodes:
+        wait_reads(node, "SELECT count(*) FROM hello", before)
+    cluster.wait_equal()
+
+
+# --- starting -------------------------------------------------------------------------------------------------------------
+
+
+@test
+def found_and_join():
+    cluster = Cluster()
+    writes_everywhere(cluster)
+    equal(cluster.leader().name, "1", "the node that leads")
+
+
+@test
+def five_nodes():
+    cluster = Cluster(5)
+    writes_everywhere(cluster)
+
+
+@test
+def join_through_a_follower():
+    cluster = Cluster()
+    cluster.add(4, "-join", cluster.nodes[2].raft).start()
+    writes_everywhere(cluster)
+
+
+@test
+def bootstrap_of_three_started_at_once():
+    cluster = Cluster(start=False)
+    for node in cluster.nodes:
+        node.flags = ["-node-id", node.name, "-bootstrap-expect", "3", "-join", ",".join(n.raft for n in cluster.nodes)]
+    together(cluster.nodes)
+    writes_everywhere(cluster)
+
+
+@test
+def bootstrap_goes_on_when_the_last_one_comes():
+    cluster = Cluster(start=False)
+    for node in cluster.nodes:
+        node.flags = ["-node-id", node.name, "-bootstrap-expect", "3", "-join", ",".join(n.raft for n in cluster.nodes)]
+    for node in cluster.nodes[:2]:
+        node.launch()
+    for node in cluster.nodes[:2]:
+        wait_for(lambda node=node: node.get("/readyz?noleader")[0] == 200 if answers(node) else False, "it answers", 10)
+        check(node.get("/readyz")[0] == 503, "two of three are ready")
+    cluster.nodes[2].start(30)
+    for node in cluster.nodes:
+        node.wait_ready(30)
+    writes_everywhere(cluster)
+
+
+def answers(node):
+    try:
+        node.get("/readyz")
+        return True
+    except OSError:
+        return False
+
+
+@test
+def bootstrap_that_is_not_complete_ends_in_time():
+    cluster = Cluster(2, start=False)
+    for node in cluster.nodes:
+        node.flags = ["-node-id", node.name, "-bootstrap-expect", "3", "-bootstrap-expect-timeout", "2s", "-join",
+                      ",".join(n.raft for n in cluster.nodes)]
+        node.launch()
+    for node in cluster.nodes:
+        equal(node.exit_code(20), 1, "exit code")
+        check("2 of 3 nodes" in node.log(), node.log())
+
+
+@test
+def a_join_without_anybody_there_ends():
+    cluster = Cluster(2, "-join-attempts", "2", "-join-interval", "100ms", start=False)
+    refused(cluster.nodes[1], "failed to join", cluster.nodes[0].raft)
+    cluster.nodes[0].start()
+    cluster.nodes[1].start()
+    writes_everywhere(cluster)
+
+
+# --- who may join ---------------------------------------------------------------------------------------------------------
+
+
+@test
+def a_taken_node_id_is_refused():
+    cluster = Cluster()
+    twin = Node(2, f"{cluster.subnet}.9", "-join", cluster.nodes[0].raft, "-join-attempts", "1")
+    refused(twin, "-node-id")
+    writes_everywhere(cluster)
+
+
+@test
+def a_taken_address_is_refused():
+    cluster = Cluster()
+    twin = Node(4, f"{cluster.subnet}.9", "-join", cluster.nodes[0].raft, "-join-attempts", "1", "-raft-adv-addr",
+                cluster.nodes[1].raft)
+    refused(twin, "address")
+    writes_everywhere(cluster)
+
+
+@test
+def databases_are_not_overwritten_by_a_join():
+    cluster = Cluster()
+    new = cluster.add(4, "-join", cluster.nodes[0].raft)
+    new.path().write_bytes(b"")  # is no database yet
+    alone = Raftd()
+    connect(alone.path("old.db")).execute("CREATE TABLE t(x)")
+    alone.stop()
+    new.path("old.db").write_bytes(alone.path("old.db").read_bytes())
+    before = new.path("old.db").read_bytes()
+    refused(new, "holds databases", "without -join")
+    equal(new.path("old.db").read_bytes(), before, "the database that was there")
+    check(not (new.directory / "raft").exists(), "a refused start left a raft/")
+
+
+@test
+def a_join_again_changes_nothing():
+    cluster = Cluster()
+    for _ in range(2):
+        cluster.nodes[2].stop()
+        cluster.nodes[2].start()
+    writes_everywhere(cluster)
+    equal(cluster.nodes[0].log().count("node joined"), 2, "joins that the leader has counted")
+
+
+@test(seconds=90)
+def a_node_at_another_address():
+    cluster = Cluster()
+    leader = cluster.leader()
+    moved = cluster.others(leader)[0]
+    moved.stop()
+    connection = connect(leader.path(), busy_ms=20000)
+    connection.execute("CREATE TABLE hello(host)")
+    moved.move(f"{cluster.subnet}.77")
+    moved.start(30)
+    writes_everywhere(cluster)
+    for node in cluster.others(moved):
+        wait_for(lambda node=node: f"address={moved.raft}" in node.log(), f"node {node.name} knows the new address")
+
+
+@test(seconds=90)
+def a_wiped_node_comes_back():
+    """Under its name, at its address, with nothing: it gets everything again."""
+    cluster = Cluster()
+    writes_everywhere(cluster)
+    wiped = cluster.nodes[2]
+    wiped.kill()
+    wiped.directory.rename(temporary("lost"))
+    wiped.start(40)
+    writes_everywhere(cluster)
+
+
+@test(seconds=90)
+def a_node_of_another_cluster_at_a_members_address():
+    cluster = Cluster()
+    gone = cluster.nodes[2]
+    gone.stop()
+    foreign = Node(3, gone.host)
+    foreign.start()
+    connection = connect(foreign.path(), busy_ms=20000)
+    connection.execute("CREATE TABLE own(x)")
+    for node in (cluster.nodes[0], foreign):
+        wait_for(lambda node=node: "belongs to cluster" in node.log(), f"node {node.name} says whose it is", 10)
+    connect(cluster.nodes[0].path(), busy_ms=20000).execute("CREATE TABLE ours(x)")
+    equal(connection.execute("SELECT name FROM sqlite_schema").fetchall(), [("own",)], "what the foreign node has")
+    foreign.stop()
+    gone.start()
+    writes_everywhere(cluster)
+
+
+@test(seconds=90)
+def a_node_of_another_cluster_does_not_join_by_a_flag():
+    cluster = Cluster()
+    foreign = Node(9, f"{cluster.subnet}.9")
+    foreign.start()
+    connect(foreign.path(), busy_ms=20000).execute("CREATE TABLE own(x)")
+    foreign.stop()
+    foreign.flags += ["-join", cluster.nodes[0].raft]
+    foreign.start()
+    equal(cluster.nodes[0].log().count("node joined"), 2, "nodes that have joined")
+    wait_reads(foreign, "SELECT count(*) FROM own", 0)
+
+
+# --- restarts ------------------------------------------------------------------------------------------------------------
+
+
+@test(seconds=90)
+def restart_of_one_and_of_all():
+    cluster = Cluster()
+    writes_everywhere(cluster)
+    for node in cluster.nodes:
+        node.stop()
+        node.start()
+        writes_everywhere(cluster)
+    for end in (Raftd.kill, Raftd.stop):
+        for node in cluster.nodes:
+            end(node)
+        together(cluster.nodes)
+        writes_everywhere(cluster)
+
+
+@test(seconds=90)
+def a_node_that_was_away_catches_up():
+    cluster = Cluster()
+    writes_everywhere(cluster)
+    away = cluster.nodes[1]
+    away.kill()
+    connection = connect(cluster.nodes[0].path(), busy_ms=20000)
+    connection.execute("CREATE TABLE more(x)")
+    for number in range(500):
+        connection.execute("INSERT INTO more VALUES(?)", (number,))
+    away.start()
+    wait_reads(away, "SELECT count(*) FROM more", 500)
+    cluster.wait_equal()
+
+
+@test(seconds=90)
+def without_a_majority_reads_go_on_and_writes_wait():
+    cluster = Cluster()
+    writes_everywhere(cluster)
+    left = cluster.nodes[2]
+    for node in cluster.others(left):
+        node.kill()
+    wait_reads(left, "SELECT count(*) FROM hello", 3)
+    connection = connect(left.path(), busy_ms=30000, timeout=30000)
+    back = threading.Timer(1.0, lambda: together(cluster.others(left)))
+    back.start()
+    connection.execute("INSERT INTO hello VALUES('late')")
+    back.join()
+    wait_reads(cluster.nodes[0], "SELECT count(*) FROM hello", 4)
+    cluster.wait_equal()
+
+
+# --- under load ----------------------------------------------------------------------------------------------------------
+
+
+@test(seconds=120)
+def kill_of_the_leader_under_load():
+    cluster = Cluster()
+    ledger = Ledger(cluster)
+    for _ in range(3):
+        ledger.wait_more(20)
+        leader = cluster.leader()
+        killed = time.monotonic()
+        leader.kill()
+        ledger.wait_more(20, cluster.others(leader))
+        print(f"NOTE leader killed: {ledger.longest_gap(cluster.others(leader), killed):.3f} s without a commit on the others")
+        leader.start()
+    ledger.wait_more(20)
+    ledger.settle()
+
+
+@test(seconds=180)
+def kills_of_random_nodes_under_load():
+    cluster = Cluster()
+    ledger = Ledger(cluster)
+    dice = random.Random(11)
+    for _ in range(12):
+        ledger.wait_more(10)
+        ledger.done.wait(dice.random() * 0.05)  # any point of a commit
+        node = dice.choice(cluster.nodes)
+        node.kill()
+        ledger.wait_more(5, cluster.others(node))
+        node.start()
+    ledger.wait_more(10)
+    print(f"NOTE longest gap without a commit {ledger.longest_gap():.3f} s")
+    ledger.settle()
+
+
+@test(seconds=120)
+def kill_of_all_under_load():
+    cluster = Cluster()
+    ledger = Ledger(cluster, busy_ms=40000, timeout_ms=40000)
+    for _ in range(3):
+        ledger.wait_more(10)
+        for node in cluster.nodes:
+            node.kill()
+        together(cluster.nodes)
+    ledger.wait_more(10)
+    ledger.settle()
+
+
+@test(seconds=120)
+def a_leader_that_is_stopped_for_three_seconds():
+    cluster = Cluster()
+    ledger = Ledger(cluster)
+    ledger.wait_more(20)
+    leader = cluster.leader()
+    others = cluster.others(leader)
+    stopped = time.monotonic()
+    os.kill(leader.process.pid, signal.SIGSTOP)
+    ledger.wait_more(20, others)
+    ledger.done.wait(max(0.0, stopped + 3 - time.monotonic()))  # the pause itself is what is tested
+    os.kill(leader.process.pid, signal.SIGCONT)
+    resumed = time.monotonic()
+    ledger.wait_more(1, [leader])
+    print(f"NOTE leader stopped: {ledger.longest_gap(others, stopped):.3f} s without a commit on the others; "
+          f"it writes again {time.monotonic() - resumed:.3f} s after it goes on")
+    ledger.wait_more(20)
+    ledger.settle()
+
+
+@test(seconds=120)
+def a_leader_that_is_asked_to_end_hands_over():
+    cluster = Cluster()
+    ledger = Ledger(cluster)
+    gaps = []
+    for _ in range(5):
+        ledger.wait_more(20)
+        leader = cluster.leader()
+        asked = time.monotonic()
+        leader.stop()
+        ledger.wait_more(20, cluster.others(leader))
+        gaps.append(ledger.longest_gap(cluster.others(leader), asked))
+        leader.start()
+    print("NOTE leader asked to end: longest gaps without a commit " + ", ".join(f"{gap:.3f}" for gap in gaps) + " s")
+    ledger.wait_more(20)
+    ledger.settle()
+    check(sorted(gaps)[2] < 0.5, f"a hand-over takes long: {gaps}")
+
+
+main()
