@@ -29,7 +29,11 @@ static struct {
 static bool fails(void)
 {
     memory.count++;
-    if (memory.countdown == 0 || --memory.countdown > 0) {
+    if (memory.countdown == 0) {
+        return false;
+    }
+    memory.countdown--;
+    if (memory.countdown > 0) {
         return false;
     }
     memory.hit = true;
@@ -147,7 +151,11 @@ static void settle(void)
     rig_settle(&l.rig);
     if (!raftd_door_open(&l.model.door)) {
         tally->broken += memory.hit;
-        raftd_model_must(&l.model, raftd_model_connect(&l.model) || raftd_model_connect(&l.model), "sent away twice");
+        bool connected = raftd_model_connect(&l.model);
+        if (!connected) {
+            connected = raftd_model_connect(&l.model);
+        }
+        raftd_model_must(&l.model, connected, "sent away twice");
     }
 }
 

@@ -120,6 +120,29 @@ static const char *text(sqlite3 *db, const char *sql)
     return value;
 }
 
+/* A new database of ours: what the SQL makes it. */
+static sqlite3 *open_made(const char *name, const char *sql)
+{
+    sqlite3 *db = open_rq(name);
+    ok(db, sql);
+    return db;
+}
+
+/* A stock connection in a transaction that sees this x in t. */
+static sqlite3 *open_stock_reader(const char *name, long long x)
+{
+    sqlite3 *stock = open_plain(served, name);
+    ok(stock, "BEGIN");
+    check_eq(number(stock, "SELECT x FROM t"), x);
+    return stock;
+}
+
+static void empty_wal(const char *name)
+{
+    check_eq(local_backfill(name), RQ_OK);
+    check_eq(local_reset(name), RQ_OK);
+}
+
 /* Our connection, a new one of ours and a stock one see the same. */
 static void all_see(sqlite3 *db, const char *name, const char *sql, long long expected)
 {
@@ -257,8 +280,7 @@ static void a_first_transaction_may_be_rolled_back(void)
 static void savepoints_with_a_tiny_cache_keep_what_they_should(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "PRAGMA cache_size=5; CREATE TABLE t(k INTEGER PRIMARY KEY, x)");
+    sqlite3 *db = open_made(name, "PRAGMA cache_size=5; CREATE TABLE t(k INTEGER PRIMARY KEY, x)");
     ok(db,
        "WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<400) INSERT INTO t SELECT i, zeroblob(400) FROM c");
     uint64_t before = local_commit_count();
@@ -274,8 +296,7 @@ static void savepoints_with_a_tiny_cache_keep_what_they_should(void)
 static void writes_inside_an_open_select_commit_each(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(k INTEGER PRIMARY KEY, x); CREATE TABLE log(x)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(k INTEGER PRIMARY KEY, x); CREATE TABLE log(x)");
     ok(db, "INSERT INTO t VALUES(1,10),(2,20),(3,30)");
     uint64_t before = local_commit_count();
     sqlite3_stmt *st;
@@ -314,8 +335,7 @@ static void writes_inside_an_open_select_commit_each(void)
 static void a_transaction_larger_than_memory_commits(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "PRAGMA cache_size=10; CREATE TABLE t(x)");
+    sqlite3 *db = open_made(name, "PRAGMA cache_size=10; CREATE TABLE t(x)");
     ok(db,
        "WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<3000) INSERT INTO t SELECT zeroblob(1000) FROM c");
     ok(db, "BEGIN; UPDATE t SET x = zeroblob(900); DELETE FROM t WHERE rowid % 2; COMMIT");
@@ -357,8 +377,7 @@ static void the_creator_chooses_page_size_encoding_and_auto_vacuum(void)
 static void a_rolled_back_creation_leaves_the_choice_open(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "PRAGMA page_size=1024; BEGIN; CREATE TABLE t(x); ROLLBACK");
+    sqlite3 *db = open_made(name, "PRAGMA page_size=1024; BEGIN; CREATE TABLE t(x); ROLLBACK");
     sqlite3_close(db);
     db = open_rq(name);
     ok(db, "PRAGMA page_size=2048; CREATE TABLE t(x)");
@@ -407,8 +426,7 @@ static void the_backup_api_works_both_ways(void)
 {
     const char *name = fresh();
     char stock_name[64];
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(5)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(5)");
     snprintf(stock_name, sizeof stock_name, "backup-%d.db", name_count);
     sqlite3 *stock = open_plain(plain, stock_name);
     check_eq(copy_all(stock, db), SQLITE_OK);
@@ -515,8 +533,7 @@ static void *writer_main(void *arg)
 static void threads_wait_for_the_turn_and_lose_nothing(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(0),(0)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(0),(0)");
     struct writer writers[4] = { 0 };
     for (int i = 0; i < 4; i++) {
         writers[i].name = name;
@@ -605,8 +622,7 @@ static void who_was_busy_and_went_away_keeps_nobody_waiting(void)
 static void a_snapshot_stays_between_statements_until_it_is_taken_away(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     check_eq(number(db, "SELECT x FROM t"), 1);
     struct rq_slot *slots = local_db(name)->control.slots;
     int idle = -1;
@@ -616,8 +632,7 @@ static void a_snapshot_stays_between_statements_until_it_is_taken_away(void)
         }
     }
     check(idle >= 0);
-    check_eq(local_backfill(name), RQ_OK);
-    check_eq(local_reset(name), RQ_OK);
+    empty_wal(name);
     check_eq(rq_snap_state(atomic_load(&slots[idle].snapshot)), RQ_SNAP_NONE);
     check_eq(number(db, "SELECT x FROM t"), 1);
     check_eq(rq_snap_kind(atomic_load(&slots[idle].snapshot)), RQ_SNAP_FILE);
@@ -636,8 +651,7 @@ static void a_snapshot_stays_between_statements_until_it_is_taken_away(void)
 static void without_a_free_slot_sqlites_read_marks_serve(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     static struct rq_control all[RQ_SLOT_COUNT];
     uint32_t slot;
     int taken = 0;
@@ -657,8 +671,7 @@ static void without_a_free_slot_sqlites_read_marks_serve(void)
     check_eq(number(late, "SELECT x FROM t"), 1);
     ok(late, "COMMIT");
     check_eq(number(late, "SELECT x FROM t"), 2);
-    check_eq(local_backfill(name), RQ_OK);
-    check_eq(local_reset(name), RQ_OK);
+    empty_wal(name);
     check_eq(number(late, "SELECT x FROM t"), 2);
     ok(late, "BEGIN; SELECT * FROM t");
     ok(db, "UPDATE t SET x = 3");
@@ -681,11 +694,8 @@ static void without_a_free_slot_sqlites_read_marks_serve(void)
 static void the_last_close_leaves_the_locks_of_a_stock_connection_of_the_process(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
-    sqlite3 *stock = open_plain(served, name);
-    ok(stock, "BEGIN");
-    check_eq(number(stock, "SELECT x FROM t"), 1);
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *stock = open_stock_reader(name, 1);
     ok(db, "UPDATE t SET x = 2");
     sqlite3_close(db);
     check_eq(local_backfill(name), RQ_OK);
@@ -697,19 +707,15 @@ static void the_last_close_leaves_the_locks_of_a_stock_connection_of_the_process
     check_eq(number(stock, "SELECT x FROM t"), 1);
     ok(stock, "COMMIT");
     check_eq(number(stock, "SELECT x FROM t"), 3);
-    check_eq(local_backfill(name), RQ_OK);
-    check_eq(local_reset(name), RQ_OK);
+    empty_wal(name);
     sqlite3_close(stock);
 }
 
 static void a_stock_tool_beside_reads_and_never_writes(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
-    sqlite3 *stock = open_plain(served, name);
-    ok(stock, "BEGIN");
-    check_eq(number(stock, "SELECT x FROM t"), 1);
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *stock = open_stock_reader(name, 1);
     ok(db, "UPDATE t SET x = 2");
     check_eq(local_backfill(name), RQ_OK);
     check_eq(number(stock, "SELECT x FROM t"), 1);
@@ -788,8 +794,7 @@ static void commit_between(void)
 static void a_commit_on_an_old_base_is_refused(void)
 {
     const char *name = commit_between_name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x)");
     local_before_commit(commit_between);
     check_eq(run(db, "INSERT INTO t VALUES(1)"), SQLITE_BUSY_SNAPSHOT);
     check_eq(number(db, "SELECT count(*) FROM t"), 0);
@@ -831,8 +836,7 @@ static void reset_between(void)
 static void the_wal_can_be_reset_while_a_commit_waits(void)
 {
     const char *name = commit_between_name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "PRAGMA cache_size=1; CREATE TABLE t(k INTEGER PRIMARY KEY, x)");
+    sqlite3 *db = open_made(name, "PRAGMA cache_size=1; CREATE TABLE t(k INTEGER PRIMARY KEY, x)");
     ok(db,
        "WITH c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<50) INSERT INTO t SELECT i, zeroblob(3000) FROM c");
     sqlite3_stmt *st;
@@ -855,8 +859,7 @@ static void the_wal_can_be_reset_while_a_commit_waits(void)
 static void without_raftd_reads_go_on_and_writes_are_busy(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     local_stop();
     check_eq(number(db, "SELECT x FROM t"), 1);
     check_eq(run(db, "INSERT INTO t VALUES(2)"), RQVFS_BUSY_AWAY);
@@ -878,8 +881,7 @@ static void without_raftd_reads_go_on_and_writes_are_busy(void)
 static void after_a_stock_last_close_the_file_alone_is_read(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     sqlite3_close(db);
     local_stop();
     char path[300];
@@ -905,8 +907,7 @@ static void after_a_stock_last_close_the_file_alone_is_read(void)
 static void with_raftd_dead_stock_tools_leave_the_wal_alone(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     check_eq(number(db, "SELECT x FROM t"), 1);
     local_stop();
     char path[300];
@@ -929,8 +930,7 @@ static void with_raftd_dead_stock_tools_leave_the_wal_alone(void)
 static void a_quarantined_database_is_neither_read_nor_written(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x)");
     struct rq_control_head *head = local_db(name)->control.head;
     atomic_store(&head->state, (uint32_t)RQ_DB_QUARANTINED);
     check_eq(run(db, "SELECT * FROM t"), RQVFS_CORRUPT_QUARANTINED);
@@ -954,8 +954,7 @@ static void what_cannot_be_right_is_refused_at_open(void)
 {
     const char *name = fresh();
     int write = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x)");
     check_eq(open_code(served, name, "?vfs=rqvfs&immutable=1", write), SQLITE_CANTOPEN);
     check_eq(open_code(served, name, "?vfs=rqvfs&nolock=1", write), SQLITE_CANTOPEN);
     check_eq(open_code(plain, "x.db", "?vfs=rqvfs", write), SQLITE_CANTOPEN);
@@ -1096,8 +1095,7 @@ static void a_commit_that_sqlite_takes_back_is_not_built_upon(void)
 static void a_dropped_and_recreated_name_is_another_database(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     check_eq(number(db, "SELECT x FROM t"), 1);
     local_drop(name);
     check_eq(run(db, "SELECT x FROM t"), SQLITE_CANTOPEN); /* not made anew in silence */
@@ -1113,8 +1111,7 @@ static void a_dropped_and_recreated_name_is_another_database(void)
 static void a_full_temporary_directory_is_full(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     limit_files(true);
     int code = run(
         db,
@@ -1189,8 +1186,7 @@ static void exclusive_mode_through_a_foreign_main_never_loses_a_commit(void)
 static void pragmas_answer_as_on_a_wal_database(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x)");
     const char *modes[] = { "PRAGMA journal_mode", "PRAGMA journal_mode=delete", "PRAGMA journal_mode=off",
                             "PRAGMA main.journal_mode=memory", "PRAGMA journal_mode=wal" };
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
@@ -1221,8 +1217,7 @@ static void pragmas_answer_as_on_a_wal_database(void)
 static void applications_see_an_ordinary_header(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x)");
     sqlite3_int64 bytes;
     uint8_t *image = sqlite3_serialize(db, "main", &bytes, 0);
     check(image != NULL);
@@ -1253,8 +1248,7 @@ static int descriptors_of(const char *name)
 static void a_forked_child_has_nothing_of_what_its_parent_keeps_open(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     const int raftds = 4; /* the sink of this test has its files open in this process */
     sqlite3_close(db);
     check_eq(descriptors_of(name), raftds + 4);
@@ -1275,8 +1269,7 @@ static void a_forked_child_has_nothing_of_what_its_parent_keeps_open(void)
 static void a_forked_child_cannot_use_or_harm_what_it_inherited(void)
 {
     const char *name = fresh();
-    sqlite3 *db = open_rq(name);
-    ok(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x); INSERT INTO t VALUES(1)");
     ok(db, "BEGIN IMMEDIATE; INSERT INTO t VALUES(2)");
     sqlite3 *idle = open_rq(name);
     check_eq(number(idle, "SELECT sum(x) FROM t"), 1);
