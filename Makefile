@@ -21,7 +21,7 @@ check-style: ## clang-format and clang-tidy
 	$(on) build,check .ci/check-style
 format: ## clang-format, in place
 	$(on) build,check .ci/check-style --fix
-sanitize: ## all suites under asan+ubsan, tsan and valgrind
+sanitize: ## all suites under asan+ubsan and tsan, many under valgrind (half an hour)
 	$(on) build,test,check .ci/sanitize
 
 .PHONY: help deps build demo test bench soak check-style format sanitize

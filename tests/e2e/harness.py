@@ -29,6 +29,9 @@ BUILD = pathlib.Path(os.environ.get("RQ_BUILD", "build")).resolve()
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 RAFTD = BUILD / "raftd" / "raftd"
 EXTENSION = BUILD / "ext" / "librqvfs.so"
+# As .ci/sanitize starts the tests: "asan", "tsan", or "".
+SANITIZER = next((name for name in ("asan", "tsan") if f"lib{name}.so" in os.environ.get("LD_PRELOAD", "")), "")
+NOT_UNDER_TSAN = {"sh": "does not start", "node": "has races of its own"}
 
 # Extended result codes of rqvfs (docs/protocol.md).
 BUSY_AWAY = sqlite3.SQLITE_BUSY | 81 << 8
@@ -51,6 +54,21 @@ def test(function=None, *, seconds=60):
         return function
 
     return register(function) if function else register
+
+
+def why_not(program):
+    """Why that program cannot take part here; "" if it can."""
+    if shutil.which(program) is None:
+        return f"{program} is not installed"
+    if SANITIZER == "tsan" and program in NOT_UNDER_TSAN:
+        return f"under tsan {program} {NOT_UNDER_TSAN[program]}"
+    return ""
+
+
+def needs(program):
+    reason = why_not(program)
+    if reason:
+        raise Skip(reason)
 
 
 def wait_for(condition, what, seconds=10.0):

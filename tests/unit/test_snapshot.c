@@ -403,6 +403,7 @@ static void *reader_main(void *arg)
         last = s.version;
         r->begun++;
         rq_snapshot_end(&s, r->keep);
+        sched_yield(); /* outside of a snapshot, where a reset can happen: valgrind runs one thread at a time */
     }
     rq_snapshot_fini(&s);
     return NULL;
