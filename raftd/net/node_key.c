@@ -10,7 +10,7 @@
 
 #define NAME           "key"
 #define FILE_BYTES_MAX 1024u
-#define HEX_BYTES      (2 * RQ_NODE_KEY_BYTES)
+#define HEX_BYTES      ((size_t)2 * RQ_NODE_KEY_BYTES)
 #define BODY_BYTES     (sizeof "public=\nprivate=\n" + 2 * HEX_BYTES) /* with its NUL */
 
 struct rq_node_key {

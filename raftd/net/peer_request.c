@@ -174,36 +174,53 @@ void peer_requests_send_waiting(struct peer_member *m)
 }
 
 /* Takes out those that match, as a list in their order. */
-#define TAKE_IF(m, a, list, condition)                                          \
-    struct peer_ask *list = NULL, **list##_end = &list;                         \
-    pthread_mutex_lock(&(m)->lock);                                             \
-    for (struct peer_ask *a = (m)->first, *a##_next; a != NULL; a = a##_next) { \
-        a##_next = a->next;                                                     \
-        if (condition) {                                                        \
-            take_ask(m, a);                                                     \
-            *list##_end = a;                                                    \
-            list##_end = &a->next;                                              \
-        }                                                                       \
-    }                                                                           \
-    pthread_mutex_unlock(&(m)->lock)
+static struct peer_ask *take_if(struct peer_member *m, bool (*matches)(const struct peer_ask *a, const void *key),
+                                const void *key)
+{
+    struct peer_ask *list = NULL, **end = &list;
+    pthread_mutex_lock(&m->lock);
+    for (struct peer_ask *a = m->first, *next; a != NULL; a = next) {
+        next = a->next;
+        if (matches(a, key)) {
+            take_ask(m, a);
+            *end = a;
+            end = &a->next;
+        }
+    }
+    pthread_mutex_unlock(&m->lock);
+    return list;
+}
+
+static bool was_sent_on(const struct peer_ask *a, const void *conn)
+{
+    return a->sent_on == conn;
+}
+
+static bool is_late(const struct peer_ask *a, const void *now_ms)
+{
+    return a->deadline_ms <= *(const uint64_t *)now_ms;
+}
+
+static bool is_any(const struct peer_ask *a, const void *nothing)
+{
+    (void)a, (void)nothing;
+    return true;
+}
 
 void peer_requests_lost(struct peer_member *m, const struct peer_conn *c)
 {
-    TAKE_IF(m, a, lost, a->sent_on == c);
-    finish_list(lost);
+    finish_list(take_if(m, was_sent_on, c));
 }
 
 void peer_requests_tick(struct peer_member *m, uint64_t now_ms)
 {
-    TAKE_IF(m, a, late, a->deadline_ms <= now_ms);
-    finish_list(late);
+    finish_list(take_if(m, is_late, &now_ms));
     peer_requests_send_waiting(m);
 }
 
 void peer_requests_end(struct peer_member *m)
 {
-    TAKE_IF(m, a, all, true);
-    finish_list(all);
+    finish_list(take_if(m, is_any, NULL));
 }
 
 static void take_answer(struct peer_conn *c, const struct rq_frame *frame, const uint8_t *body)

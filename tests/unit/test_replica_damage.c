@@ -495,7 +495,7 @@ static void wal_that_grew_is_shortened_when_it_is_empty(void)
     check_eq(wal_of().file_bytes, 32 + 100 * 1048);
     check_eq(model_random(&m, 30), RQ_OK);
     check(model_matches(&m));
-    while (wal_of().file_bytes < 300 * 1048) {
+    while (wal_of().file_bytes < UINT64_C(300) * 1048) {
         check_eq(model_random(&m, 30), RQ_OK);
     }
     check_eq(rq_replica_backfill(m.replica), RQ_OK);
