@@ -20,7 +20,8 @@ MAY_INCLUDE = {
     "raftd/log": ["raftd/wire", "vfs", "raftd/run"],
     "raftd/node": BELOW_NODE,
     **{folder: BELOW_NODE + ["raftd/node"] + UPPER for folder in UPPER},
-    "raftd": BELOW_NODE + ["raftd/node"] + UPPER,
+    "raftd/cluster": BELOW_NODE + ["raftd/node"] + UPPER,
+    "raftd": BELOW_NODE + ["raftd/node"] + UPPER + ["raftd/cluster"],
     "shell": ["raftd/wire"],
 }
 
