@@ -9,7 +9,7 @@ deps: ## install the packages that building and testing need
 	$(on) build,test true
 build: ## build/raftd/raftd, build/ext/librqvfs.so
 	$(on) build .ci/build
-demo: ## from nothing to a served database, each step shown
+demo: ## from nothing to a database on three nodes, each step shown
 	$(on) build sh -c '.ci/build && examples/demo.sh'
 test: ## build, run every test, end with "N passed, N failed"
 	$(on) build,test .ci/test

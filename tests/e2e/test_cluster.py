@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 
@@ -161,6 +162,34 @@ def a_join_again_changes_nothing():
         cluster.nodes[2].start()
     writes_everywhere(cluster)
     equal(cluster.nodes[0].log().count("node joined"), 2, "joins that the leader has counted")
+
+
+@test(seconds=90)
+def a_read_replica_has_no_vote_until_it_asks_for_one():
+    cluster = Cluster(1)
+    founder = cluster.nodes[0]
+    replica = cluster.add(2, "-join", founder.raft, "-raft-non-voter").start()
+    writes_everywhere(cluster)
+    replica.kill()
+    connect(founder.path(), busy_ms=0).execute("INSERT INTO hello VALUES('alone')")
+    replica.start()
+    wait_reads(replica, "SELECT count(*) FROM hello", 3)
+    replica.stop()
+    replica.flags.remove("-raft-non-voter")
+    replica.start()
+    writes_everywhere(cluster)
+
+    def needs_both():
+        replica.kill()
+        try:
+            connect(founder.path(), busy_ms=1000).execute("INSERT INTO hello VALUES('?')")
+            return False
+        except sqlite3.OperationalError:
+            return True
+        finally:
+            replica.start()
+
+    wait_for(needs_both, "the replica has become a voter", 30)
 
 
 @test(seconds=90)
