@@ -9,8 +9,8 @@
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 
-#define STANDS_MS    RQ_NODE_ELECTION_MS /* so long it has to stand */
-#define FORGOTTEN_MS (4u * RQ_NODE_ELECTION_MS)
+#define STANDS_MS    ((uint64_t)RQ_NODE_ELECTION_MS) /* so long it has to stand */
+#define FORGOTTEN_MS ((uint64_t)4 * RQ_NODE_ELECTION_MS)
 #define AGAIN_MS     3000u /* between two such hand-overs, or questions for one */
 #define ANSWER_MS    1000u
 

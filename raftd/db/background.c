@@ -31,6 +31,7 @@ struct rq_background {
     pthread_t thread;
     uint64_t next_look_ms, next_check_ms, next_compact_ms;
     uint64_t compacted_index;
+    uint32_t fill_waits;   /* the database whose back-fill was last told to wait */
     bool compaction_waits; /* and it was said why */
     struct rq_scrub scrub;
 };
@@ -43,7 +44,7 @@ static void sooner(uint64_t *due, uint64_t ms)
 }
 
 /* With the replica held.  Back-fills when the WAL is long, or nobody writes; resets it when that is complete. */
-static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving, uint64_t *due)
+static void tend_wal(struct rq_background *b, struct rq_database *db, struct rq_replica *r, bool leaving, uint64_t *due)
 {
     struct rq_replica_wal wal;
     uint64_t now = rq_clock_ms(), quiet_since = rq_database_last_use(db);
@@ -87,7 +88,10 @@ static void tend_wal(struct rq_database *db, struct rq_replica *r, bool leaving,
     if (err == RQ_CORRUPT) {
         rq_database_quarantine(db, "a frame in -wal was changed by somebody else");
     } else if (err != RQ_OK && err != RQ_BUSY) {
-        rq_note(RQ_LEVEL_WARN, "back-fill has to wait", "id=%u err=%s", rq_database_id(db), rq_err_name(err));
+        const bool told = b->fill_waits == rq_database_id(db);
+        rq_note(told ? RQ_LEVEL_DEBUG : RQ_LEVEL_WARN, "back-fill has to wait", "id=%u err=%s", rq_database_id(db),
+                rq_err_name(err));
+        b->fill_waits = rq_database_id(db);
     }
     if (wal.frames > 0) {
         if (wal.blocked) {
@@ -147,7 +151,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
         struct rq_replica *r = rq_database_hold(list[i]);
         if (r != NULL && info.state != RQ_DB_QUARANTINED) {
             check(list[i], r, looks, checks);
-            tend_wal(list[i], r, leaving, due);
+            tend_wal(b, list[i], r, leaving, due);
         } else {
             rq_database_settled(list[i]);
         }

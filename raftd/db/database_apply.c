@@ -121,6 +121,7 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
         if (err == RQ_IO) {
             db->env.fatal(db->env.ctx, "a replica could not be written", err);
         }
+        atomic_store(&db->short_of_space, err == RQ_FULL);
         if (err != RQ_FULL) {
             return err;
         }

@@ -64,6 +64,7 @@ struct rq_database {
     pthread_mutex_t info_lock;
     struct rq_database_info info; /* guarded by info_lock */
     _Atomic uint64_t last_use_ms;
+    atomic_bool short_of_space; /* a committed transaction waits for it, and the strand with it */
     atomic_bool stirred;
     uint32_t frames_touched; /* in the WAL at the last touch: each wal_soft_frames stir once more */
 };

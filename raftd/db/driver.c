@@ -21,6 +21,7 @@ struct rq_driver {
     struct rq_strand loop, log_strand;
     struct rq_log *log;   /* borrows */
     struct rq_node *node; /* owns; loop context */
+    uint64_t full_ms;     /* when leadership was last given up for lack of room */
     struct rq_node_machine machine;
     const struct rq_forward *forward; /* borrows; NULL: none */
 
@@ -146,6 +147,25 @@ static void run_timer(struct rq_task *task)
     loop_done(d);
 }
 
+/* A leader whose log has no room lets another one lead, if there is one, and what was to be appended is tried there. */
+#define FULL_AGAIN_MS 3000u
+
+static void handed_over(void *ctx, enum rq_err err)
+{
+    (void)ctx;
+    rq_note(RQ_LEVEL_WARN, "the log is full: another node is asked to lead", "err=%s", rq_err_name(err));
+}
+
+static bool gives_up_leading(struct rq_driver *d)
+{
+    const uint64_t now = rq_clock_ms();
+    if (d->forward == NULL || now - d->full_ms < FULL_AGAIN_MS) {
+        return false;
+    }
+    d->full_ms = now;
+    return rq_node_transfer(d->node, 0, handed_over, NULL) == RQ_OK;
+}
+
 static void run_submit(struct rq_task *task)
 {
     struct rq_submit *s = (struct rq_submit *)task;
@@ -160,6 +180,9 @@ static void run_submit(struct rq_task *task)
     }
     if (err != RQ_OK) {
         rq_blob_unref(s->blob);
+    }
+    if (err == RQ_FULL && gives_up_leading(d)) {
+        err = RQ_BUSY; /* nothing was appended: tried again, it goes to the next leader */
     }
     s->done(s, err); /* s may be gone or in use again after this */
     loop_done(d);

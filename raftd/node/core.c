@@ -687,8 +687,11 @@ static void receive_entries(struct rq_core *core, const struct raft_message *mes
     unsigned count = m->n_entries;
     uint64_t bytes = payload_bytes(entries, count);
     enum rq_err err = rq_log_reserve(core->env.log, bytes, count);
-    if (err == RQ_FULL) {
-        return; /* as if the message had been lost; the leader sends it again */
+    if (err == RQ_FULL) { /* as if its entries had been lost: the leader is heard, and sends them again */
+        struct raft_message heartbeat = *message;
+        heartbeat.append_entries.n_entries = 0;
+        feed(core, &heartbeat, NULL);
+        return;
     }
     must(core, err, "reserve room in the log");
     struct rq_log_entry *indexed = calloc(count, sizeof *indexed);

@@ -69,13 +69,13 @@ static void get_member(struct rq_mp_reader *r, struct rq_ask_member *m)
 enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
 {
     struct rq_mp_reader r;
-    struct rq_ask ask = { 0 };
+    struct rq_ask ask = { .kind = RQ_ASK_APPEND };
     rq_mp_read_begin(&r, data, bytes);
     const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_REACH);
     if (r.err != RQ_OK) {
         return r.err;
     }
-    ask.kind = (enum rq_ask_kind)kind; /* NOLINT(clang-analyzer-optin.core.EnumCastOutOfRange): it is within */
+    ask.kind = (enum rq_ask_kind)kind;
     switch (ask.kind) {
         case RQ_ASK_APPEND:
             ask.append.type = (uint16_t)rq_mp_get_uint(&r, 1, UINT16_MAX);

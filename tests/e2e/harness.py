@@ -108,6 +108,36 @@ def fails(*codes):
     raise AssertionError(f"no error, wanted {codes}")
 
 
+# --- disks --------------------------------------------------------------------------------------------------------------
+
+MEBIBYTE = 1 << 20
+
+
+def small_file_system(mebibytes):
+    directory = temporary("small")
+    directory.mkdir()
+    if os.geteuid() != 0:
+        raise Skip("mounting a small file system needs root")
+    result = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", directory], capture_output=True, text=True)
+    if result.returncode != 0:
+        raise Skip(f"cannot mount here: {result.stderr.strip()}")
+    return directory
+
+
+def fill(path, leave):
+    """Takes all space of the file system but leave bytes."""
+    with path.open("ab") as file:
+        while True:
+            free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
+            if free <= leave:
+                return
+            try:
+                file.write(b"\0" * min(MEBIBYTE, free - leave))
+                file.flush()
+            except OSError:
+                return
+
+
 # --- raftd --------------------------------------------------------------------------------------------------------------
 
 

@@ -6,36 +6,8 @@ import sqlite3
 import subprocess
 import threading
 
-from harness import (BUILD, Raftd, Skip, check, connect, equal, fails, finish, main, python, shell_stock, temporary, test, value,
+from harness import (BUILD, MEBIBYTE, Raftd, Skip, check, connect, equal, fails, fill, finish, main, python, shell_stock, small_file_system, temporary, test, value,
                      wait_for)
-
-MEBIBYTE = 1 << 20
-
-
-def small_file_system(mebibytes):
-    directory = temporary("small")
-    directory.mkdir()
-    if os.geteuid() != 0:
-        raise Skip("mounting a small file system needs root")
-    result = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", directory], capture_output=True, text=True)
-    if result.returncode != 0:
-        raise Skip(f"cannot mount here: {result.stderr.strip()}")
-    return directory
-
-
-def fill(path, leave):
-    """Takes all space of the file system but leave bytes."""
-    with path.open("ab") as file:
-        while True:
-            free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
-            if free <= leave:
-                return
-            try:
-                file.write(b"\0" * min(MEBIBYTE, free - leave))
-                file.flush()
-            except OSError:
-                return
-
 
 def write_until_full(connection, bytes_each=20000):
     """Rows that were acknowledged before SQLITE_FULL."""

@@ -1,0 +1,61 @@
+"""A host of three has no space left: the others go on, it says so, and catches up by itself when there is space again."""
+
+import sqlite3
+
+from cluster import Cluster, wait_reads
+from harness import check, connect, equal, fails, fill, main, small_file_system, test, wait_for
+
+ROW = "INSERT INTO t VALUES(randomblob(300000))"
+
+
+def on_small_disk(number):
+    """Three nodes, that one on a file system of 250 MB."""
+    directory = small_file_system(250)
+    cluster = Cluster(start=False)
+    small = cluster.nodes[number - 1]
+    small.directory = directory / "node"
+    small.directory.mkdir()
+    for node in cluster.nodes:
+        node.start()
+    connection = connect(cluster.nodes[0].path())
+    connection.execute("CREATE TABLE t(x)")
+    for node in cluster.nodes:
+        wait_reads(node, "SELECT count(*) FROM t", 0)
+    return cluster, small, directory / "filler"
+
+
+def others_go_on_and_it_comes_back(cluster, small, filler, rows):
+    other = cluster.others(small)[-1]
+    fill(filler, 1 << 20)
+    connection = connect(other.path(), busy_ms=20000)
+    for _ in range(rows):
+        connection.execute(ROW)
+    wait_reads(cluster.others(small)[0], "SELECT count(*) FROM t", rows)
+    check("no space" in small.log(), f"it does not say that it has no space:\n{small.log()}")
+    check(small.alive(), "it has ended")
+    mine = connect(small.path())
+    check(mine.execute("SELECT count(*) FROM t").fetchone()[0] < rows, "it has more space than this test thinks")
+    with fails(sqlite3.SQLITE_FULL):
+        mine.execute(ROW)
+    filler.unlink()
+    wait_reads(small, "SELECT count(*) FROM t", rows, seconds=60)
+    connect(small.path(), busy_ms=20000).execute(ROW)
+    cluster.wait_equal()
+
+
+@test(seconds=180)
+def a_follower_without_space():
+    cluster, small, filler = on_small_disk(3)
+    others_go_on_and_it_comes_back(cluster, small, filler, 60)
+
+
+@test(seconds=180)
+def a_leader_without_space_lets_another_one_lead():
+    cluster, small, filler = on_small_disk(1)
+    equal(cluster.leader(), small, "the node that leads")
+    others_go_on_and_it_comes_back(cluster, small, filler, 150)  # more than its log has room for
+    wait_for(lambda: cluster.leader(cluster.others(small)), "another node leads")
+
+
+if __name__ == "__main__":
+    main()
