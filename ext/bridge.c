@@ -49,6 +49,12 @@ static bool pause_before_retry(unsigned *pause_ms, uint64_t deadline_ms)
     return true;
 }
 
+/* raftd is starting up, or the cluster has no leader just now: who opens waits.  To ask for the same name again does no harm. */
+static bool gets_better(enum rq_err err)
+{
+    return err == RQ_UNREADY || err == RQ_AWAY || err == RQ_BUSY || err == RQ_UNKNOWN;
+}
+
 static enum rq_err bridge_open(struct rq_sink *s, const char *name, bool create)
 {
     struct bridge *b = bridge_of(s);
@@ -67,15 +73,15 @@ static enum rq_err bridge_open(struct rq_sink *s, const char *name, bool create)
         if (err == RQ_OK) {
             err = rq_link_call(&b->link, id, RQ_MSG_OPENED, deadline, &answer);
         }
-        if (err == RQ_OK) {
+        bool told = err == RQ_OK;
+        if (told) {
             err = answer.err;
             if (err == RQ_OK) {
                 struct rq_msg_opened opened;
                 return rq_msg_get_opened(answer.body, answer.bytes, &opened);
             }
         }
-        /* Starting up: who opens waits.  Anything else will not get better. */
-        if (err != RQ_UNREADY || !pause_before_retry(&pause_ms, deadline)) {
+        if (!told || !gets_better(err) || !pause_before_retry(&pause_ms, deadline)) {
             return err;
         }
     }
@@ -203,6 +209,9 @@ static enum rq_err commit_until_known(struct bridge *b, const struct rq_sink_com
     uint64_t bytes = (uint64_t)commit->page_count * commit->page_size;
     uint64_t deadline = rq_now_ms() + b->timeout_ms + bytes / BYTES_PER_MS;
     bool may_have_arrived = false;
+    /* A raftd that was started anew does not know what its former life had sent to the leader, which may commit it yet.  To send it
+     * again is harmless, as it has the same origin; but only the state machine can say now that it failed. */
+    bool may_be_on_its_way = false;
     unsigned pause_ms = 1;
     b->seq++;
     for (;;) {
@@ -212,14 +221,15 @@ static enum rq_err commit_until_known(struct bridge *b, const struct rq_sink_com
                 return err;
             }
             may_have_arrived = false;
+            may_be_on_its_way = true;
             err = RQ_OK;
         }
         if (err == RQ_OK && !may_have_arrived &&
             send_commit(b, commit, deadline, &may_have_arrived, &err, ret_version)) {
-            return err;
+            return may_be_on_its_way && err != RQ_OK && err != RQ_REFUSED ? RQ_UNKNOWN : err;
         }
         if (!pause_before_retry(&pause_ms, deadline)) {
-            return may_have_arrived ? RQ_UNKNOWN : RQ_AWAY;
+            return may_have_arrived || may_be_on_its_way ? RQ_UNKNOWN : RQ_AWAY;
         }
     }
 }

@@ -417,6 +417,20 @@ static void dies_before_it_read_the_commit_then_it_is_sent_again(void)
     check_eq(raftd.pages, 3);
 }
 
+/* A former life may have passed it on: what the present one says of its own try is not the last word. */
+static void sent_again_to_a_raftd_that_was_started_anew_only_the_state_machine_can_refuse_it(void)
+{
+    static const struct {
+        enum rq_err said, known;
+    } cases[] = { { RQ_FULL, RQ_UNKNOWN }, { RQ_AWAY, RQ_UNKNOWN }, { RQ_REFUSED, RQ_REFUSED }, { RQ_OK, RQ_OK } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        START({ { HELLO_OK, { RQ_MSG_COMMIT, HANG_UP, RQ_OK, 0 } } },
+              { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_NOTFOUND, 0 }, { RQ_MSG_COMMIT, ANSWER, cases[i].said, 10 } } });
+        check_eq(commit_once(5000), cases[i].known);
+        raftd_end();
+    }
+}
+
 static void dies_after_the_commit_arrived_then_the_truth_is_asked_for(void)
 {
     START({ { HELLO_OK, { RQ_MSG_COMMIT, HANG_UP, RQ_OK, 0 } } }, { { HELLO_OK, { RQ_MSG_ASK, ANSWER, RQ_OK, 10 } } });
@@ -550,11 +564,12 @@ static void raftd_that_does_not_answer_is_away_before_long(void)
     raftd_end();
 }
 
-static void starting_raftd_is_waited_for_at_open(void)
+static void a_raftd_that_starts_or_has_no_leader_is_waited_for_at_open(void)
 {
     START({ { HELLO_OK,
               { RQ_MSG_OPEN, FAIL, RQ_UNREADY, 0 },
-              { RQ_MSG_OPEN, FAIL, RQ_UNREADY, 0 },
+              { RQ_MSG_OPEN, FAIL, RQ_AWAY, 0 },
+              { RQ_MSG_OPEN, FAIL, RQ_UNKNOWN, 0 },
               { RQ_MSG_OPEN, ANSWER, RQ_OK, 0 },
               { RQ_MSG_OPEN, FAIL, RQ_NOTFOUND, 0 } } });
     struct rq_sink *s = sink_new(5000);
@@ -641,6 +656,7 @@ int main(int argc, char **argv)
         TAP(large_transactions_travel_in_several_frames),
         TAP(answers_that_mean_not_passed_on_end_the_commit),
         TAP(dies_before_it_read_the_commit_then_it_is_sent_again),
+        TAP(sent_again_to_a_raftd_that_was_started_anew_only_the_state_machine_can_refuse_it),
         TAP(dies_after_the_commit_arrived_then_the_truth_is_asked_for),
         TAP(refusal_of_a_commit_that_was_asked_for_is_passed_on),
         TAP(dies_with_a_transaction_half_sent_then_it_is_sent_again_unasked),
@@ -650,7 +666,7 @@ int main(int argc, char **argv)
         TAP(page_that_cannot_be_read_sends_nothing),
         TAP(ready_reconnects_and_says_away_at_once),
         TAP(raftd_that_does_not_answer_is_away_before_long),
-        TAP(starting_raftd_is_waited_for_at_open),
+        TAP(a_raftd_that_starts_or_has_no_leader_is_waited_for_at_open),
         TAP(forked_child_has_a_session_of_its_own),
         TAP(environment_and_uri_name_another_socket),
         TAP(long_directory_is_connected_to),
