@@ -239,8 +239,8 @@ enum rq_filter_verdict rq_filter_receive(const struct raft *r, struct raft_messa
             return is_stale_rejection(r, message) ? RQ_FILTER_DROP : RQ_FILTER_FEED;
         case RAFT_TIMEOUT_NOW:
             return rq_filter_sole_voter(&r->configuration, r->id) ? RQ_FILTER_DROP : RQ_FILTER_FEED;
-        case RAFT_REQUEST_VOTE_RESULT:
-            return RQ_FILTER_FEED;
+        case RAFT_REQUEST_VOTE_RESULT: /* G14 */
+            return r->state == RAFT_CANDIDATE ? RQ_FILTER_FEED : RQ_FILTER_DROP;
     }
     return RQ_FILTER_DROP;
 }

@@ -1,6 +1,6 @@
 /* Filter: what stands between the world and C-Raft 0.22.1, whose pure core, used raw, can lose entries or stop for ever.
  *
- * Pure functions over the core's public state and one message; no I/O.  G1 .. G10 name the rules as
+ * Pure functions over the core's public state and one message; no I/O.  G1 .. G14 name the rules as
  * docs/decisions/0002-raft-core-and-filter.md lists them, with what goes wrong without each. */
 #ifndef RAFTD_NODE_FILTER_H
 #define RAFTD_NODE_FILTER_H
@@ -38,7 +38,7 @@ enum rq_filter_verdict {
     RQ_FILTER_BROKEN, /* two leaders in one term: nothing is safe any more, the process ends */
 };
 
-/* Judges a message that arrived, for G4, G5, G6, G9 and G10.  entries are those of an AppendEntries, beside the message.
+/* Judges a message that arrived, for G4, G5, G6, G9, G10 and G14.  entries are those of an AppendEntries, beside the message.
  * May move the anchor of an AppendEntries forward: then its first *ret_clipped entries are to be skipped.  ret_answer borrows
  * the sender's address from the message. */
 enum rq_filter_verdict rq_filter_receive(const struct raft *r, struct raft_message *message,

@@ -234,6 +234,22 @@ static void votes_of_other_versions_and_for_others_are_dropped(void)
     check_eq(judge(&m, NULL, &clipped), RQ_FILTER_DROP);
 }
 
+/* The core would look for the kind of its candidacy where a follower keeps an address, and take the term or not by its bits. */
+static void answer_to_a_candidacy_that_has_ended_is_dropped(void)
+{
+    unsigned clipped;
+    struct raft r = follower();
+    struct raft_message answer, m = { .type = RAFT_REQUEST_VOTE_RESULT, .server_id = PEER, .server_address = "peer" };
+    m.request_vote_result.version = 2;
+    m.request_vote_result.term = 6;
+    m.request_vote_result.pre_vote = true;
+    check_eq(rq_filter_receive(&r, &m, NULL, &clipped, &answer), RQ_FILTER_DROP);
+    r.state = RAFT_LEADER;
+    check_eq(rq_filter_receive(&r, &m, NULL, &clipped, &answer), RQ_FILTER_DROP);
+    r.state = RAFT_CANDIDATE;
+    check_eq(rq_filter_receive(&r, &m, NULL, &clipped, &answer), RQ_FILTER_FEED);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -247,6 +263,7 @@ int main(int argc, char **argv)
         TAP(anchor_moves_to_the_descriptor),
         TAP(messages_that_no_member_sends_are_dropped),
         TAP(votes_of_other_versions_and_for_others_are_dropped),
+        TAP(answer_to_a_candidacy_that_has_ended_is_dropped),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
