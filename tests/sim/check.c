@@ -29,7 +29,7 @@ static void check_identity(struct sim_host *h, const struct rq_log_entry *e, uin
 {
     struct world *w = h->world;
     uint64_t hash = hash_of(e);
-    for (uint64_t at = mix(e->index, e->term), tries = 0; tries < SIM_IDENTITY_MAX; at++, tries++) {
+    for (uint64_t at = e->index * 3 + e->term, tries = 0; tries < SIM_IDENTITY_MAX; at++, tries++) {
         struct sim_identity *known = &w->identities[at % SIM_IDENTITY_MAX];
         if (known->index == 0) {
             *known = (struct sim_identity){ e->index, e->term, hash, term_before };

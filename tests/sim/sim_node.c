@@ -1,7 +1,9 @@
-/* Simulation of the node: sim_node --seeds FROM-TO runs each seed in a child of its own and prints the seeds that fail;
+/* Simulation of the node: sim_node --seeds FROM-TO runs them in children and prints the seeds that fail;
  * sim_node --seed N --trace tells what happens in one; with --plant NAME a sweep succeeds when it finds the planted fault.
  * docs/simulation.md */
 #include <inttypes.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,7 @@
 
 #include "tests/sim/world.h"
 
-enum { SEED_SECONDS_MAX = 60 };
+enum { SEED_SECONDS_MAX = 60, SEEDS_IN_A_CHILD = 100, LARGE_BYTES = 1 << 20 };
 
 enum sim_plant sim_plant;
 
@@ -69,7 +71,14 @@ static void run_seed(uint64_t seed, bool trace, uint64_t *counters)
     free(w);
 }
 
-static bool run_child(uint64_t seed, bool quiet, uint64_t *counters)
+/* Shared with the children. */
+struct tally {
+    uint64_t counters[SIM_COUNTER_COUNT];
+    uint64_t seed; /* that runs */
+};
+
+/* Runs seeds in a child of their own.  The first that fails ends it: tally->seed is that one then. */
+static bool run_child(uint64_t from, uint64_t to, bool quiet, struct tally *tally)
 {
     fflush(stdout);
     pid_t pid = fork();
@@ -77,8 +86,10 @@ static bool run_child(uint64_t seed, bool quiet, uint64_t *counters)
         if (quiet && freopen("/dev/null", "w", stdout) == NULL) {
             _exit(2);
         }
-        alarm(SEED_SECONDS_MAX);
-        run_seed(seed, false, counters);
+        for (tally->seed = from; tally->seed <= to; tally->seed++) {
+            alarm(SEED_SECONDS_MAX);
+            run_seed(tally->seed, false, tally->counters);
+        }
         _exit(0);
     }
     int status = 0;
@@ -87,29 +98,30 @@ static bool run_child(uint64_t seed, bool quiet, uint64_t *counters)
         exit(2);
     }
     if (WIFSIGNALED(status) && !quiet) {
-        printf("# seed %" PRIu64 ": signal %d\n", seed, WTERMSIG(status));
+        printf("# seed %" PRIu64 ": signal %d\n", tally->seed, WTERMSIG(status));
     }
     return status == 0;
 }
 
-static uint64_t *new_counters(void)
+static struct tally *new_tally(void)
 {
-    uint64_t *counters =
-        mmap(NULL, sizeof(uint64_t) * (SIM_COUNTER_COUNT), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (counters == MAP_FAILED) {
+    struct tally *tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (tally == MAP_FAILED) {
         perror("mmap");
         exit(2);
     }
-    return counters;
+    return tally;
 }
 
 static int sweep(uint64_t from, uint64_t to)
 {
-    uint64_t *counters = new_counters();
+    struct tally *tally = new_tally();
     uint64_t failed = 0, seed = from;
     printf("# seeds %" PRIu64 "-%" PRIu64 ", planted: %s\n", from, to, plants[sim_plant]);
-    for (; seed <= to && (sim_plant == SIM_PLANT_NONE || failed == 0); seed++) {
-        failed += !run_child(seed, false, counters);
+    while (seed <= to && (sim_plant == SIM_PLANT_NONE || failed == 0)) {
+        uint64_t last = to - seed < SEEDS_IN_A_CHILD ? to : seed + SEEDS_IN_A_CHILD - 1;
+        failed += !run_child(seed, last, false, tally);
+        seed = tally->seed <= last ? tally->seed + 1 : last + 1;
     }
     if (sim_plant != SIM_PLANT_NONE) {
         printf("%s 1 - the planted fault is found after %" PRIu64 " seeds\n1..1\n", failed > 0 ? "ok" : "not ok",
@@ -120,8 +132,8 @@ static int sweep(uint64_t from, uint64_t to)
            to - from + 1, from, failed);
     bool covered = true;
     for (unsigned i = 0; i < SIM_COUNTER_COUNT; i++) {
-        printf("# %s %" PRIu64 "\n", counter_names[i], counters[i]);
-        covered &= counters[i] > 0;
+        printf("# %s %" PRIu64 "\n", counter_names[i], tally->counters[i]);
+        covered &= tally->counters[i] > 0;
     }
     printf("%s 2 - everything that has to happen has happened\n1..2\n", covered ? "ok" : "not ok");
     return failed > 0 || !covered;
@@ -130,8 +142,8 @@ static int sweep(uint64_t from, uint64_t to)
 /* Leaves out as many misfortunes of a failing seed as it can, in ever smaller pieces, and says how to see what is left. */
 static int shrink(uint64_t seed)
 {
-    uint64_t *counters = new_counters();
-    if (run_child(seed, true, counters)) {
+    struct tally *tally = new_tally();
+    if (run_child(seed, seed, true, tally)) {
         printf("seed %" PRIu64 " holds\n", seed);
         return 1;
     }
@@ -141,7 +153,7 @@ static int shrink(uint64_t seed)
             bool before[SIM_CHAOS_MAX];
             memcpy(before, without, sizeof without);
             memset(without + at, true, piece);
-            if (run_child(seed, true, counters)) {
+            if (run_child(seed, seed, true, tally)) {
                 memcpy(without, before, sizeof without);
             }
         }
@@ -154,7 +166,7 @@ static int shrink(uint64_t seed)
         }
     }
     printf("\n# %u misfortunes are needed\n", left);
-    (void)run_child(seed, false, counters);
+    (void)run_child(seed, seed, false, tally);
     return 0;
 }
 
@@ -183,6 +195,9 @@ int main(int argc, char **argv)
 {
     uint64_t from = 0, to = 0;
     bool trace = false, one = false, smaller = false;
+    /* What seeds in one child have in common are the pages of the heap; a world is large, mostly untouched, and zero when new. */
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, INT_MAX);
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         char *end;
