@@ -195,18 +195,12 @@ static void new_instance(struct sim_host *h)
 
 void host_init(struct world *w, unsigned number)
 {
-    struct sim_host *h = &w->hosts[number];
-    *h = (struct sim_host){
-        .world = w,
-        .number = number,
-        .write_at = SIM_NEVER,
-        .report_at = SIM_NEVER,
-        .compact_at = SIM_NEVER,
-        .install_at = SIM_NEVER,
-        .ask_at = SIM_NEVER,
-        .founder = number < w->founder_count,
-        .trailing = sim_below(w, 12),
-    };
+    struct sim_host *h = &w->hosts[number]; /* zero, and mostly pages that nobody will touch */
+    h->world = w;
+    h->number = number;
+    h->write_at = h->report_at = h->compact_at = h->install_at = h->ask_at = SIM_NEVER;
+    h->founder = number < w->founder_count;
+    h->trailing = sim_below(w, 12);
     h->restart_at = h->founder ? 0 : sim_below(w, 600);
     new_instance(h);
 }
@@ -375,7 +369,8 @@ void host_start(struct sim_host *h)
             h->cached.index--;
         }
         h->committed = h->delivered = h->descriptor.state.index;
-        memset(h->submitted_term, 0, sizeof h->submitted_term);
+        memset(h->submitted_term, 0, (h->submitted_last + 1) * sizeof h->submitted_term[0]);
+        h->submitted_last = 0;
         check_reopened(h, &found);
         err = start_node(h, &found);
     } else {
@@ -658,6 +653,7 @@ bool host_submit(struct sim_host *h)
     enum rq_err err = rq_node_submit(h->node, RQ_ENTRY_TXN, blob, &index, &term);
     if (err == RQ_OK) {
         h->submitted_term[index] = term;
+        h->submitted_last = index > h->submitted_last ? index : h->submitted_last;
         sim_count(w, SIM_submitted);
     } else {
         rq_blob_unref(blob);

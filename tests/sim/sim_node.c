@@ -2,19 +2,18 @@
  * sim_node --seed N --trace tells what happens in one; with --plant NAME a sweep succeeds when it finds the planted fault.
  * docs/simulation.md */
 #include <inttypes.h>
-#include <limits.h>
-#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/sim/world.h"
 
-enum { SEED_SECONDS_MAX = 60, SEEDS_IN_A_CHILD = 100, LARGE_BYTES = 1 << 20 };
+enum { SEED_SECONDS_MAX = 60, SEEDS_IN_A_CHILD = 100 };
 
 enum sim_plant sim_plant;
 
@@ -57,18 +56,26 @@ void sim_fail(const struct world *w, const char *format, ...)
 /* Which misfortunes are left out, of SIM_CHAOS_MAX. */
 static bool without[SIM_CHAOS_MAX];
 
+/* Zero.  A world is large, and most of it is never touched: it would take longer to clear than a seed takes. */
+static void *new_pages(size_t bytes, int flags)
+{
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) {
+        perror("mmap");
+        exit(2);
+    }
+    return pages;
+}
+
 static void run_seed(uint64_t seed, bool trace, uint64_t *counters)
 {
-    struct world *w = calloc(1, sizeof *w);
-    if (w == NULL) {
-        abort();
-    }
+    struct world *w = new_pages(sizeof *w, MAP_PRIVATE);
     w->seed = seed;
     w->trace = trace;
     w->counters = counters;
     memcpy(w->without, without, sizeof without);
     world_run(w);
-    free(w);
+    (void)munmap(w, sizeof *w);
 }
 
 /* Shared with the children. */
@@ -103,22 +110,12 @@ static bool run_child(uint64_t from, uint64_t to, bool quiet, struct tally *tall
     return status == 0;
 }
 
-static struct tally *new_tally(void)
+static int sweep(uint64_t from, uint64_t to, time_t until)
 {
-    struct tally *tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (tally == MAP_FAILED) {
-        perror("mmap");
-        exit(2);
-    }
-    return tally;
-}
-
-static int sweep(uint64_t from, uint64_t to)
-{
-    struct tally *tally = new_tally();
+    struct tally *tally = new_pages(sizeof *tally, MAP_SHARED);
     uint64_t failed = 0, seed = from;
     printf("# seeds %" PRIu64 "-%" PRIu64 ", planted: %s\n", from, to, plants[sim_plant]);
-    while (seed <= to && (sim_plant == SIM_PLANT_NONE || failed == 0)) {
+    while (seed <= to && (sim_plant == SIM_PLANT_NONE || failed == 0) && (until == 0 || time(NULL) < until)) {
         uint64_t last = to - seed < SEEDS_IN_A_CHILD ? to : seed + SEEDS_IN_A_CHILD - 1;
         failed += !run_child(seed, last, false, tally);
         seed = tally->seed <= last ? tally->seed + 1 : last + 1;
@@ -128,8 +125,8 @@ static int sweep(uint64_t from, uint64_t to)
                seed - from);
         return failed == 0;
     }
-    printf("%s 1 - %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed\n", failed > 0 ? "not ok" : "ok",
-           to - from + 1, from, failed);
+    printf("%s 1 - %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed\n", failed > 0 ? "not ok" : "ok", seed - from,
+           from, failed);
     bool covered = true;
     for (unsigned i = 0; i < SIM_COUNTER_COUNT; i++) {
         printf("# %s %" PRIu64 "\n", counter_names[i], tally->counters[i]);
@@ -142,7 +139,7 @@ static int sweep(uint64_t from, uint64_t to)
 /* Leaves out as many misfortunes of a failing seed as it can, in ever smaller pieces, and says how to see what is left. */
 static int shrink(uint64_t seed)
 {
-    struct tally *tally = new_tally();
+    struct tally *tally = new_pages(sizeof *tally, MAP_SHARED);
     if (run_child(seed, seed, true, tally)) {
         printf("seed %" PRIu64 " holds\n", seed);
         return 1;
@@ -170,10 +167,19 @@ static int shrink(uint64_t seed)
     return 0;
 }
 
+/* Seeds that nobody has run yet, as long as RQ_SECONDS says. */
+static int soak(void)
+{
+    const char *seconds = getenv("RQ_SECONDS");
+    time_t now = time(NULL);
+    return sweep((uint64_t)now * 1000000, UINT64_MAX - 1, now + (seconds != NULL ? atoi(seconds) : 600));
+}
+
 static int usage(void)
 {
     fprintf(stderr,
             "usage: sim_node --seeds FROM-TO [--plant NAME]\n"
+            "       sim_node --soak\n"
             "       sim_node --seed N [--trace] [--only I,I,...] [--plant NAME]\n"
             "       sim_node --shrink N [--plant NAME]\n");
     return 2;
@@ -195,14 +201,13 @@ int main(int argc, char **argv)
 {
     uint64_t from = 0, to = 0;
     bool trace = false, one = false, smaller = false;
-    /* What seeds in one child have in common are the pages of the heap; a world is large, mostly untouched, and zero when new. */
-    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-    (void)mallopt(M_TRIM_THRESHOLD, INT_MAX);
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         char *end;
         if (strcmp(argv[i], "--trace") == 0) {
             trace = true;
+        } else if (strcmp(argv[i], "--soak") == 0) {
+            return soak();
         } else if (strcmp(argv[i], "--seed") == 0 || strcmp(argv[i], "--shrink") == 0) {
             from = strtoull(value, &end, 10);
             one = *value != 0 && *end == 0;
@@ -237,5 +242,5 @@ int main(int argc, char **argv)
         printf("seed %" PRIu64 " holds\n", from);
         return 0;
     }
-    return to < from || to == 0 ? usage() : sweep(from, to);
+    return to < from || to == 0 ? usage() : sweep(from, to, 0);
 }

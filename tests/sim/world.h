@@ -151,6 +151,7 @@ struct sim_host {
     uint64_t last, stored, committed, delivered;
     uint64_t meta_term, meta_vote;
     uint64_t submitted_term[SIM_INDEX_MAX]; /* by a client here, in this life */
+    uint64_t submitted_last;
 };
 
 struct sim_message {
