@@ -54,7 +54,7 @@ bool rq_cluster_take_text(char to[RQ_MEMBER_TEXT_MAX + 1], struct rq_str from)
     }
     memcpy(to, from.data, from.bytes);
     to[from.bytes] = '\0';
-    return rq_member_text_ok(to);
+    return strlen(to) == from.bytes && rq_member_text_ok(to);
 }
 
 /* What it says of itself; to a stranger it has to be what it has proved. */

@@ -263,6 +263,9 @@ enum rq_err rq_raft_message_get(const uint8_t *data, size_t bytes, struct rq_raf
         get_fields(&r, &m, version, term);
     }
     enum rq_err err = rq_mp_read_end(&r);
+    if (err == RQ_OK && r.end != data + bytes) { /* nothing may stand behind the array */
+        err = RQ_PROTOCOL;
+    }
     if (err != RQ_OK) {
         rq_raft_message_fini(&m);
         return err;

@@ -45,6 +45,13 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
     return w.err;
 }
 
+/* Nothing may stand behind the array. */
+static enum rq_err read_end(struct rq_mp_reader *r, const uint8_t *end)
+{
+    const enum rq_err err = rq_mp_read_end(r);
+    return err == RQ_OK && r->end != end ? RQ_PROTOCOL : err;
+}
+
 static struct rq_str get_text(struct rq_mp_reader *r)
 {
     struct rq_str v;
@@ -94,7 +101,7 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
         default:
             return RQ_PROTOCOL;
     }
-    enum rq_err err = rq_mp_read_end(&r);
+    enum rq_err err = read_end(&r, data + bytes);
     if (err == RQ_OK) {
         *ret = ask;
     }
@@ -114,7 +121,7 @@ enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret
     struct rq_mp_reader r;
     rq_mp_read_begin(&r, data, bytes);
     *ret_term = rq_mp_get_uint(&r, 1, UINT64_MAX);
-    return rq_mp_read_end(&r);
+    return read_end(&r, data + bytes);
 }
 
 enum rq_err rq_ask_put_joined(struct rq_bytes *out, const struct rq_ask_joined *joined)
@@ -135,7 +142,7 @@ enum rq_err rq_ask_get_joined(const uint8_t *data, size_t bytes, struct rq_ask_j
     joined.cluster = rq_mp_get_uint(&r, 0, UINT64_MAX);
     joined.waiting = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
     joined.members = rq_mp_get_bin(&r, UINT32_MAX, &joined.members_bytes);
-    enum rq_err err = rq_mp_read_end(&r);
+    enum rq_err err = read_end(&r, data + bytes);
     if (err == RQ_OK) {
         *ret = joined;
     }

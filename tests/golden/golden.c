@@ -12,6 +12,7 @@
 #include "raftd/wire/peer.h"
 #include "raftd/wire/txn.h"
 #include "tests/golden/golden_files.h"
+#include "tests/golden/golden_nodes.h"
 #include "tests/support/hexfile.h"
 #include "tests/support/tap.h"
 
@@ -275,6 +276,20 @@ static const struct sample {
     { "peer-welcome", peer_welcome },
     { "peer-failed", peer_failed },
     { "peer-frames", peer_frames },
+    { "ask-append", golden_ask_append },
+    { "ask-join", golden_ask_join },
+    { "ask-notify", golden_ask_notify },
+    { "ask-remove", golden_ask_remove },
+    { "ask-reach", golden_ask_reach },
+    { "answer-append", golden_answer_append },
+    { "answer-join", golden_answer_join },
+    { "members", golden_members },
+    { "raft-append", golden_raft_append },
+    { "raft-append-result", golden_raft_append_result },
+    { "raft-vote", golden_raft_vote },
+    { "raft-vote-result", golden_raft_vote_result },
+    { "raft-install", golden_raft_install },
+    { "raft-timeout", golden_raft_timeout },
     { "txn", record },
     { "txn-group", record_group },
     { "entry-staged", entry_staged },

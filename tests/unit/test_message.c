@@ -45,7 +45,7 @@ static struct rq_log *log_with(unsigned count, size_t bytes)
     return log;
 }
 
-/* Every prefix, and every byte changed: never more than an error, or another message. */
+/* Every prefix, a byte more, and every byte changed: never more than an error, or another message. */
 static void damage(const uint8_t *data, size_t bytes)
 {
     struct rq_raft_message m;
@@ -53,6 +53,10 @@ static void damage(const uint8_t *data, size_t bytes)
     for (size_t i = 0; i < bytes; i++) {
         check_eq(rq_raft_message_get(data, i, &m), RQ_PROTOCOL);
     }
+    uint8_t *longer = calloc(1, bytes + 1);
+    memcpy(longer, data, bytes);
+    check_eq(rq_raft_message_get(longer, bytes + 1, &m), RQ_PROTOCOL);
+    free(longer);
     for (size_t i = 0; i < bytes; i++) {
         memcpy(copy, data, bytes);
         for (unsigned bit = 1; bit < 256; bit <<= 1) {

@@ -1,0 +1,62 @@
+/* What one node asks of another, and the answers.  What is taken can be encoded again, and is then taken again, the same. */
+#include <string.h>
+
+#include "raftd/wire/ask.h"
+#include "tests/fuzz/fuzz.h"
+
+static bool same_text(struct rq_str a, struct rq_str b)
+{
+    return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
+}
+
+static void take_ask(const uint8_t *data, size_t bytes)
+{
+    struct rq_ask ask, back;
+    struct rq_bytes again;
+    if (rq_ask_get(data, bytes, &ask) != RQ_OK) {
+        return;
+    }
+    rq_bytes_init(&again, bytes + 64);
+    MUST(rq_ask_put(&again, &ask) == RQ_OK);
+    if (ask.append.bytes > 0) {
+        MUST(rq_bytes_put(&again, ask.append.data, ask.append.bytes) == RQ_OK);
+    }
+    MUST(rq_ask_get(again.data, again.size, &back) == RQ_OK);
+    MUST(back.kind == ask.kind && back.append.type == ask.append.type && back.append.bytes == ask.append.bytes);
+    MUST(same_text(back.name, ask.name) && back.instance == ask.instance);
+    MUST(back.member.instance == ask.member.instance && back.member.votes == ask.member.votes);
+    MUST(same_text(back.member.name, ask.member.name) && same_text(back.member.raft_addr, ask.member.raft_addr) &&
+         same_text(back.member.http_addr, ask.member.http_addr));
+    MUST((ask.member.key == NULL) == (back.member.key == NULL));
+    MUST(ask.member.key == NULL || memcmp(ask.member.key, back.member.key, RQ_ASK_KEY_BYTES) == 0);
+    rq_bytes_fini(&again);
+}
+
+static void take_answers(const uint8_t *data, size_t bytes)
+{
+    struct rq_ask_joined joined, back;
+    struct rq_bytes again;
+    uint64_t term, term_back;
+    rq_bytes_init(&again, bytes + 64);
+    if (rq_ask_get_appended(data, bytes, &term) == RQ_OK) {
+        MUST(term > 0);
+        MUST(rq_ask_put_appended(&again, term) == RQ_OK);
+        MUST(rq_ask_get_appended(again.data, again.size, &term_back) == RQ_OK && term_back == term);
+    }
+    again.size = 0;
+    if (rq_ask_get_joined(data, bytes, &joined) == RQ_OK) {
+        MUST(rq_ask_put_joined(&again, &joined) == RQ_OK);
+        MUST(rq_ask_get_joined(again.data, again.size, &back) == RQ_OK);
+        MUST(back.cluster == joined.cluster && back.waiting == joined.waiting);
+        MUST(back.members_bytes == joined.members_bytes);
+        MUST(back.members_bytes == 0 || memcmp(back.members, joined.members, back.members_bytes) == 0);
+    }
+    rq_bytes_fini(&again);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    take_ask(data, bytes);
+    take_answers(data, bytes);
+    return 0;
+}

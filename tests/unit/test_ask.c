@@ -1,0 +1,184 @@
+/* ask: what one node asks of another comes in as it went out; truncations, other fields and values out of bounds are refused. */
+#include "raftd/wire/ask.h"
+#include "raftd/wire/mp.h"
+#include "tests/support/exact.h"
+#include "tests/support/tap.h"
+
+#define STR(text) { .data = (text), .bytes = sizeof(text) - 1 }
+
+static const uint8_t key[RQ_ASK_KEY_BYTES] = { 1, 2, 3 };
+static const uint8_t entry[] = { 0x91, 0x07 };
+static const struct rq_ask asks[] = {
+    { .kind = RQ_ASK_APPEND, .append = { .type = 6, .bytes = sizeof entry } },
+    { .kind = RQ_ASK_JOIN, .member = { UINT64_MAX, STR("n2"), STR("host2:4002"), STR("host2:4001"), true, key } },
+    { .kind = RQ_ASK_NOTIFY, .member = { 1, STR("n2"), STR("host2:4002"), STR("host2:4001"), false, key } },
+    { .kind = RQ_ASK_REMOVE, .name = STR("n2") },
+    { .kind = RQ_ASK_REACH, .instance = 1ull << 63 },
+};
+enum { ASKS = sizeof asks / sizeof *asks };
+
+static void put(struct rq_bytes *out, const struct rq_ask *ask)
+{
+    out->size = 0;
+    check_eq(rq_ask_put(out, ask), RQ_OK);
+    if (ask->kind == RQ_ASK_APPEND) {
+        check_eq(rq_bytes_put(out, entry, sizeof entry), RQ_OK);
+    }
+}
+
+static enum rq_err get_exact(const uint8_t *data, size_t bytes, struct rq_ask *ret)
+{
+    uint8_t *copy = exact_copy(data, bytes);
+    enum rq_err err = rq_ask_get(copy, bytes, ret);
+    free(copy);
+    return err;
+}
+
+static bool same(struct rq_str a, struct rq_str b)
+{
+    return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
+}
+
+static void each_ask_comes_back(void)
+{
+    struct rq_bytes b;
+    rq_bytes_init(&b, 8192);
+    for (unsigned i = 0; i < ASKS; i++) {
+        const struct rq_ask *ask = &asks[i];
+        struct rq_ask got;
+        put(&b, ask);
+        check_eq(rq_ask_get(b.data, b.size, &got), RQ_OK);
+        check_eq(got.kind, ask->kind);
+        check(got.append.type == ask->append.type && got.append.bytes == ask->append.bytes);
+        check(got.append.bytes == 0 || memcmp(got.append.data, entry, sizeof entry) == 0);
+        check(same(got.name, ask->name) && got.instance == ask->instance);
+        check(got.member.instance == ask->member.instance && got.member.votes == ask->member.votes);
+        check(same(got.member.name, ask->member.name) && same(got.member.raft_addr, ask->member.raft_addr) &&
+              same(got.member.http_addr, ask->member.http_addr));
+        check((got.member.key == NULL) == (ask->member.key == NULL));
+        check(got.member.key == NULL || memcmp(got.member.key, key, sizeof key) == 0);
+    }
+    rq_bytes_fini(&b);
+}
+
+static void truncated_or_with_something_behind_it_is_refused(void)
+{
+    struct rq_bytes b;
+    struct rq_ask got;
+    rq_bytes_init(&b, 8192);
+    for (unsigned i = 0; i < ASKS; i++) {
+        put(&b, &asks[i]);
+        for (size_t bytes = 0; bytes < b.size; bytes++) {
+            check_eq(get_exact(b.data, bytes, &got), RQ_PROTOCOL);
+        }
+        check_eq(rq_bytes_put(&b, "\0", 1), RQ_OK);
+        check_eq(get_exact(b.data, b.size, &got), RQ_PROTOCOL);
+    }
+    rq_bytes_fini(&b);
+}
+
+/* An array of that kind with one number, and nothing else. */
+static enum rq_err get_numbers(uint64_t kind, uint64_t number)
+{
+    struct rq_bytes b;
+    struct rq_mp_writer w;
+    struct rq_ask got;
+    rq_bytes_init(&b, 64);
+    rq_mp_write_begin(&w, &b, 2);
+    rq_mp_put_uint(&w, kind);
+    rq_mp_put_uint(&w, number);
+    enum rq_err err = get_exact(b.data, b.size, &got);
+    rq_bytes_fini(&b);
+    return err;
+}
+
+static void values_out_of_bounds_are_refused(void)
+{
+    static char words[RQ_TEXT_MAX + 1];
+    struct rq_bytes b;
+    struct rq_ask got;
+    rq_bytes_init(&b, 8192);
+    check_eq(get_numbers(RQ_ASK_REACH, 1), RQ_OK);
+    check_eq(get_numbers(RQ_ASK_REACH, 0), RQ_PROTOCOL); /* no instance is 0 */
+    check_eq(get_numbers(0, 1), RQ_PROTOCOL);
+    check_eq(get_numbers(200, 1), RQ_PROTOCOL); /* a kind that nobody knows */
+    check_eq(get_numbers(UINT64_MAX, 1), RQ_PROTOCOL);
+
+    put(&b, &asks[0]);
+    b.data[2] = 0; /* an entry's type is not 0 */
+    check_eq(rq_ask_get(b.data, b.size, &got), RQ_PROTOCOL);
+    put(&b, &asks[1]);
+    b.data[0] = 0x96; /* an array of one less */
+    check_eq(rq_ask_get(b.data, b.size, &got), RQ_PROTOCOL);
+
+    memset(words, 'w', sizeof words);
+    struct rq_ask remove = { .kind = RQ_ASK_REMOVE, .name = { words, RQ_TEXT_MAX } };
+    put(&b, &remove);
+    check_eq(rq_ask_get(b.data, b.size, &got), RQ_OK);
+    check_eq(got.name.bytes, RQ_TEXT_MAX);
+    rq_bytes_fini(&b);
+}
+
+/* As JOIN, with a key that is one byte too short. */
+static void key_of_another_length_is_refused(void)
+{
+    struct rq_bytes b;
+    struct rq_mp_writer w;
+    struct rq_ask got;
+    rq_bytes_init(&b, 8192);
+    rq_mp_write_begin(&w, &b, 7);
+    rq_mp_put_uint(&w, RQ_ASK_JOIN);
+    rq_mp_put_uint(&w, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        rq_mp_put_text(&w, (struct rq_str)STR("n2:1"));
+    }
+    rq_mp_put_bool(&w, true);
+    rq_mp_put_bin(&w, key, RQ_ASK_KEY_BYTES - 1);
+    check_eq(w.err, RQ_OK);
+    check_eq(get_exact(b.data, b.size, &got), RQ_PROTOCOL);
+    rq_bytes_fini(&b);
+}
+
+static void answers_come_back(void)
+{
+    struct rq_bytes b;
+    uint64_t term;
+    struct rq_ask_joined got, joined = { .cluster = UINT64_MAX, .waiting = 2, .members = entry, .members_bytes = 2 };
+    rq_bytes_init(&b, 8192);
+    check_eq(rq_ask_put_appended(&b, UINT64_MAX), RQ_OK);
+    check_eq(rq_ask_get_appended(b.data, b.size, &term), RQ_OK);
+    check_eq(term, UINT64_MAX);
+    check_eq(rq_ask_get_joined(b.data, b.size, &got), RQ_PROTOCOL);
+    check_eq(rq_ask_get_appended(b.data, b.size - 1, &term), RQ_PROTOCOL);
+
+    b.size = 0;
+    check_eq(rq_ask_put_appended(&b, 0), RQ_OK); /* nothing is appended in term 0 */
+    check_eq(rq_ask_get_appended(b.data, b.size, &term), RQ_PROTOCOL);
+
+    b.size = 0;
+    check_eq(rq_ask_put_joined(&b, &joined), RQ_OK);
+    check_eq(rq_ask_get_joined(b.data, b.size, &got), RQ_OK);
+    check(got.cluster == UINT64_MAX && got.waiting == 2 && got.members_bytes == 2);
+    check(memcmp(got.members, entry, 2) == 0);
+    for (size_t bytes = 0; bytes < b.size; bytes++) {
+        check_eq(rq_ask_get_joined(b.data, bytes, &got), RQ_PROTOCOL);
+    }
+
+    b.size = 0;
+    check_eq(rq_ask_put_joined(&b, &(struct rq_ask_joined){ .waiting = 1 }), RQ_OK); /* no cluster, nobody in it */
+    check_eq(rq_ask_get_joined(b.data, b.size, &got), RQ_OK);
+    check(got.cluster == 0 && got.waiting == 1 && got.members_bytes == 0);
+    rq_bytes_fini(&b);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(each_ask_comes_back),
+        TAP(truncated_or_with_something_behind_it_is_refused),
+        TAP(values_out_of_bounds_are_refused),
+        TAP(key_of_another_length_is_refused),
+        TAP(answers_come_back),
+    };
+    return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
