@@ -1,5 +1,5 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
- * cluster_members.c (what members ask for),
+ * cluster_members.c (what members ask for), cluster_contact.c (who answers),
  * reach.c (a leader that a member does not hear). */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
@@ -63,6 +63,9 @@ void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from,
                            const struct rq_ask *ask, const uint8_t *data, size_t bytes);
 void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
                              size_t bytes);
+void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask,
+                               const uint8_t *data, size_t bytes);
+void rq_cluster_asked_about(struct rq_cluster *c, struct rq_call *call);
 
 /* --- reach.c --- */
 
