@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "raftd/net/address.h"
-#include "raftd/run/duration.h"
 
 enum flag_kind { FLAG_STRING, FLAG_BOOL, FLAG_UINT, FLAG_DURATION };
 
@@ -47,8 +46,20 @@ static const struct flag flags[] = {
          "host name that the certificate of a node that is connected to must have"),
     FLAG("raft-addr", FLAG_STRING, raft_addr, "localhost:4002", "raft communication bind address"),
     FLAG("raft-adv-addr", FLAG_STRING, raft_adv_addr, "", "advertised raft address; if not set, same as -raft-addr"),
+    FLAG("raft-cluster-remove-shutdown", FLAG_BOOL, shutdown_remove, "false",
+         "remove this node from the cluster when it is stopped"),
+    FLAG("raft-election-timeout", FLAG_DURATION, election_timeout_ns, "300ms",
+         "as -raft-heartbeat-timeout; the longer of the two counts"),
+    FLAG("raft-heartbeat-timeout", FLAG_DURATION, heartbeat_timeout_ns, "300ms",
+         "without hearing the leader for one to two of these a node stands for election"),
     FLAG("raft-log-level", FLAG_STRING, raft_log_level, "INFO", "minimum level of log lines: ERROR, WARN, INFO, DEBUG"),
     FLAG("raft-non-voter", FLAG_BOOL, non_voter, "false", "a read replica: gets every commit, has no vote"),
+    FLAG("raft-reap-node-timeout", FLAG_DURATION, reap_voter_ns, "0h0m0s",
+         "the leader removes a voter that it has not heard for so long; 0 for never"),
+    FLAG("raft-reap-read-only-node-timeout", FLAG_DURATION, reap_reader_ns, "0h0m0s",
+         "the same for nodes without a vote"),
+    FLAG("raft-shutdown-stepdown", FLAG_BOOL, shutdown_stepdown, "true",
+         "hand leadership to another node before stopping"),
     FLAG("raft-snap", FLAG_UINT, raft_snap, "8192", "log entries since the last snapshot that call for a new one"),
     FLAG("raft-snap-int", FLAG_DURATION, raft_snap_int_ns, "10s", "how often the log is checked for it"),
     FLAG("refound", FLAG_BOOL, refound, "false",
@@ -57,7 +68,8 @@ static const struct flag flags[] = {
          "how often every page of every database is compared with its hash; 0 for never"),
     FLAG("version", FLAG_BOOL, version, "false", "show version and exit"),
 };
-#define FLAG_COUNT (sizeof flags / sizeof *flags)
+#define MIN_ELECTION_NS 50000000u
+#define FLAG_COUNT      (sizeof flags / sizeof *flags)
 
 void rq_flags_usage(int fd)
 {
@@ -72,6 +84,58 @@ void rq_flags_usage(int fd)
         }
         dprintf(fd, "\n");
     }
+}
+
+bool rq_parse_duration(const char *s, uint64_t *ret_ns)
+{
+    static const struct {
+        const char *name;
+        double ns;
+    } units[] = { { "ns", 1 },   { "us", 1e3 }, { "\xc2\xb5s", 1e3 }, { "\xce\xbcs", 1e3 },
+                  { "ms", 1e6 }, { "s", 1e9 },  { "m", 60e9 },        { "h", 3600e9 } };
+    double sum = 0;
+
+    if (*s == '+') {
+        s++;
+    }
+    if (strcmp(s, "0") == 0) {
+        *ret_ns = 0;
+        return true;
+    }
+    if (*s == '\0') {
+        return false;
+    }
+    while (*s != '\0') {
+        size_t digits = strspn(s, "0123456789");
+        size_t number = digits;
+        if (s[digits] == '.') {
+            size_t fraction = strspn(s + digits + 1, "0123456789");
+            digits += fraction;
+            number += 1 + fraction;
+        }
+        if (digits == 0 || number > 40) {
+            return false;
+        }
+        double value = strtod(s, NULL);
+        s += number;
+        size_t unit_bytes = strcspn(s, "0123456789.");
+        double unit = 0;
+        for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+            if (strlen(units[i].name) == unit_bytes && strncmp(units[i].name, s, unit_bytes) == 0) {
+                unit = units[i].ns;
+            }
+        }
+        if (unit == 0) {
+            return false;
+        }
+        sum += value * unit;
+        s += unit_bytes;
+    }
+    if (!(sum < 9.2e18)) { /* Go's durations end there */
+        return false;
+    }
+    *ret_ns = (uint64_t)(sum + 0.5);
+    return true;
 }
 
 static bool parse_bool(const char *s, bool *ret)
@@ -185,6 +249,9 @@ static enum rq_flags_result validate(struct rq_flags *f, char text[512])
     }
     if (f->bootstrap_expect > 0 && f->non_voter) {
         REFUSE("bootstrapping only applicable to voting nodes");
+    }
+    if (f->heartbeat_timeout_ns < MIN_ELECTION_NS || f->election_timeout_ns < MIN_ELECTION_NS) {
+        REFUSE("-raft-heartbeat-timeout and -raft-election-timeout have to be at least 50ms");
     }
     for (const char *at = f->join; *at != '\0';
          at += at[strcspn(at, ",")] == ',' ? strcspn(at, ",") + 1 : strcspn(at, ",")) {

@@ -21,6 +21,9 @@ struct rq_flags {
     uint64_t join_attempts, join_interval_ns;
     uint64_t bootstrap_expect, bootstrap_timeout_ns;
     bool non_voter;
+    uint64_t heartbeat_timeout_ns, election_timeout_ns;
+    bool shutdown_stepdown, shutdown_remove;
+    uint64_t reap_voter_ns, reap_reader_ns; /* 0: never */
     uint64_t raft_snap;        /* entries since the last descriptor that call for a new one */
     uint64_t raft_snap_int_ns; /* how often that is looked at */
     uint64_t scrub_int_ns;     /* ours: from the start of one scrub to the next; 0: never */
@@ -39,5 +42,8 @@ enum rq_flags_result {
 enum rq_flags_result rq_flags_parse(int argc, char **argv, struct rq_flags *ret_flags, char text[512]);
 
 void rq_flags_usage(int fd);
+
+/* A Go duration ("300ms", "1.5h", "2h45m", "0") in nanoseconds. */
+bool rq_parse_duration(const char *s, uint64_t *ret_ns);
 
 #endif

@@ -35,8 +35,6 @@
 #include "raftd/db/session.h"
 #include "raftd/db/stamps.h"
 #include "raftd/flags.h"
-#include "raftd/http/databases.h"
-#include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
 #include "raftd/http/status.h"
 #include "raftd/net/link.h"
@@ -46,6 +44,8 @@
 
 #define POOL_THREADS      4
 #define LEAD_WAIT_MS      10000
+#define REMOVE_TRIES      20u
+#define REMOVE_PAUSE_NS   250000000
 #define LOG_SEGMENT_BYTES (16u << 20)
 #define LOG_CACHE_BYTES   (32u << 20)
 #define LOG_COMPACT_BYTES (128u << 20) /* well below the 256 MB that the log may take */
@@ -73,9 +73,7 @@ struct raftd {
     struct rq_background *background;
     struct rq_link *link;
     struct rq_http_server *http;
-    struct rq_admin admin;
-    struct rq_http_family families[3];
-    char *api_url;
+    struct rq_status status;
     struct rq_session_host host;
     struct rq_link_ops link_ops;
 };
@@ -399,9 +397,9 @@ static void open_cluster(struct raftd *d)
         .listen_address = d->flags.raft_addr,
         .raft_address = d->flags.raft_adv_addr,
         .http_address = d->flags.http_adv_addr,
-        .version = RQ_BUILD_VERSION,
-        .api_url = d->api_url,
         .votes = !d->flags.non_voter,
+        .reap_voter_ms = d->flags.reap_voter_ns / 1000000u,
+        .reap_reader_ms = d->flags.reap_reader_ns / 1000000u,
         .key = d->key,
         .tls = &d->flags.node_tls,
     };
@@ -601,6 +599,10 @@ static void start_node(struct raftd *d)
     if (err != RQ_OK) {
         refuse("the catalog cannot be read: %s", rq_err_text(err));
     }
+    const uint64_t election_ns = d->flags.heartbeat_timeout_ns > d->flags.election_timeout_ns
+                                     ? d->flags.heartbeat_timeout_ns
+                                     : d->flags.election_timeout_ns;
+    const unsigned election_ms = (unsigned)(election_ns / 1000000u);
     const struct rq_node_machine machine = rq_catalog_machine(d->catalog);
     const struct rq_driver_config driver = {
         .pool = d->pool,
@@ -608,8 +610,8 @@ static void start_node(struct raftd *d)
         .node = { .id = d->identity.instance,
                   .address = d->flags.raft_adv_addr,
                   .seed = rq_random_id(),
-                  .election_timeout_ms = RQ_NODE_ELECTION_MS,
-                  .heartbeat_ms = RQ_NODE_HEARTBEAT_MS,
+                  .election_timeout_ms = election_ms,
+                  .heartbeat_ms = election_ms / (RQ_NODE_ELECTION_MS / RQ_NODE_HEARTBEAT_MS),
                   .found = found,
                   .snapshot_index = d->descriptor.index,
                   .snapshot_term = d->descriptor.term,
@@ -632,6 +634,9 @@ static void start_node(struct raftd *d)
 static void await_cluster(struct raftd *d)
 {
     if (rq_cluster_is_alone(d->cluster)) {
+        if (!d->founding && d->flags.join[0] != '\0' && d->flags.bootstrap_expect == 0) {
+            refuse("node is the only node in a single-node cluster, joining other clusters not supported");
+        }
         if (!rq_driver_wait_leads(d->driver, LEAD_WAIT_MS)) {
             refuse("the only voter of this cluster did not become its leader");
         }
@@ -693,10 +698,7 @@ static void catch_up(struct raftd *d)
 static void start_http(struct raftd *d)
 {
     char text[256];
-    if (asprintf(&d->api_url, "http://%s", d->flags.http_adv_addr) < 0) {
-        refuse("out of memory");
-    }
-    d->admin = (struct rq_admin){
+    d->status = (struct rq_status){
         .disk = d->disk,
         .dir = d->dir,
         .node_id = d->flags.node_id,
@@ -704,17 +706,14 @@ static void start_http(struct raftd *d)
         .http_addr = d->flags.http_addr,
         .http_adv_addr = d->flags.http_adv_addr,
         .raft_adv_addr = d->flags.raft_adv_addr,
-        .api_url = d->api_url,
         .started_s = (uint64_t)time(NULL),
     };
-    d->families[0] = (struct rq_http_family){ rq_status_routes, rq_status_route_count, &d->admin };
-    d->families[1] = (struct rq_http_family){ rq_nodes_routes, rq_nodes_route_count, &d->admin };
-    d->families[2] = (struct rq_http_family){ rq_databases_routes, rq_databases_route_count, &d->admin };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,
-        .families = d->families,
-        .family_count = sizeof d->families / sizeof *d->families,
+        .routes = rq_status_routes,
+        .route_count = rq_status_route_count,
+        .ctx = &d->status,
     };
     if (rq_http_new(&config, &d->http, text) != RQ_OK) {
         refuse("failed to start HTTP server: %s", text);
@@ -765,6 +764,26 @@ static void describe_self(struct raftd *d)
     }
 }
 
+/* What the others notice of a node that is stopped. */
+static void leave(struct raftd *d)
+{
+    char text[RQ_TEXT_MAX + 1];
+    if (d->flags.shutdown_remove && !rq_cluster_is_alone(d->cluster)) {
+        enum rq_err err = RQ_AWAY;
+        for (unsigned i = 0; err != RQ_OK && i < REMOVE_TRIES; i++) {
+            if (i > 0) {
+                nanosleep(&(struct timespec){ .tv_nsec = REMOVE_PAUSE_NS }, NULL);
+            }
+            err = rq_cluster_remove(d->cluster, d->flags.node_id, text);
+        }
+        if (err != RQ_OK) {
+            rq_note(RQ_LEVEL_WARN, "this node could not be removed from the cluster", "why=\"%s\"", text);
+        }
+    } else if (d->flags.shutdown_stepdown) {
+        rq_cluster_step_down(d->cluster);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct raftd d;
@@ -787,6 +806,9 @@ int main(int argc, char **argv)
     find_identity(&d);
     check_node_id(&d);
     start_http(&d);
+    if (d.founding && d.flags.join[0] == '\0' && d.flags.non_voter) {
+        refuse("cannot create a new non-voting node without joining it to an existing cluster");
+    }
     if (d.founding && d.flags.join[0] != '\0') {
         join_cluster(&d);
     } else {
@@ -802,9 +824,8 @@ int main(int argc, char **argv)
         refuse("out of memory or threads");
     }
     start_link(&d);
-    atomic_store(&d.admin.catalog, d.catalog); /* from here on /readyz says so */
-    atomic_store(&d.admin.cluster, d.cluster);
-    atomic_store(&d.admin.driver, d.driver);
+    atomic_store(&d.status.catalog, d.catalog); /* from here on /readyz says so */
+    atomic_store(&d.status.driver, d.driver);
     char quoted[PATH_MAX];
     rq_note(RQ_LEVEL_INFO, "ready", "node=%s dir=%s http=%s cluster=%016llx instance=%016llx version=%s",
             d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,
@@ -816,7 +837,7 @@ int main(int argc, char **argv)
     rq_notify("STOPPING=1");
     rq_note(RQ_LEVEL_INFO, "stopping", "signal=%d", signal_number);
     rq_link_stop(d.link);
-    rq_cluster_step_down(d.cluster);
+    leave(&d);
     rq_http_free(d.http);
     rq_background_stop(d.background);
     /* Whatever else is on its way was not acknowledged, or is durable: the next start cannot tell this from a kill. */

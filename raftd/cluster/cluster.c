@@ -194,12 +194,6 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
         case RQ_ASK_REACH:
             rq_cluster_asked_reach(c, from, call, &ask);
             break;
-        case RQ_ASK_ABOUT:
-            rq_cluster_asked_about(c, call);
-            break;
-        case RQ_ASK_TRANSFER:
-            rq_cluster_asked_transfer(c, call, &ask, data, bytes);
-            break;
     }
 }
 
@@ -387,4 +381,5 @@ void rq_cluster_set_log(struct rq_cluster *c, struct rq_log *log)
 void rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver)
 {
     atomic_store(&c->driver, driver);
+    rq_reaper_start(c);
 }

@@ -1,6 +1,6 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
- * cluster_members.c (what members ask for), cluster_contact.c (who answers),
- * reach.c (a leader that a member does not hear). */
+ * cluster_members.c (what members ask for),
+ * reach.c (a leader that a member does not hear), reap.c. */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
 
@@ -15,6 +15,12 @@ struct rq_standing { /* loop context */
     uint64_t instance, since_ms, last_ms, asked_ms;
 };
 
+struct rq_reaper { /* loop context */
+    struct rq_task task;
+    struct rq_later later;
+    uint64_t leads_since_ms; /* 0: does not */
+};
+
 struct rq_cluster {
     struct rq_cluster_config config;
     struct rq_peers *peers;
@@ -25,6 +31,7 @@ struct rq_cluster {
     unsigned next_asked;              /* loop context: of the members, when no leader is known */
 
     struct rq_standing standing; /* reach.c */
+    struct rq_reaper reaper;     /* reap.c */
 
     pthread_mutex_t lock;
     uint64_t cluster;                                 /* guarded by lock, as what follows */
@@ -63,9 +70,10 @@ void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from,
                            const struct rq_ask *ask, const uint8_t *data, size_t bytes);
 void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
                              size_t bytes);
-void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask,
-                               const uint8_t *data, size_t bytes);
-void rq_cluster_asked_about(struct rq_cluster *c, struct rq_call *call);
+
+/* --- reap.c --- */
+
+void rq_reaper_start(struct rq_cluster *c);
 
 /* --- reach.c --- */
 

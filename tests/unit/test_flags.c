@@ -1,6 +1,5 @@
 /* flags: rqlited's syntax, its words, its exit codes. */
 #include "raftd/flags.h"
-#include "raftd/run/duration.h"
 #include "tests/support/tap.h"
 
 static struct rq_flags f;

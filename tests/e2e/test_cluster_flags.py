@@ -1,0 +1,89 @@
+"""Flags that say how a node comes and goes."""
+
+import signal
+import threading
+
+from cluster import Cluster, Node, wait_reads
+from harness import check, connect, main, test, wait_for
+
+
+def refused(node, *words):
+    node.launch()
+    node.exit_code(20)
+    for word in words:
+        check(word in node.log(), f"node {node.name} did not say {word!r}:\n{node.log()}")
+
+
+@test
+def a_read_replica_founds_no_cluster():
+    refused(Node(1, "127.77.1.1", "-raft-non-voter"), "cannot create a new non-voting node without joining")
+
+
+@test
+def the_only_node_of_a_cluster_joins_no_other():
+    cluster = Cluster(1)
+    node = cluster.nodes[0]
+    node.stop()
+    node.flags += ["-join", f"{cluster.subnet}.2:4002"]
+    refused(node, "node is the only node in a single-node cluster, joining other clusters not supported")
+
+
+@test
+def a_node_that_is_stopped_leaves_the_cluster_when_told_so():
+    cluster = Cluster(2)
+    left = cluster.nodes[1]
+    left.stop()
+    left.flags += ["-raft-cluster-remove-shutdown"]
+    left.start()
+    connection = connect(cluster.nodes[0].path(), busy_ms=20000)
+    connection.execute("CREATE TABLE t(x)")
+    wait_reads(left, "SELECT count(*) FROM t", 0)
+    left.stop()
+    connection.execute("INSERT INTO t VALUES(1)")  # no majority of two is needed any more
+
+
+@test
+def the_leader_that_is_stopped_leaves_the_cluster_when_told_so():
+    cluster = Cluster(2, "-raft-cluster-remove-shutdown")
+    stays = cluster.nodes[1]
+    connection = connect(stays.path(), busy_ms=20000)
+    connection.execute("CREATE TABLE t(x)")
+    cluster.leader([cluster.nodes[0]])
+    cluster.nodes[0].stop()
+    connection.execute("INSERT INTO t VALUES(1)")
+    check(stays.leads(), "who is left does not lead")
+
+
+@test
+def members_that_are_silent_for_too_long_are_removed():
+    cluster = Cluster(3, "-raft-reap-node-timeout", "2s", "-raft-reap-read-only-node-timeout", "1s")
+    reader = cluster.add(4, "-raft-non-voter", "-join", cluster.nodes[0].raft).start()
+    leader = cluster.leader()
+    voter = cluster.others(leader, reader)[0]
+    for gone in (reader, voter):
+        gone.kill()
+        words = f"it was not heard for too long\" node={gone.name} "
+        wait_for(lambda: any(words in node.log() for node in cluster.others(gone)), f"node {gone.name} is removed", 20)
+    rest = cluster.others(reader, voter)
+    connection = connect(rest[0].path(), busy_ms=20000)
+    connection.execute("CREATE TABLE t(x)")
+    wait_reads(rest[1], "SELECT count(*) FROM t", 0)
+    check(not any(f"node={node.name} limit" in other.log() for node in rest for other in rest), "one that is heard was removed")
+
+
+@test
+def a_longer_time_to_wait_for_the_leader():
+    cluster = Cluster(3, "-raft-heartbeat-timeout", "5s")
+    leader = cluster.leader()
+    connection = connect(cluster.others(leader)[0].path(), busy_ms=20000, timeout=20000)
+    connection.execute("CREATE TABLE t(x)")
+    leader.process.send_signal(signal.SIGSTOP)
+    resume = threading.Timer(1.5, leader.process.send_signal, [signal.SIGCONT])  # more than the usual 0.6 s
+    resume.start()
+    connection.execute("INSERT INTO t VALUES(1)")
+    resume.join()
+    check(leader.leads(), "it was replaced")
+
+
+if __name__ == "__main__":
+    main()
