@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "raftd/net/address.h"
+#include "raftd/run/duration.h"
 
 enum flag_kind { FLAG_STRING, FLAG_BOOL, FLAG_UINT, FLAG_DURATION };
 
@@ -84,58 +85,6 @@ void rq_flags_usage(int fd)
         }
         dprintf(fd, "\n");
     }
-}
-
-bool rq_parse_duration(const char *s, uint64_t *ret_ns)
-{
-    static const struct {
-        const char *name;
-        double ns;
-    } units[] = { { "ns", 1 },   { "us", 1e3 }, { "\xc2\xb5s", 1e3 }, { "\xce\xbcs", 1e3 },
-                  { "ms", 1e6 }, { "s", 1e9 },  { "m", 60e9 },        { "h", 3600e9 } };
-    double sum = 0;
-
-    if (*s == '+') {
-        s++;
-    }
-    if (strcmp(s, "0") == 0) {
-        *ret_ns = 0;
-        return true;
-    }
-    if (*s == '\0') {
-        return false;
-    }
-    while (*s != '\0') {
-        size_t digits = strspn(s, "0123456789");
-        size_t number = digits;
-        if (s[digits] == '.') {
-            size_t fraction = strspn(s + digits + 1, "0123456789");
-            digits += fraction;
-            number += 1 + fraction;
-        }
-        if (digits == 0 || number > 40) {
-            return false;
-        }
-        double value = strtod(s, NULL);
-        s += number;
-        size_t unit_bytes = strcspn(s, "0123456789.");
-        double unit = 0;
-        for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
-            if (strlen(units[i].name) == unit_bytes && strncmp(units[i].name, s, unit_bytes) == 0) {
-                unit = units[i].ns;
-            }
-        }
-        if (unit == 0) {
-            return false;
-        }
-        sum += value * unit;
-        s += unit_bytes;
-    }
-    if (!(sum < 9.2e18)) { /* Go's durations end there */
-        return false;
-    }
-    *ret_ns = (uint64_t)(sum + 0.5);
-    return true;
 }
 
 static bool parse_bool(const char *s, bool *ret)

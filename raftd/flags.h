@@ -43,7 +43,4 @@ enum rq_flags_result rq_flags_parse(int argc, char **argv, struct rq_flags *ret_
 
 void rq_flags_usage(int fd);
 
-/* A Go duration ("300ms", "1.5h", "2h45m", "0") in nanoseconds. */
-bool rq_parse_duration(const char *s, uint64_t *ret_ns);
-
 #endif

@@ -35,6 +35,8 @@
 #include "raftd/db/session.h"
 #include "raftd/db/stamps.h"
 #include "raftd/flags.h"
+#include "raftd/http/databases.h"
+#include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
 #include "raftd/http/status.h"
 #include "raftd/net/link.h"
@@ -73,7 +75,9 @@ struct raftd {
     struct rq_background *background;
     struct rq_link *link;
     struct rq_http_server *http;
-    struct rq_status status;
+    struct rq_admin admin;
+    struct rq_http_family families[3];
+    char *api_url;
     struct rq_session_host host;
     struct rq_link_ops link_ops;
 };
@@ -397,6 +401,8 @@ static void open_cluster(struct raftd *d)
         .listen_address = d->flags.raft_addr,
         .raft_address = d->flags.raft_adv_addr,
         .http_address = d->flags.http_adv_addr,
+        .version = RQ_BUILD_VERSION,
+        .api_url = d->api_url,
         .votes = !d->flags.non_voter,
         .reap_voter_ms = d->flags.reap_voter_ns / 1000000u,
         .reap_reader_ms = d->flags.reap_reader_ns / 1000000u,
@@ -698,7 +704,10 @@ static void catch_up(struct raftd *d)
 static void start_http(struct raftd *d)
 {
     char text[256];
-    d->status = (struct rq_status){
+    if (asprintf(&d->api_url, "http://%s", d->flags.http_adv_addr) < 0) {
+        refuse("out of memory");
+    }
+    d->admin = (struct rq_admin){
         .disk = d->disk,
         .dir = d->dir,
         .node_id = d->flags.node_id,
@@ -706,14 +715,17 @@ static void start_http(struct raftd *d)
         .http_addr = d->flags.http_addr,
         .http_adv_addr = d->flags.http_adv_addr,
         .raft_adv_addr = d->flags.raft_adv_addr,
+        .api_url = d->api_url,
         .started_s = (uint64_t)time(NULL),
     };
+    d->families[0] = (struct rq_http_family){ rq_status_routes, rq_status_route_count, &d->admin };
+    d->families[1] = (struct rq_http_family){ rq_nodes_routes, rq_nodes_route_count, &d->admin };
+    d->families[2] = (struct rq_http_family){ rq_databases_routes, rq_databases_route_count, &d->admin };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,
-        .routes = rq_status_routes,
-        .route_count = rq_status_route_count,
-        .ctx = &d->status,
+        .families = d->families,
+        .family_count = sizeof d->families / sizeof *d->families,
     };
     if (rq_http_new(&config, &d->http, text) != RQ_OK) {
         refuse("failed to start HTTP server: %s", text);
@@ -824,8 +836,9 @@ int main(int argc, char **argv)
         refuse("out of memory or threads");
     }
     start_link(&d);
-    atomic_store(&d.status.catalog, d.catalog); /* from here on /readyz says so */
-    atomic_store(&d.status.driver, d.driver);
+    atomic_store(&d.admin.catalog, d.catalog); /* from here on /readyz says so */
+    atomic_store(&d.admin.cluster, d.cluster);
+    atomic_store(&d.admin.driver, d.driver);
     char quoted[PATH_MAX];
     rq_note(RQ_LEVEL_INFO, "ready", "node=%s dir=%s http=%s cluster=%016llx instance=%016llx version=%s",
             d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,

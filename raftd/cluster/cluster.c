@@ -194,6 +194,12 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
         case RQ_ASK_REACH:
             rq_cluster_asked_reach(c, from, call, &ask);
             break;
+        case RQ_ASK_ABOUT:
+            rq_cluster_asked_about(c, call);
+            break;
+        case RQ_ASK_TRANSFER:
+            rq_cluster_asked_transfer(c, call, &ask, data, bytes);
+            break;
     }
 }
 

@@ -20,6 +20,7 @@ struct rq_cluster;
 struct rq_cluster_config {
     uint64_t cluster, instance;                                           /* cluster 0: none yet */
     const char *node_name, *listen_address, *raft_address, *http_address; /* borrows; as advertised, but for listen */
+    const char *version, *api_url; /* borrows: what other nodes are told; the URL of the HTTP API */
     bool votes;
     uint64_t reap_voter_ms, reap_reader_ms; /* the leader removes who is silent for so long; 0: never */
     struct rq_node_key *key;                /* borrows */
@@ -71,9 +72,31 @@ enum rq_err rq_cluster_bootstrap(struct rq_cluster *c, const char *addresses, un
 
 /* Has the leader remove the node of that name, or raft address.  NOTFOUND, MISUSE: the only voter; AWAY, BUSY, UNKNOWN: try again. */
 enum rq_err rq_cluster_remove(struct rq_cluster *c, const char *name, char text[RQ_TEXT_MAX + 1]);
+/* Most of the other voters do not know this instance: it was removed, which nobody can tell it, since they do not speak to it any
+ * more.  Blocks. */
+bool rq_cluster_is_out(struct rq_cluster *c);
 /* Has the leader know this node as it is now, if its addresses, key or role are other than the members know. */
 enum rq_err rq_cluster_describe(struct rq_cluster *c, char text[RQ_TEXT_MAX + 1]);
+/* Has the leader hand leadership to the voter of that name; NULL: to the best one.  NOTFOUND, MISUSE: it cannot be that one; BUSY:
+ * nobody took over; AWAY, UNKNOWN: try again. */
+enum rq_err rq_cluster_transfer(struct rq_cluster *c, const char *name, char text[RQ_TEXT_MAX + 1]);
 /* Hands leadership to another voter, if this node leads and one takes it within an election's time. */
 void rq_cluster_step_down(struct rq_cluster *c);
+
+/* --- contact; any thread that may wait ---------------------------------------------------------------------------------------- */
+
+struct rq_cluster_contact {
+    uint64_t instance; /* in: of a member, also of this node itself */
+    enum rq_err err;   /* OK: what follows is from it; else text says why it cannot be reached */
+    uint64_t ns;       /* until it had answered */
+    bool leads;
+    uint64_t term, committed;
+    char version[64], api_url[320];
+    char text[RQ_TEXT_MAX + 1];
+};
+
+/* Asks all of them at once, and returns when each has answered or timeout_ms have passed; one to which there is no connection is
+ * not waited for longer than a second. */
+void rq_cluster_contact(struct rq_cluster *c, struct rq_cluster_contact *contacts, unsigned count, unsigned timeout_ms);
 
 #endif

@@ -1,6 +1,6 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
- * cluster_members.c (what members ask for),
- * reach.c (a leader that a member does not hear), reap.c. */
+ * cluster_members.c (what members ask for), cluster_contact.c (who answers), reach.c (a leader that a member does not hear),
+ * reap.c. */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
 
@@ -70,6 +70,9 @@ void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from,
                            const struct rq_ask *ask, const uint8_t *data, size_t bytes);
 void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
                              size_t bytes);
+void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask,
+                               const uint8_t *data, size_t bytes);
+void rq_cluster_asked_about(struct rq_cluster *c, struct rq_call *call);
 
 /* --- reap.c --- */
 

@@ -240,6 +240,26 @@ enum rq_err rq_cluster_join(struct rq_cluster *c, const char *addresses, unsigne
     return err == RQ_OK ? RQ_AWAY : err;
 }
 
+bool rq_cluster_is_out(struct rq_cluster *c)
+{
+    struct rq_members members;
+    unsigned others = 0, without = 0;
+    pthread_mutex_lock(&c->lock);
+    members = c->members;
+    const uint64_t cluster = c->cluster;
+    pthread_mutex_unlock(&c->lock);
+    for (unsigned i = 0; i < members.count; i++) {
+        struct joining j;
+        if (members.list[i].instance == c->config.instance || members.list[i].role != RQ_MEMBER_VOTER) {
+            continue;
+        }
+        others++;
+        without += ask_address(c, RQ_ASK_NOTIFY, members.list[i].raft_addr, NOTIFY_WAIT_MS, &j) == RQ_OK &&
+                   j.found.cluster == cluster && rq_members_find(&j.found.members, c->config.instance) == NULL;
+    }
+    return without > others / 2;
+}
+
 /* All that wait are known here: is it this one that founds?  They all come to the same answer, as they all know the same. */
 static bool is_first(struct rq_cluster *c, unsigned expect)
 {

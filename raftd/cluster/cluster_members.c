@@ -14,7 +14,7 @@ struct wish {
     struct rq_call *call; /* NULL: the waiter */
     struct rq_waiter *waiter;
     struct rq_member member;           /* JOIN */
-    char name[RQ_MEMBER_TEXT_MAX + 1]; /* REMOVE */
+    char name[RQ_MEMBER_TEXT_MAX + 1]; /* REMOVE, TRANSFER */
     size_t bytes;
     uint8_t ask[]; /* to be passed on to the leader */
 };
@@ -233,6 +233,52 @@ void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const s
     make_wish(c, call, NULL, &what, data, bytes);
 }
 
+/* --- transfer -------------------------------------------------------------------------------------------------------------- */
+
+static void transferred(void *ctx, enum rq_err err)
+{
+    struct wish *w = ctx;
+    if (err != RQ_OK) {
+        refuse(w, err, "leadership was not taken over in time");
+        return;
+    }
+    rq_note(RQ_LEVEL_INFO, "leadership transferred", "to=%s", w->name[0] != '\0' ? w->name : "any");
+    grant(w, NULL, 0);
+}
+
+static void run_transfer(struct rq_task *task)
+{
+    struct wish *w = (struct wish *)task;
+    struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
+    if (!rq_node_leads(node)) {
+        pass_on(w);
+        return;
+    }
+    const struct rq_members *members = rq_node_members(node);
+    const struct rq_member *m = w->name[0] != '\0' ? rq_members_find_name(members, w->name) : NULL;
+    if (w->name[0] != '\0' && m == NULL) {
+        refuse(w, RQ_NOTFOUND, "node not found in cluster");
+    } else if (m != NULL && m->instance == w->cluster->config.instance) {
+        refuse(w, RQ_MISUSE, "cannot transfer leadership to itself");
+    } else {
+        enum rq_err err = rq_node_transfer(node, m != NULL ? m->instance : 0, transferred, w);
+        if (err != RQ_OK) {
+            refuse(w, err, err == RQ_NOTFOUND ? "there is no such voter in reach" : "the membership is being changed");
+        }
+    }
+}
+
+void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask,
+                               const uint8_t *data, size_t bytes)
+{
+    struct wish what = { .task = { .run = run_transfer } };
+    if (ask->name.bytes > 0 && !rq_cluster_take_text(what.name, ask->name)) {
+        rq_call_fail(call, RQ_NOTFOUND, "node not found in cluster");
+        return;
+    }
+    make_wish(c, call, NULL, &what, data, bytes);
+}
+
 /* --- from here ------------------------------------------------------------------------------------------------------------- */
 
 /* Blocks until the leader, here or elsewhere, has done it. */
@@ -262,6 +308,19 @@ enum rq_err rq_cluster_remove(struct rq_cluster *c, const char *name, char text[
         return RQ_NOTFOUND;
     }
     (void)snprintf(what.name, sizeof what.name, "%s", name);
+    return wish_and_wait(c, &ask, &what, text);
+}
+
+enum rq_err rq_cluster_transfer(struct rq_cluster *c, const char *name, char text[RQ_TEXT_MAX + 1])
+{
+    const char *to = name != NULL ? name : "";
+    const struct rq_ask ask = { .kind = RQ_ASK_TRANSFER, .name = { to, (uint32_t)strlen(to) } };
+    struct wish what = { .task = { .run = run_transfer } };
+    if (strlen(to) > RQ_MEMBER_TEXT_MAX) {
+        (void)snprintf(text, RQ_TEXT_MAX + 1, "node not found in cluster");
+        return RQ_NOTFOUND;
+    }
+    (void)snprintf(what.name, sizeof what.name, "%s", to);
     return wish_and_wait(c, &ask, &what, text);
 }
 

@@ -30,6 +30,7 @@ struct rq_driver {
     atomic_bool write_posted, persisted_posted, timer_posted;
 
     _Atomic bool leads;
+    const char *_Atomic role;
     _Atomic uint64_t term, leader_id, committed, delivered;
     _Atomic uint64_t awaited; /* somebody sleeps until this entry is delivered */
     atomic_bool starting;     /* or until all that is committed is */
@@ -61,6 +62,7 @@ static uint64_t on_now_ms(void *ctx)
 static void loop_done(struct rq_driver *d)
 {
     atomic_store_explicit(&d->committed, rq_node_committed(d->node), memory_order_relaxed);
+    atomic_store_explicit(&d->role, rq_node_role(d->node), memory_order_relaxed);
     uint64_t wake_ms = rq_node_wake_ms(d->node);
     pthread_mutex_lock(&d->lock);
     if (wake_ms < d->wake_ms) {
@@ -515,6 +517,7 @@ struct rq_driver_view rq_driver_view(const struct rq_driver *d)
 {
     return (struct rq_driver_view){
         .leads = atomic_load(&d->leads),
+        .role = atomic_load_explicit(&d->role, memory_order_relaxed),
         .term = atomic_load(&d->term),
         .leader_id = atomic_load(&d->leader_id),
         .committed = atomic_load_explicit(&d->committed, memory_order_relaxed),

@@ -51,7 +51,8 @@ struct rq_later {
 
 /* What others may know of the node without the loop: each a value of some moment, not a snapshot. */
 struct rq_driver_view {
-    bool leads; /* has committed an entry of its own term */
+    bool leads;       /* has committed an entry of its own term */
+    const char *role; /* as rq_node_role() */
     uint64_t term, leader_id;
     uint64_t committed;
     uint64_t delivered; /* newest entry given to the machine */

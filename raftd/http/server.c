@@ -3,11 +3,15 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "raftd/net/address.h"
@@ -16,92 +20,64 @@
 #define CONNECTIONS_MAX  1000
 #define IDLE_SECONDS     60
 #define ANSWER_BYTES_MAX (64u << 20)
+#define PIPE_BYTES       (256u << 10) /* of an answer in pieces, that the client has not taken */
+#define WAITING_MAX      64u          /* requests with a thread of their own */
+#define STOP_SECONDS     5
 
 struct rq_http_server {
     struct rq_http_config config;
     struct MHD_Daemon *daemon;
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    unsigned waiting; /* threads that answer; guarded by lock */
+    _Atomic bool stopping;
 };
 
-/* One request, from its first line to its end. */
+/* One request, from its first line to its end.
+ *
+ *   NEW -> answered at once
+ *   NEW -> RUNNING (a thread has it, the connection is suspended) -> DONE
+ *                                   \-> STREAMING (it sends) -> DONE */
 struct exchange {
+    struct rq_http_server *server;
+    struct MHD_Connection *connection;
     struct rq_http_request request;
+    struct rq_http_response response;
+    const struct rq_http_route *route;
+    void *ctx;
+    unsigned verdict; /* what is answered without asking the handler; 0: the handler is asked */
+    char allow[64];
+    char text[RQ_HTTP_TEXT_MAX];
     bool begun, legal;
-    size_t body_bytes;
-    char target[];
+    struct rq_bytes body;
+
+    pthread_mutex_t lock; /* what follows */
+    pthread_cond_t moved; /* the client took something, or is gone */
+    unsigned holders;     /* libmicrohttpd, the thread */
+    enum { NEW, RUNNING, STREAMING, DONE } state;
+    bool suspended, gone, piecewise;
+    uint8_t *pipe; /* owns: a ring of PIPE_BYTES */
+    size_t pipe_begin, pipe_size;
+    char target[]; /* decoded in place; behind it, as it came */
 };
 
-/* --- decoding ----------------------------------------------------------------------------------------------------------- */
-
-static int hex(char c)
+static void drop(struct exchange *x)
 {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
+    pthread_mutex_lock(&x->lock);
+    const bool last = --x->holders == 0;
+    pthread_mutex_unlock(&x->lock);
+    if (last) {
+        pthread_mutex_destroy(&x->lock);
+        pthread_cond_destroy(&x->moved);
+        rq_bytes_fini(&x->body);
+        rq_bytes_fini(&x->response.body);
+        free(x->response.location);
+        free(x->pipe);
+        free(x);
+    }
 }
 
-static bool decode(char *s, bool plus_is_blank)
-{
-    char *out = s;
-    for (; *s != '\0'; s++) {
-        if (*s == '%') {
-            int high = hex(s[1]), low = high < 0 ? -1 : hex(s[2]);
-            if (low < 0 || high * 16 + low == 0) {
-                return false;
-            }
-            *out++ = (char)(high * 16 + low);
-            s += 2;
-        } else {
-            *out++ = *s == '+' && plus_is_blank ? ' ' : *s;
-        }
-    }
-    *out = '\0';
-    return true;
-}
-
-bool rq_http_split_target(char *target, struct rq_http_request *request)
-{
-    char *query = strchr(target, '?');
-    request->path = target;
-    request->param_count = 0;
-    if (query != NULL) {
-        *query++ = '\0';
-    }
-    if (!decode(target, false)) {
-        return false;
-    }
-    while (query != NULL && *query != '\0') {
-        char *next = strchr(query, '&');
-        if (next != NULL) {
-            *next++ = '\0';
-        }
-        if (*query != '\0') {
-            char *value = strchr(query, '=');
-            if (strchr(query, ';') != NULL || request->param_count == RQ_HTTP_PARAMS_MAX) {
-                return false;
-            }
-            if (value != NULL) {
-                *value++ = '\0';
-            }
-            if (!decode(query, true) || (value != NULL && !decode(value, true))) {
-                return false;
-            }
-            request->params[request->param_count++] = (struct rq_http_param){ query, value != NULL ? value : "" };
-        }
-        query = next;
-    }
-    return true;
-}
-
-const char *rq_http_param(const struct rq_http_request *request, const char *key)
-{
-    for (size_t i = 0; i < request->param_count; i++) {
-        if (strcmp(request->params[i].key, key) == 0) {
-            return request->params[i].value;
-        }
-    }
-    return NULL;
-}
+/* --- for handlers --------------------------------------------------------------------------------------------------------- */
 
 void rq_http_text(struct rq_http_response *response, unsigned status, const char *text)
 {
@@ -113,43 +89,168 @@ void rq_http_text(struct rq_http_response *response, unsigned status, const char
     }
 }
 
+void rq_http_redirect(const struct rq_http_request *request, struct rq_http_response *response, const char *base)
+{
+    response->status = asprintf(&response->location, "%s%s", base, request->target) >= 0 ? 301 : 500;
+}
+
+/* Lock held on entry, not on return. */
+static void wake_and_unlock(struct exchange *x)
+{
+    const bool resume = x->suspended;
+    x->suspended = false;
+    pthread_mutex_unlock(&x->lock);
+    if (resume) {
+        MHD_resume_connection(x->connection); /* until then it cannot end */
+    }
+}
+
+enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes)
+{
+    struct exchange *x = (struct exchange *)((char *)response - offsetof(struct exchange, response));
+    const uint8_t *from = data;
+    if (x->pipe == NULL) {
+        x->pipe = malloc(PIPE_BYTES);
+        if (x->pipe == NULL) {
+            return RQ_NOMEM;
+        }
+    }
+    while (bytes > 0) {
+        pthread_mutex_lock(&x->lock);
+        x->state = STREAMING;
+        x->piecewise = true;
+        while (x->pipe_size == PIPE_BYTES && !x->gone) {
+            pthread_cond_wait(&x->moved, &x->lock); /* who takes nothing for IDLE_SECONDS is gone */
+        }
+        if (x->gone || atomic_load(&x->server->stopping)) {
+            pthread_mutex_unlock(&x->lock);
+            return RQ_AWAY;
+        }
+        const size_t at = (x->pipe_begin + x->pipe_size) % PIPE_BYTES;
+        size_t n = PIPE_BYTES - x->pipe_size;
+        n = n < PIPE_BYTES - at ? n : PIPE_BYTES - at;
+        n = n < bytes ? n : bytes;
+        memcpy(x->pipe + at, from, n);
+        x->pipe_size += n;
+        from += n;
+        bytes -= n;
+        wake_and_unlock(x);
+    }
+    return RQ_OK;
+}
+
 /* --- answering ------------------------------------------------------------------------------------------------------------ */
 
-static enum MHD_Result queue(struct rq_http_server *s, struct MHD_Connection *connection,
-                             const struct rq_http_response *r, const char *allow, bool close_after)
+static ssize_t take_piece(void *cls, uint64_t pos, char *to, size_t max)
 {
-    struct MHD_Response *out = MHD_create_response_from_buffer_copy(r->body.size, r->body.data);
+    struct exchange *x = cls;
+    ssize_t taken = 0;
+    (void)pos;
+    pthread_mutex_lock(&x->lock);
+    if (x->pipe_size > 0) {
+        size_t n = x->pipe_size < max ? x->pipe_size : max;
+        n = n < PIPE_BYTES - x->pipe_begin ? n : PIPE_BYTES - x->pipe_begin;
+        memcpy(to, x->pipe + x->pipe_begin, n);
+        x->pipe_begin = (x->pipe_begin + n) % PIPE_BYTES;
+        x->pipe_size -= n;
+        pthread_cond_signal(&x->moved);
+        taken = (ssize_t)n;
+    } else if (x->state == DONE) {
+        taken = x->response.broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+    } else {
+        x->suspended = true;
+        MHD_suspend_connection(x->connection);
+    }
+    pthread_mutex_unlock(&x->lock);
+    return taken;
+}
+
+static void add_header(struct MHD_Response *out, const char *name, const char *value)
+{
+    if (value != NULL && value[0] != '\0') {
+        (void)MHD_add_response_header(out, name, value); /* one that cannot be added for lack of memory is left out */
+    }
+}
+
+static enum MHD_Result queue(struct exchange *x, bool close_after)
+{
+    const struct rq_http_response *r = &x->response;
+    struct MHD_Response *out = x->piecewise
+                                   ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64u << 10, take_piece, x, NULL)
+                                   : MHD_create_response_from_buffer_copy(r->body.size, r->body.data);
     if (out == NULL) {
         return MHD_NO; /* closes the connection */
     }
-    /* A header that cannot be added for lack of memory is left out. */
-    (void)MHD_add_response_header(out, "X-Rqlite-Version", s->config.version);
-    (void)MHD_add_response_header(out, "Access-Control-Allow-Methods", "OPTIONS, GET, POST");
-    (void)MHD_add_response_header(out, "Access-Control-Allow-Headers", "Content-Type");
-    if (r->content_type != NULL) {
-        (void)MHD_add_response_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
-    }
-    if (allow != NULL) {
-        (void)MHD_add_response_header(out, MHD_HTTP_HEADER_ALLOW, allow);
-    }
-    if (close_after) {
-        (void)MHD_add_response_header(out, MHD_HTTP_HEADER_CONNECTION, "close");
-    }
-    enum MHD_Result result = MHD_queue_response(connection, r->status, out);
+    add_header(out, "X-Rqlite-Version", x->server->config.version);
+    add_header(out, "X-Rqlite-Served-By", r->served_by);
+    add_header(out, "Access-Control-Allow-Methods", "OPTIONS, GET, POST");
+    add_header(out, "Access-Control-Allow-Headers", "Content-Type");
+    add_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
+    add_header(out, MHD_HTTP_HEADER_LOCATION, r->status == 301 ? r->location : NULL);
+    add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
+    add_header(out, MHD_HTTP_HEADER_CONNECTION, close_after ? "close" : NULL);
+    enum MHD_Result result = MHD_queue_response(x->connection, r->status, out);
     MHD_destroy_response(out);
     return result;
 }
 
-static const struct rq_http_route *route_of(const struct rq_http_server *s, const char *path)
+static enum MHD_Result refuse(struct exchange *x, unsigned status, const char *text)
 {
-    for (size_t i = 0; i < s->config.route_count; i++) {
-        const struct rq_http_route *route = &s->config.routes[i];
-        if (strcmp(route->path, path) == 0 || (route->prefix && strncmp(route->path, path, strlen(route->path)) == 0)) {
-            return route;
-        }
-    }
+    rq_http_text(&x->response, status, text);
+    return queue(x, true);
+}
+
+/* --- threads that wait ---------------------------------------------------------------------------------------------------- */
+
+static void *run_waiting(void *arg)
+{
+    struct exchange *x = arg;
+    struct rq_http_server *s = x->server;
+    x->route->handle(x->ctx, &x->request, &x->response);
+    pthread_mutex_lock(&x->lock); /* also: the connection is suspended by now */
+    x->state = DONE;
+    wake_and_unlock(x);
+    drop(x);
+    pthread_mutex_lock(&s->lock);
+    s->waiting--;
+    pthread_cond_signal(&s->idle);
+    pthread_mutex_unlock(&s->lock);
     return NULL;
 }
+
+static enum MHD_Result hand_over(struct rq_http_server *s, struct exchange *x)
+{
+    pthread_t thread;
+    pthread_attr_t detached;
+    pthread_mutex_lock(&s->lock);
+    const bool may = s->waiting < WAITING_MAX && !atomic_load(&s->stopping);
+    s->waiting += may;
+    pthread_mutex_unlock(&s->lock);
+    if (!may) {
+        return refuse(x, 503, "too many requests at once\n");
+    }
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    pthread_mutex_lock(&x->lock);
+    const bool made = pthread_create(&thread, &detached, run_waiting, x) == 0;
+    if (made) {
+        x->holders++;
+        x->state = RUNNING;
+        x->suspended = true;
+        MHD_suspend_connection(x->connection);
+    }
+    pthread_mutex_unlock(&x->lock);
+    pthread_attr_destroy(&detached);
+    if (!made) {
+        pthread_mutex_lock(&s->lock);
+        s->waiting--;
+        pthread_mutex_unlock(&s->lock);
+        return refuse(x, 503, "no thread for the request\n");
+    }
+    return MHD_YES;
+}
+
+/* --- requests ------------------------------------------------------------------------------------------------------------- */
 
 /* Is method one of "GET, DELETE"? */
 static bool allows(const char *methods, const char *method)
@@ -164,37 +265,64 @@ static bool allows(const char *methods, const char *method)
     return strcmp(method, "HEAD") == 0 && strstr(methods, "GET") != NULL;
 }
 
-static enum MHD_Result answer(struct rq_http_server *s, struct MHD_Connection *connection, struct exchange *x)
+static bool leads_to(const struct rq_http_route *route, const char *path)
 {
-    struct rq_http_response response = { .status = 200 };
-    const char *allow = NULL;
-    rq_bytes_init(&response.body, ANSWER_BYTES_MAX);
-
-    const struct rq_http_route *route = route_of(s, x->request.path);
-    if (strcmp(x->request.method, "OPTIONS") != 0) {
-        if (route == NULL) {
-            response.status = 404;
-        } else if (!allows(route->methods, x->request.method)) {
-            response.status = 405;
-            allow = route->methods;
-        } else {
-            route->handle(s->config.ctx, &x->request, &response);
-        }
-    }
-    enum MHD_Result result = queue(s, connection, &response, allow, false);
-    rq_bytes_fini(&response.body);
-    return result;
+    return strcmp(route->path, path) == 0 || (route->prefix && strncmp(route->path, path, strlen(route->path)) == 0);
 }
 
-static enum MHD_Result refuse(struct rq_http_server *s, struct MHD_Connection *connection, unsigned status,
-                              const char *text)
+/* The route with that path and method, else the first with that path; false: none. */
+static bool find_route(const struct rq_http_server *s, struct exchange *x)
 {
-    struct rq_http_response response = { .status = status };
-    rq_bytes_init(&response.body, 4096);
-    rq_http_text(&response, status, text);
-    enum MHD_Result result = queue(s, connection, &response, NULL, true);
-    rq_bytes_fini(&response.body);
-    return result;
+    for (size_t f = 0; f < s->config.family_count; f++) {
+        const struct rq_http_family *family = &s->config.families[f];
+        for (size_t i = 0; i < family->count; i++) {
+            const struct rq_http_route *route = &family->routes[i];
+            if (!leads_to(route, x->request.path)) {
+                continue;
+            }
+            const size_t used = strlen(x->allow);
+            (void)snprintf(x->allow + used, sizeof x->allow - used, "%s%s", used > 0 ? ", " : "", route->methods);
+            if (x->route == NULL || allows(route->methods, x->request.method)) {
+                x->route = route;
+                x->ctx = family->ctx;
+            }
+        }
+    }
+    return x->route != NULL;
+}
+
+static void judge(const struct rq_http_server *s, struct exchange *x)
+{
+    if (strcmp(x->request.method, "OPTIONS") == 0) {
+        x->verdict = 200;
+    } else if (!find_route(s, x)) {
+        x->verdict = 404;
+    } else if (!rq_http_check_params(&x->request, x->text)) {
+        x->verdict = 400;
+    } else if (!allows(x->route->methods, x->request.method)) {
+        x->verdict = 405;
+    }
+}
+
+static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
+{
+    if (x->verdict != 0) {
+        x->response.status = x->verdict;
+        if (x->text[0] != '\0') {
+            rq_http_text(&x->response, x->verdict, x->text);
+        }
+        return queue(x, false);
+    }
+    x->request.body = x->body.size > 0 ? x->body.data : NULL;
+    x->request.body_bytes = x->body.size;
+    if (!x->route->waits) {
+        x->route->handle(x->ctx, &x->request, &x->response);
+        return queue(x, false);
+    }
+    pthread_mutex_lock(&x->lock);
+    const bool is_new = x->state == NEW;
+    pthread_mutex_unlock(&x->lock);
+    return is_new ? hand_over(s, x) : queue(x, false);
 }
 
 struct framing {
@@ -220,32 +348,35 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     struct exchange *x = *req_cls;
     (void)url;
     (void)version;
-    (void)upload_data;
     if (x == NULL) {
         return MHD_NO;
     }
+    x->request.method = method;
     if (!x->begun) {
         struct framing f = { 0 };
         x->begun = true;
-        x->request.method = method;
+        x->server = s;
+        x->connection = connection;
         (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, count_framing,
                                         &f); /* says how many: counted here */
         if (f.lengths > 1 || f.encodings > 1 || f.hosts > 1 || (f.lengths > 0 && f.encodings > 0)) {
             /* Two framings: what one reader takes for a body is the next request to another. */
-            return refuse(s, connection, 400, "ambiguous request\n");
+            return refuse(x, 400, "ambiguous request\n");
         }
         if (!x->legal) {
-            return refuse(s, connection, 400, "invalid URL escape\n");
+            return refuse(x, 400, "invalid URL escape\n");
         }
+        x->request.content_type =
+            MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+        judge(s, x);
         return MHD_YES;
     }
     if (*upload_data_size > 0) {
-        x->body_bytes += *upload_data_size;
+        enum rq_err err = rq_bytes_put(&x->body, upload_data, *upload_data_size);
         *upload_data_size = 0;
-        return x->body_bytes <= RQ_HTTP_BODY_BYTES_MAX ? MHD_YES : MHD_NO;
+        return err == RQ_OK ? MHD_YES : MHD_NO;
     }
-    x->request.method = method;
-    return answer(s, connection, x);
+    return answer(s, x);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
@@ -255,9 +386,17 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     (void)cls;
     (void)connection;
     size_t bytes = strlen(target);
-    struct exchange *x = calloc(1, sizeof *x + bytes + 1);
+    struct exchange *x = calloc(1, sizeof *x + 2 * (bytes + 1));
     if (x != NULL) {
+        pthread_mutex_init(&x->lock, NULL);
+        pthread_cond_init(&x->moved, NULL);
+        x->holders = 1;
+        x->response.status = 200;
+        rq_bytes_init(&x->body, RQ_HTTP_BODY_BYTES_MAX);
+        rq_bytes_init(&x->response.body, ANSWER_BYTES_MAX);
         memcpy(x->target, target, bytes + 1);
+        memcpy(x->target + bytes + 1, target, bytes + 1);
+        x->request.target = x->target + bytes + 1;
         x->legal = bytes <= RQ_HTTP_TARGET_BYTES_MAX && rq_http_split_target(x->target, &x->request);
     }
     return x;
@@ -266,11 +405,18 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
 static void on_completed(void *cls, struct MHD_Connection *connection, void **req_cls,
                          enum MHD_RequestTerminationCode code)
 {
+    struct exchange *x = *req_cls;
     (void)cls;
     (void)connection;
     (void)code;
-    free(*req_cls);
     *req_cls = NULL;
+    if (x != NULL) {
+        pthread_mutex_lock(&x->lock);
+        x->gone = true;
+        pthread_cond_signal(&x->moved);
+        pthread_mutex_unlock(&x->lock);
+        drop(x);
+    }
 }
 
 /* libmicrohttpd's own decoding is put out of action. */
@@ -328,16 +474,20 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
         free(s);
         return RQ_IO;
     }
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->idle, NULL);
     /* The poll back end: the internal epoll thread stalls when 128 connections are ready at once. */
-    s->daemon = MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET,
-                                 fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_CONNECTION_LIMIT,
-                                 (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
-                                 MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
-                                 MHD_OPTION_UNESCAPE_CALLBACK, leave_as_is, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-                                 on_completed, NULL, MHD_OPTION_END);
+    s->daemon = MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
+                                 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+                                 (unsigned)IDLE_SECONDS, MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
+                                 MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+                                 leave_as_is, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
     if (s->daemon == NULL) {
         (void)snprintf(text, 256, "libmicrohttpd does not start");
         close(fd);
+        pthread_mutex_destroy(&s->lock);
+        pthread_cond_destroy(&s->idle);
         free(s);
         return RQ_IO;
     }
@@ -347,8 +497,24 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
 
 void rq_http_free(struct rq_http_server *s)
 {
-    if (s != NULL) {
+    if (s == NULL) {
+        return;
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_SECONDS;
+    int waited = 0;
+    atomic_store(&s->stopping, true);
+    pthread_mutex_lock(&s->lock);
+    while (s->waiting > 0 && waited == 0) {
+        waited = pthread_cond_timedwait(&s->idle, &s->lock, &until);
+    }
+    const bool idle = s->waiting == 0;
+    pthread_mutex_unlock(&s->lock);
+    if (idle) { /* a suspended connection cannot be stopped */
         MHD_stop_daemon(s->daemon);
+        pthread_mutex_destroy(&s->lock);
+        pthread_cond_destroy(&s->idle);
         free(s);
     }
 }

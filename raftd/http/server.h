@@ -1,6 +1,11 @@
 /* HTTP server: libmicrohttpd behind a request and a response of our own; no handler sees its types.
  *
- * Handlers run on its threads.  Path and query are decoded here, strictly: libmicrohttpd changes malformed input in silence. */
+ * An endpoint family is a table of routes and what its handlers need; raftd/main.c lists the families.  In the order of rqlited:
+ * OPTIONS is answered, then a bad query string, then who may not do it (401), then the method (405), then the handler is called.
+ *
+ * Handlers run on the server's few threads and must not wait there; those of a route that `waits` get a thread of their own, and
+ * may also answer piece by piece, however much it is (rq_http_send).  Path and query are decoded here, strictly: libmicrohttpd
+ * changes malformed input in silence. */
 #ifndef RAFTD_HTTP_SERVER_H
 #define RAFTD_HTTP_SERVER_H
 
@@ -13,6 +18,7 @@
 #define RQ_HTTP_PARAMS_MAX       32
 #define RQ_HTTP_TARGET_BYTES_MAX 16384u
 #define RQ_HTTP_BODY_BYTES_MAX   (1u << 20)
+#define RQ_HTTP_TEXT_MAX         512u
 
 struct rq_http_param {
     const char *key, *value; /* borrow from the request; value "" when there was no '=' */
@@ -20,44 +26,70 @@ struct rq_http_param {
 
 struct rq_http_request {
     const char *method;
-    const char *path; /* decoded */
+    const char *path;   /* decoded */
+    const char *target; /* path and query as they came */
     struct rq_http_param params[RQ_HTTP_PARAMS_MAX];
     size_t param_count;
+    const char *content_type; /* NULL: not given */
+    const uint8_t *body;      /* whole; NULL if empty */
+    size_t body_bytes;
 };
 
 struct rq_http_response {
     unsigned status;
     const char *content_type; /* NULL: none */
     struct rq_bytes body;
+    const char *served_by; /* X-Rqlite-Served-By; borrows for ever; NULL: none */
+    char *location;        /* owns: of a redirection; NULL: none */
+    bool broken;           /* of what was sent piece by piece the end is missing: the client is to notice */
 };
 
 struct rq_http_route {
     const char *path;
     bool prefix;         /* everything that begins so, as rqlite does */
-    const char *methods; /* "GET, DELETE": also what Allow says.  OPTIONS is answered for every route */
+    bool waits;          /* the handler may take its time, and may use rq_http_send() */
+    const char *methods; /* "GET, DELETE": also what Allow says */
+    const char *perm;    /* of the credentials file; a path's first route decides when none has the method */
     void (*handle)(void *ctx, const struct rq_http_request *request, struct rq_http_response *response);
+};
+
+struct rq_http_family {
+    const struct rq_http_route *routes;
+    size_t count;
+    void *ctx; /* for the handlers */
 };
 
 struct rq_http_server;
 
 struct rq_http_config {
-    const char *address; /* host:port */
-    const char *version; /* X-Rqlite-Version */
-    const struct rq_http_route *routes;
-    size_t route_count;
-    void *ctx; /* for the handlers */
+    const char *address;                   /* host:port */
+    const char *version;                   /* X-Rqlite-Version */
+    const struct rq_http_family *families; /* borrows */
+    size_t family_count;
 };
 
 /* text: why not. */
 enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_server **ret_server, char text[256]);
-void rq_http_free(struct rq_http_server *s); /* lets what is being answered finish */
+/* No new requests.  Lets what is being answered finish for a few seconds; what takes longer is left behind, the process ends. */
+void rq_http_free(struct rq_http_server *s);
 
 /* The first value of key; NULL: not there. */
 const char *rq_http_param(const struct rq_http_request *request, const char *key);
+bool rq_http_has(const struct rq_http_request *request, const char *key);
+/* `timeout`, or 30 s. */
+unsigned rq_http_timeout_ms(const struct rq_http_request *request);
 /* Body and type; without memory the answer is an empty 500. */
 void rq_http_text(struct rq_http_response *response, unsigned status, const char *text);
+/* 301 to the same target of another server; base: "http://host:port". */
+void rq_http_redirect(const struct rq_http_request *request, struct rq_http_response *response, const char *base);
+
+/* The next piece of the answer; status and headers are as response says at the first one.  Waits while the client is slow.  AWAY:
+ * it has gone, or the server stops.  Only in a route that waits. */
+enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes);
 
 /* Splits and decodes a request's target in place.  False: not legal URL encoding, or too many parameters. */
 bool rq_http_split_target(char *target, struct rq_http_request *request);
+/* Durations and numbers are such; words as rqlite's otherwise. */
+bool rq_http_check_params(const struct rq_http_request *request, char text[RQ_HTTP_TEXT_MAX]);
 
 #endif

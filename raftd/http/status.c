@@ -1,301 +1,186 @@
 #include "raftd/http/status.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 #include <yyjson.h>
 
-#define DROP_WAIT_S 10
+#include "raftd/db/applied.h"
+#include "raftd/http/databases.h"
+#include "raftd/http/json.h"
 
-/* --- readyz --------------------------------------------------------------------------------------------------------------- */
+/* --- /readyz -------------------------------------------------------------------------------------------------------------- */
 
 static void get_readyz(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
-    struct rq_status *s = ctx;
-    struct rq_driver *driver = atomic_load(&s->driver);
-    struct rq_catalog *catalog = atomic_load(&s->catalog);
-    if (rq_http_param(request, "noleader") != NULL) {
+    struct rq_admin *a = ctx;
+    struct rq_driver *driver = atomic_load(&a->driver);
+    struct rq_member leader;
+    char text[RQ_TEXT_MAX + 128];
+    if (rq_http_has(request, "noleader")) {
         rq_http_text(response, 200, "[+]node ok");
-    } else if (driver == NULL || rq_driver_view(driver).leader_id == 0) {
+        return;
+    }
+    if (driver == NULL || rq_driver_view(driver).leader_id == 0) {
         rq_http_text(response, 503, "[+]node ok\n[+]leader does not exist");
-    } else if (!rq_catalog_ready(catalog)) {
+        return;
+    }
+    if (!rq_admin_leader(a, &leader)) {
         rq_http_text(response, 503, "[+]node ok\n[+]leader ok\n[+]store not ready");
-    } else if (rq_http_param(request, "sync") != NULL) {
-        rq_http_text(response, 200, "[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync ok\n[+]db ok");
-    } else {
-        rq_http_text(response, 200, "[+]node ok\n[+]leader ok\n[+]store ok\n[+]db ok");
+        return;
     }
+    struct rq_cluster_contact contact = { .instance = leader.instance };
+    rq_cluster_contact(atomic_load(&a->cluster), &contact, 1, rq_http_timeout_ms(request));
+    if (contact.err != RQ_OK) {
+        (void)snprintf(text, sizeof text, "[+]node ok\n[+]leader not contactable: %s", contact.text);
+        rq_http_text(response, 503, text);
+        return;
+    }
+    const bool sync = rq_http_has(request, "sync");
+    if (sync && !rq_applied_wait(atomic_load(&a->catalog), driver, contact.committed, rq_http_timeout_ms(request))) {
+        rq_http_text(response, 503, "[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync timeout waiting for commit index");
+        return;
+    }
+    (void)snprintf(text, sizeof text, "[+]node ok\n[+]leader ok\n[+]store ok%s\n[+]db ok", sync ? "\n[+]sync ok" : "");
+    rq_http_text(response, 200, text);
 }
 
-/* --- JSON -------------------------------------------------------------------------------------------------------------------- */
-
-static void put_json(struct rq_http_response *response, yyjson_mut_doc *doc, const yyjson_mut_val *root, bool pretty)
-{
-    size_t bytes = 0;
-    char *text = root == NULL ? NULL : yyjson_mut_val_write(root, pretty ? YYJSON_WRITE_PRETTY : 0, &bytes);
-    response->status = 200;
-    response->content_type = "application/json; charset=utf-8";
-    if (text == NULL || rq_bytes_put(&response->body, text, bytes) != RQ_OK) {
-        response->status = 500;
-        response->content_type = NULL;
-    }
-    free(text);
-    yyjson_mut_doc_free(doc);
-}
+/* --- /status -------------------------------------------------------------------------------------------------------------- */
 
 static yyjson_mut_val *put_obj(yyjson_mut_doc *doc, yyjson_mut_val *in, const char *key)
 {
     return yyjson_mut_obj_add_obj(doc, in, key);
 }
 
-static void put_time(yyjson_mut_doc *doc, yyjson_mut_val *in, const char *key, time_t t)
+static void put_databases(yyjson_mut_doc *doc, yyjson_mut_val *store, struct rq_catalog *catalog)
 {
-    char text[32];
-    struct tm tm;
-    gmtime_r(&t, &tm);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    yyjson_mut_obj_add_strcpy(doc, in, key, text);
-}
-
-static void put_database(yyjson_mut_doc *doc, yyjson_mut_val *in, struct rq_database *db)
-{
-    static const char *const states[] = { "", "empty", "live", "quarantined" };
-    struct rq_database_info info;
-    rq_database_info(db, &info);
-    yyjson_mut_obj_add_uint(doc, in, "applied_index", info.applied_index);
-    yyjson_mut_obj_add_uint(doc, in, "id", info.id);
-    if (info.state == RQ_DB_QUARANTINED) {
-        yyjson_mut_obj_add_strcpy(doc, in, "message", info.message);
-    }
-    yyjson_mut_obj_add_uint(doc, in, "page_count", info.page_count);
-    yyjson_mut_obj_add_uint(doc, in, "page_size", info.page_size);
-    yyjson_mut_obj_add_str(doc, in, "state", states[info.state]);
-    yyjson_mut_obj_add_uint(doc, in, "version", info.version);
-}
-
-/* --- /db ------------------------------------------------------------------------------------------------------------------------ */
-
-struct listing {
-    struct rq_status *status;
-    yyjson_mut_doc *doc;
-    yyjson_mut_val *others;
-};
-
-/* A SQLite file that would have a database's name, and is none. */
-static enum rq_err look_at(void *ctx, const char *name)
-{
-    struct listing *l = ctx;
-    struct rq_disk *disk = l->status->disk;
-    struct rq_file_info info;
-    char path[4096];
-    if (!rq_db_name_valid(name, strlen(name)) ||
-        snprintf(path, sizeof path, "%s/%s", l->status->dir, name) >= (int)sizeof path ||
-        disk->ops->stat(disk, path, &info) != RQ_OK || !info.regular || info.size == 0) {
-        return RQ_OK;
-    }
-    struct rq_database *db = rq_catalog_find(atomic_load(&l->status->catalog), name, strlen(name));
-    if (db == NULL) {
-        yyjson_mut_arr_add_strcpy(l->doc, l->others, name);
-    } else {
-        rq_database_unref(db);
-    }
-    return RQ_OK;
-}
-
-static void get_db(struct rq_status *s, const struct rq_http_request *request, struct rq_http_response *response)
-{
-    struct rq_catalog *catalog = atomic_load(&s->catalog);
-    struct rq_database **list = NULL;
-    size_t count = 0;
-    if (catalog == NULL || rq_catalog_list(catalog, &list, &count) != RQ_OK) {
-        rq_http_text(response, 503, "store not open\n");
-        return;
-    }
-    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *root = yyjson_mut_obj(doc);
-    yyjson_mut_val *databases = yyjson_mut_obj_add_arr(doc, root, "databases");
-    for (size_t i = 0; i < count; i++) {
-        yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, databases);
-        yyjson_mut_obj_add_strcpy(doc, one, "name", rq_database_name(list[i]));
-        put_database(doc, one, list[i]);
-        rq_database_unref(list[i]);
-    }
-    free(list);
-    struct listing l = { s, doc, yyjson_mut_obj_add_arr(doc, root, "not_replicated") };
-    if (s->disk->ops->list(s->disk, s->dir, look_at, &l) != RQ_OK) {
-        root = NULL;
-    }
-    put_json(response, doc, root, rq_http_param(request, "pretty") != NULL);
-}
-
-/* A drop that a thread of the server waits for.  Who comes last, it or the answer, frees it. */
-struct waiting_drop {
-    struct rq_request request;
-    pthread_mutex_t lock;
-    pthread_cond_t answered;
-    bool done, left;
-    enum rq_err err;
-};
-
-static void free_drop(struct waiting_drop *d)
-{
-    pthread_mutex_destroy(&d->lock);
-    pthread_cond_destroy(&d->answered);
-    free(d);
-}
-
-static void drop_done(struct rq_request *r, enum rq_err err, struct rq_database *db)
-{
-    struct waiting_drop *d = (struct waiting_drop *)r;
-    (void)db;
-    pthread_mutex_lock(&d->lock);
-    d->done = true;
-    d->err = err;
-    bool left = d->left;
-    pthread_cond_signal(&d->answered);
-    pthread_mutex_unlock(&d->lock);
-    if (left) {
-        free_drop(d);
-    }
-}
-
-static void delete_db(struct rq_status *s, const struct rq_http_request *request, struct rq_http_response *response)
-{
-    struct rq_catalog *catalog = atomic_load(&s->catalog);
-    const char *name = rq_http_param(request, "db");
-    if (name == NULL || name[0] == '\0') {
-        rq_http_text(response, 400, "query parameter db is missing: it names the database to drop\n");
-        return;
-    }
-    if (catalog == NULL || !rq_catalog_ready(catalog)) {
-        rq_http_text(response, 503, "store not open\n");
-        return;
-    }
-    struct rq_database *db = rq_catalog_find(catalog, name, strlen(name));
-    if (db == NULL) {
-        rq_http_text(response, 404, "no such database\n");
-        return;
-    }
-    struct waiting_drop *d = calloc(1, sizeof *d);
-    if (d == NULL) {
-        rq_database_unref(db);
-        response->status = 500;
-        return;
-    }
-    pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->answered, NULL);
-    d->request.done = drop_done;
-    rq_catalog_drop(catalog, rq_database_id(db), &d->request);
-    rq_database_unref(db);
-
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += DROP_WAIT_S;
-    int waited = 0;
-    pthread_mutex_lock(&d->lock);
-    while (!d->done && waited == 0) {
-        waited = pthread_cond_timedwait(&d->answered, &d->lock, &until);
-    }
-    bool done = d->done;
-    enum rq_err err = d->err;
-    d->left = true;
-    pthread_mutex_unlock(&d->lock);
-    if (!done) {
-        rq_http_text(response, 503, "not known yet whether the database was dropped\n");
-        return;
-    }
-    free_drop(d);
-    if (err == RQ_OK) {
-        response->status = 200;
-    } else {
-        rq_http_text(response, err == RQ_NOTFOUND ? 404 : 503, rq_err_text(err));
-    }
-}
-
-static void on_db(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
-{
-    if (strcmp(request->method, "DELETE") == 0) {
-        delete_db(ctx, request, response);
-    } else {
-        get_db(ctx, request, response);
-    }
-}
-
-/* --- /status ------------------------------------------------------------------------------------------------------------------------- */
-
-static void put_store(struct rq_status *s, yyjson_mut_doc *doc, yyjson_mut_val *root)
-{
-    yyjson_mut_val *store = put_obj(doc, root, "store");
-    struct rq_driver *driver = atomic_load(&s->driver);
-    struct rq_catalog *catalog = atomic_load(&s->catalog);
-    if (driver == NULL || catalog == NULL) {
-        yyjson_mut_obj_add_bool(doc, store, "open", false);
-        return;
-    }
-    struct rq_driver_view view = rq_driver_view(driver);
-    struct rq_log_stats log;
-    rq_driver_log_stats(driver, &log);
-
-    yyjson_mut_obj_add_str(doc, store, "addr", s->raft_adv_addr);
     yyjson_mut_val *databases = put_obj(doc, store, "databases");
     struct rq_database **list = NULL;
     size_t count = 0;
-    uint64_t applied = view.delivered;
-    if (rq_catalog_list(catalog, &list, &count) == RQ_OK) {
-        for (size_t i = 0; i < count; i++) {
-            yyjson_mut_val *key = yyjson_mut_strcpy(doc, rq_database_name(list[i]));
-            yyjson_mut_val *one = yyjson_mut_obj(doc);
-            put_database(doc, one, list[i]);
-            yyjson_mut_obj_add(databases, key, one);
-            rq_database_unref(list[i]);
-        }
-        free(list);
+    if (rq_catalog_list(catalog, &list, &count) != RQ_OK) {
+        return;
     }
-    yyjson_mut_obj_add_uint(doc, store, "db_applied_index", applied);
-    yyjson_mut_obj_add_str(doc, store, "dir", s->dir);
-    yyjson_mut_obj_add_uint(doc, store, "fsm_index", applied);
-    yyjson_mut_obj_add_uint(doc, store, "fsm_term", view.term);
-    yyjson_mut_val *leader = put_obj(doc, store, "leader");
-    yyjson_mut_obj_add_str(doc, leader, "addr", view.leads ? s->raft_adv_addr : "");
-    yyjson_mut_obj_add_str(doc, leader, "node_id", view.leads ? s->node_id : "");
-    yyjson_mut_obj_add_str(doc, store, "node_id", s->node_id);
-    yyjson_mut_val *node = yyjson_mut_arr_add_obj(doc, yyjson_mut_obj_add_arr(doc, store, "nodes"));
-    yyjson_mut_obj_add_str(doc, node, "addr", s->raft_adv_addr);
-    yyjson_mut_obj_add_str(doc, node, "id", s->node_id);
-    yyjson_mut_obj_add_str(doc, node, "suffrage", "voter");
-    (void)put_obj(doc, store, "open");
-    yyjson_mut_val *raft = put_obj(doc, store, "raft");
-    yyjson_mut_obj_add_uint(doc, raft, "applied_index", applied);
-    yyjson_mut_obj_add_uint(doc, raft, "commit_index", view.committed);
-    yyjson_mut_obj_add_uint(doc, raft, "last_contact", 0);
-    yyjson_mut_obj_add_uint(doc, raft, "log_entries", log.entries);
-    yyjson_mut_obj_add_uint(doc, raft, "log_size", log.bytes);
-    yyjson_mut_obj_add_uint(doc, raft, "log_writes", log.writes);
-    yyjson_mut_obj_add_uint(doc, raft, "num_peers", 0);
-    yyjson_mut_obj_add_str(doc, raft, "state", view.leads ? "Leader" : "Follower");
-    yyjson_mut_obj_add_uint(doc, raft, "term", view.term);
-    yyjson_mut_obj_add_bool(doc, raft, "voter", true);
-    yyjson_mut_obj_add_bool(doc, store, "ready", rq_catalog_ready(catalog));
+    for (size_t i = 0; i < count; i++) {
+        yyjson_mut_val *key = yyjson_mut_strcpy(doc, rq_database_name(list[i]));
+        yyjson_mut_val *one = yyjson_mut_obj(doc);
+        rq_http_put_database(doc, one, list[i]);
+        yyjson_mut_obj_add(databases, key, one);
+        rq_database_unref(list[i]);
+    }
+    free(list);
 }
 
-static void put_host(struct rq_status *s, yyjson_mut_doc *doc, yyjson_mut_val *root)
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const struct rq_member *const *)a)->name, (*(const struct rq_member *const *)b)->name);
+}
+
+static void put_nodes(yyjson_mut_doc *doc, yyjson_mut_val *store, const struct rq_members *members)
+{
+    const struct rq_member *sorted[RQ_MEMBERS_MAX];
+    yyjson_mut_val *nodes = yyjson_mut_obj_add_arr(doc, store, "nodes");
+    for (unsigned i = 0; i < members->count; i++) {
+        sorted[i] = &members->list[i];
+    }
+    qsort(sorted, members->count, sizeof *sorted, by_name);
+    for (unsigned i = 0; i < members->count; i++) {
+        yyjson_mut_val *node = yyjson_mut_arr_add_obj(doc, nodes);
+        yyjson_mut_obj_add_strcpy(doc, node, "addr", sorted[i]->raft_addr);
+        yyjson_mut_obj_add_strcpy(doc, node, "id", sorted[i]->name);
+        yyjson_mut_obj_add_str(doc, node, "suffrage", sorted[i]->role == RQ_MEMBER_VOTER ? "voter" : "nonvoter");
+    }
+}
+
+static void put_last_contact(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *raft,
+                             const struct rq_driver_view *view)
+{
+    struct rq_peer_state state;
+    if (view->leads) {
+        yyjson_mut_obj_add_uint(doc, raft, "last_contact", 0);
+    } else if (view->leader_id == 0 ||
+               !rq_peers_state(rq_cluster_peers(atomic_load(&a->cluster)), view->leader_id, &state) ||
+               state.heard_ms_ago == UINT64_MAX) {
+        yyjson_mut_obj_add_str(doc, raft, "last_contact", "never");
+    } else {
+        rq_http_put_duration(doc, raft, "last_contact", state.heard_ms_ago * 1000000u);
+    }
+}
+
+static void put_raft(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *store, const struct rq_members *members)
+{
+    struct rq_driver *driver = atomic_load(&a->driver);
+    const struct rq_driver_view view = rq_driver_view(driver);
+    struct rq_log_stats log;
+    unsigned voters = 0;
+    bool votes = false;
+    rq_driver_log_stats(driver, &log);
+    for (unsigned i = 0; i < members->count; i++) {
+        const bool voter = members->list[i].role == RQ_MEMBER_VOTER;
+        voters += voter;
+        votes = votes || (voter && strcmp(members->list[i].name, a->node_id) == 0);
+    }
+    yyjson_mut_val *raft = put_obj(doc, store, "raft");
+    yyjson_mut_obj_add_uint(doc, raft, "applied_index", view.delivered);
+    yyjson_mut_obj_add_uint(doc, raft, "commit_index", view.committed);
+    yyjson_mut_obj_add_uint(doc, raft, "fsm_pending",
+                            view.committed > view.delivered ? view.committed - view.delivered : 0);
+    put_last_contact(a, doc, raft, &view);
+    yyjson_mut_obj_add_uint(doc, raft, "last_log_index", log.last_index);
+    yyjson_mut_obj_add_uint(doc, raft, "last_snapshot_index", log.first_index - 1);
+    yyjson_mut_obj_add_uint(doc, raft, "log_entries", log.held);
+    yyjson_mut_obj_add_uint(doc, raft, "log_size", log.bytes);
+    yyjson_mut_obj_add_uint(doc, raft, "log_writes", log.writes);
+    yyjson_mut_obj_add_uint(doc, raft, "num_peers", voters - votes);
+    yyjson_mut_obj_add_str(doc, raft, "state", view.role);
+    yyjson_mut_obj_add_uint(doc, raft, "term", view.term);
+    yyjson_mut_obj_add_bool(doc, raft, "voter", votes);
+}
+
+static void put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *root)
+{
+    yyjson_mut_val *store = put_obj(doc, root, "store");
+    struct rq_driver *driver = atomic_load(&a->driver);
+    struct rq_catalog *catalog = atomic_load(&a->catalog);
+    struct rq_members members;
+    struct rq_member leader;
+    if (driver == NULL) {
+        yyjson_mut_obj_add_bool(doc, store, "open", false);
+        return;
+    }
+    const struct rq_driver_view view = rq_driver_view(driver);
+    const bool led = rq_admin_leader(a, &leader);
+    rq_cluster_members(atomic_load(&a->cluster), &members);
+
+    yyjson_mut_obj_add_str(doc, store, "addr", a->raft_adv_addr);
+    put_databases(doc, store, catalog);
+    yyjson_mut_obj_add_uint(doc, store, "db_applied_index", view.delivered);
+    yyjson_mut_obj_add_str(doc, store, "dir", a->dir);
+    yyjson_mut_obj_add_uint(doc, store, "fsm_index", view.delivered);
+    yyjson_mut_obj_add_uint(doc, store, "fsm_term", view.term);
+    yyjson_mut_val *by = put_obj(doc, store, "leader");
+    yyjson_mut_obj_add_strcpy(doc, by, "addr", led ? leader.raft_addr : "");
+    yyjson_mut_obj_add_strcpy(doc, by, "node_id", led ? leader.name : "");
+    yyjson_mut_obj_add_str(doc, store, "node_id", a->node_id);
+    put_nodes(doc, store, &members);
+    (void)put_obj(doc, store, "open");
+    put_raft(a, doc, store, &members);
+    yyjson_mut_obj_add_bool(doc, store, "ready", led);
+}
+
+static void put_host(struct rq_admin *s, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
     struct utsname uts = { 0 };
     char host[256] = "", executable[4096] = "";
     time_t now = time(NULL);
 
     yyjson_mut_val *node = put_obj(doc, root, "node");
-    put_time(doc, node, "current_time", now);
-    put_time(doc, node, "start_time", (time_t)s->started_s);
-    char uptime[32];
-    (void)snprintf(uptime, sizeof uptime, "%llds", (long long)now - (long long)s->started_s);
-    yyjson_mut_obj_add_strcpy(doc, node, "uptime", uptime);
+    rq_http_put_time(doc, node, "current_time", now);
+    rq_http_put_time(doc, node, "start_time", (time_t)s->started_s);
+    rq_http_put_duration(doc, node, "uptime", ((uint64_t)now - s->started_s) * 1000000000u);
 
     yyjson_mut_val *os = put_obj(doc, root, "os");
     ssize_t n = readlink("/proc/self/exe", executable, sizeof executable - 1);
@@ -334,7 +219,7 @@ static yyjson_mut_val *descend(yyjson_mut_doc *doc, yyjson_mut_val *at, const ch
 
 static void get_status(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
-    struct rq_status *s = ctx;
+    struct rq_admin *s = ctx;
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
 
@@ -354,12 +239,11 @@ static void get_status(void *ctx, const struct rq_http_request *request, struct 
     if (key != NULL) {
         root = descend(doc, root, key);
     }
-    put_json(response, doc, root, key == NULL && rq_http_param(request, "pretty") != NULL);
+    rq_http_json(response, doc, root, key == NULL && rq_http_param(request, "pretty") != NULL);
 }
 
 const struct rq_http_route rq_status_routes[] = {
-    { "/readyz", true, "GET", get_readyz },
-    { "/status", true, "GET", get_status },
-    { "/db", false, "GET, DELETE", on_db },
+    { "/readyz", true, true, "GET", "ready", get_readyz },
+    { "/status", true, false, "GET", "status", get_status },
 };
 const size_t rq_status_route_count = sizeof rq_status_routes / sizeof *rq_status_routes;

@@ -515,6 +515,8 @@ void rq_log_stats(const struct rq_log *log, struct rq_log_stats *ret_stats)
         .segments = log->used_count + log->spare_count,
         .writes = log->written_batches,
         .entries = log->written_entries,
+        .first_index = log->table.first,
+        .last_index = log->table.last,
     };
     for (size_t i = 0; i < log->used_count; i++) {
         ret_stats->bytes += log->used[i]->bytes;

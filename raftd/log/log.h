@@ -106,11 +106,12 @@ enum rq_err rq_log_restart(struct rq_log *log, uint64_t index);
 enum rq_err rq_log_release(struct rq_log *log, uint64_t index);
 
 struct rq_log_stats {
-    uint64_t bytes;    /* of segments that hold entries */
-    uint64_t held;     /* entries that can be read */
-    uint64_t segments; /* with the recycled ones */
-    uint64_t writes;   /* since the start: batches, each one sync */
-    uint64_t entries;  /* written since the start */
+    uint64_t bytes;                   /* of segments that hold entries */
+    uint64_t held;                    /* entries that can be read */
+    uint64_t segments;                /* with the recycled ones */
+    uint64_t writes;                  /* since the start: batches, each one sync */
+    uint64_t entries;                 /* written since the start */
+    uint64_t first_index, last_index; /* as rq_log_first() and rq_log_last() */
 };
 void rq_log_stats(const struct rq_log *log, struct rq_log_stats *ret_stats);
 

@@ -17,7 +17,8 @@ static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
 enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
 {
     static const uint32_t fields[] = {
-        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 7, [RQ_ASK_NOTIFY] = 7, [RQ_ASK_REMOVE] = 2, [RQ_ASK_REACH] = 2,
+        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 7,  [RQ_ASK_NOTIFY] = 7,   [RQ_ASK_REMOVE] = 2,
+        [RQ_ASK_REACH] = 2,  [RQ_ASK_ABOUT] = 1, [RQ_ASK_TRANSFER] = 2,
     };
     const size_t before = out->size;
     struct rq_mp_writer w;
@@ -33,10 +34,13 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
             put_member(&w, &ask->member);
             break;
         case RQ_ASK_REMOVE:
+        case RQ_ASK_TRANSFER:
             rq_mp_put_text(&w, ask->name);
             break;
         case RQ_ASK_REACH:
             rq_mp_put_uint(&w, ask->instance);
+            break;
+        case RQ_ASK_ABOUT:
             break;
     }
     if (w.err != RQ_OK) {
@@ -78,7 +82,7 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
     struct rq_mp_reader r;
     struct rq_ask ask = { .kind = RQ_ASK_APPEND };
     rq_mp_read_begin(&r, data, bytes);
-    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_REACH);
+    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_TRANSFER);
     if (r.err != RQ_OK) {
         return r.err;
     }
@@ -93,10 +97,13 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
             get_member(&r, &ask.member);
             break;
         case RQ_ASK_REMOVE:
+        case RQ_ASK_TRANSFER:
             ask.name = get_text(&r);
             break;
         case RQ_ASK_REACH:
             ask.instance = rq_mp_get_uint(&r, 1, UINT64_MAX);
+            break;
+        case RQ_ASK_ABOUT:
             break;
         default:
             return RQ_PROTOCOL;
@@ -145,6 +152,35 @@ enum rq_err rq_ask_get_joined(const uint8_t *data, size_t bytes, struct rq_ask_j
     enum rq_err err = read_end(&r, data + bytes);
     if (err == RQ_OK) {
         *ret = joined;
+    }
+    return err;
+}
+
+enum rq_err rq_ask_put_about(struct rq_bytes *out, const struct rq_ask_about *about)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 5);
+    rq_mp_put_text(&w, about->version);
+    rq_mp_put_text(&w, about->api_url);
+    rq_mp_put_bool(&w, about->leads);
+    rq_mp_put_uint(&w, about->term);
+    rq_mp_put_uint(&w, about->committed);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_about(const uint8_t *data, size_t bytes, struct rq_ask_about *ret)
+{
+    struct rq_mp_reader r;
+    struct rq_ask_about about;
+    rq_mp_read_begin(&r, data, bytes);
+    about.version = get_text(&r);
+    about.api_url = get_text(&r);
+    about.leads = rq_mp_get_bool(&r);
+    about.term = rq_mp_get_uint(&r, 0, UINT64_MAX);
+    about.committed = rq_mp_get_uint(&r, 0, UINT64_MAX);
+    enum rq_err err = rq_mp_read_end(&r);
+    if (err == RQ_OK) {
+        *ret = about;
     }
     return err;
 }

@@ -9,6 +9,8 @@
  *   REMOVE   this member is to leave               (empty)
  *   REACH    a voter that I hear does not hear     (empty)
  *            you, the leader: I could lead
+ *   ABOUT    who are you?                          version, address of the HTTP API, and how far it is
+ *   TRANSFER let this voter lead, or any other     (empty): it does
  */
 #ifndef RAFTD_WIRE_ASK_H
 #define RAFTD_WIRE_ASK_H
@@ -29,6 +31,8 @@ enum rq_ask_kind {
     RQ_ASK_NOTIFY = 3,
     RQ_ASK_REMOVE = 4,
     RQ_ASK_REACH = 14,
+    RQ_ASK_ABOUT = 15,
+    RQ_ASK_TRANSFER = 16,
 };
 
 /* A node that wants to be a member, as it describes itself; who relays a JOIN to the leader repeats what it has proved. */
@@ -47,7 +51,7 @@ struct rq_ask {
         uint32_t bytes;
     } append;
     struct rq_ask_member member; /* JOIN, NOTIFY */
-    struct rq_str name;          /* REMOVE: of a node, or its address */
+    struct rq_str name;          /* REMOVE: of a node, or its address; TRANSFER: of a node, or empty */
     uint64_t instance;           /* REACH */
 };
 
@@ -68,5 +72,14 @@ struct rq_ask_joined {
 };
 enum rq_err rq_ask_put_joined(struct rq_bytes *out, const struct rq_ask_joined *joined);
 enum rq_err rq_ask_get_joined(const uint8_t *data, size_t bytes, struct rq_ask_joined *ret);
+
+/* To ABOUT. */
+struct rq_ask_about {
+    struct rq_str version, api_url; /* borrow */
+    bool leads;
+    uint64_t term, committed;
+};
+enum rq_err rq_ask_put_about(struct rq_bytes *out, const struct rq_ask_about *about);
+enum rq_err rq_ask_get_about(const uint8_t *data, size_t bytes, struct rq_ask_about *ret);
 
 #endif

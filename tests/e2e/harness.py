@@ -9,6 +9,7 @@ Nothing here sleeps to wait: wait_for() looks at a condition until it holds or a
 
 import contextlib
 import faulthandler
+import http.client
 import json
 import os
 import pathlib
@@ -207,14 +208,23 @@ class Raftd:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
-    def request(self, method, path):
+    def request(self, method, path, body=None, headers=None):
         """(status, body) of one HTTP request."""
-        request = urllib.request.Request(f"http://{self.http}{path}", method=method)
+        request = urllib.request.Request(f"http://{self.http}{path}", method=method, data=body, headers=headers or {})
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
+
+    def raw(self, method, path, body=None, headers=None):
+        """The answer to one HTTP request, redirections included; its body is in .text."""
+        link = http.client.HTTPConnection(self.http, timeout=10)
+        link.request(method, path, body, headers or {})
+        answer = link.getresponse()
+        answer.text = answer.read()
+        link.close()
+        return answer
 
     def get(self, path):
         return self.request("GET", path)

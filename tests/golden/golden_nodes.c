@@ -65,6 +65,25 @@ void golden_ask_reach(struct rq_bytes *out)
     must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_REACH, .instance = INSTANCE }));
 }
 
+void golden_ask_about(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_ABOUT }));
+}
+
+void golden_ask_transfer(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_TRANSFER, .name = STR("n2") }));
+}
+
+void golden_answer_about(struct rq_bytes *out)
+{
+    must(rq_ask_put_about(out, &(struct rq_ask_about){ .version = STR("0.1.0"),
+                                                       .api_url = STR("http://host2:4001"),
+                                                       .leads = true,
+                                                       .term = 3,
+                                                       .committed = 300 }));
+}
+
 void golden_answer_append(struct rq_bytes *out)
 {
     must(rq_ask_put_appended(out, 300));

@@ -10,6 +10,9 @@ void golden_ask_join(struct rq_bytes *out);
 void golden_ask_notify(struct rq_bytes *out);
 void golden_ask_remove(struct rq_bytes *out);
 void golden_ask_reach(struct rq_bytes *out);
+void golden_ask_about(struct rq_bytes *out);
+void golden_ask_transfer(struct rq_bytes *out);
+void golden_answer_about(struct rq_bytes *out);
 void golden_answer_append(struct rq_bytes *out);
 void golden_answer_join(struct rq_bytes *out);
 void golden_members(struct rq_bytes *out); /* what a CHANGE entry holds */

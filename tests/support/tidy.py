@@ -11,7 +11,7 @@ ROOT = pathlib.Path(sys.argv[1])
 
 # Floors, lowest first.  A folder includes itself and the floors in its row (docs/architecture.md has the same table).
 BELOW_NODE = ["raftd/wire", "vfs", "raftd/run", "raftd/log"]
-UPPER = ["raftd/net", "raftd/db", "raftd/http", "raftd/ops"]
+UPPER = ["raftd/net", "raftd/db", "raftd/ops"]
 MAY_INCLUDE = {
     "raftd/wire": [],
     "vfs": ["raftd/wire"],
@@ -21,7 +21,8 @@ MAY_INCLUDE = {
     "raftd/node": BELOW_NODE,
     **{folder: BELOW_NODE + ["raftd/node"] + UPPER for folder in UPPER},
     "raftd/cluster": BELOW_NODE + ["raftd/node"] + UPPER,
-    "raftd": BELOW_NODE + ["raftd/node"] + UPPER + ["raftd/cluster"],
+    "raftd/http": BELOW_NODE + ["raftd/node"] + UPPER + ["raftd/cluster"],
+    "raftd": BELOW_NODE + ["raftd/node"] + UPPER + ["raftd/cluster", "raftd/http"],
     "shell": ["raftd/wire"],
 }
 

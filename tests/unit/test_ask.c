@@ -14,6 +14,9 @@ static const struct rq_ask asks[] = {
     { .kind = RQ_ASK_NOTIFY, .member = { 1, STR("n2"), STR("host2:4002"), STR("host2:4001"), false, key } },
     { .kind = RQ_ASK_REMOVE, .name = STR("n2") },
     { .kind = RQ_ASK_REACH, .instance = 1ull << 63 },
+    { .kind = RQ_ASK_ABOUT },
+    { .kind = RQ_ASK_TRANSFER, .name = STR("n2") },
+    { .kind = RQ_ASK_TRANSFER, .name = STR("") },
 };
 enum { ASKS = sizeof asks / sizeof *asks };
 
@@ -171,6 +174,22 @@ static void answers_come_back(void)
     rq_bytes_fini(&b);
 }
 
+static void about_comes_back(void)
+{
+    const struct rq_ask_about about = { STR("1.2"), STR("http://h:1"), true, 5, UINT64_MAX };
+    struct rq_ask_about got;
+    struct rq_bytes b;
+    rq_bytes_init(&b, 8192);
+    check_eq(rq_ask_put_about(&b, &about), RQ_OK);
+    check_eq(rq_ask_get_about(b.data, b.size, &got), RQ_OK);
+    check(same(got.version, about.version) && same(got.api_url, about.api_url));
+    check(got.leads && got.term == 5 && got.committed == UINT64_MAX);
+    for (size_t bytes = 0; bytes < b.size; bytes++) {
+        check_eq(rq_ask_get_about(b.data, bytes, &got), RQ_PROTOCOL);
+    }
+    rq_bytes_fini(&b);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -179,6 +198,7 @@ int main(int argc, char **argv)
         TAP(values_out_of_bounds_are_refused),
         TAP(key_of_another_length_is_refused),
         TAP(answers_come_back),
+        TAP(about_comes_back),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

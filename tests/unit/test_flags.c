@@ -1,5 +1,6 @@
 /* flags: rqlited's syntax, its words, its exit codes. */
 #include "raftd/flags.h"
+#include "raftd/run/duration.h"
 #include "tests/support/tap.h"
 
 static struct rq_flags f;

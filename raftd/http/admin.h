@@ -1,0 +1,32 @@
+/* Admin: what the endpoints about this node and its cluster work with. */
+#ifndef RAFTD_HTTP_ADMIN_H
+#define RAFTD_HTTP_ADMIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/cluster/cluster.h"
+#include "raftd/db/catalog.h"
+#include "raftd/db/driver.h"
+#include "raftd/http/server.h"
+
+/* Set before the server is started, but for the first three: NULL until the node serves; driver comes last. */
+struct rq_admin {
+    _Atomic(struct rq_catalog *) catalog;
+    _Atomic(struct rq_cluster *) cluster;
+    _Atomic(struct rq_driver *) driver;
+    struct rq_disk *disk;
+    const char *dir, *node_id, *version;
+    const char *http_addr, *http_adv_addr, *raft_adv_addr;
+    const char *api_url; /* "http://host:port" */
+    uint64_t started_s;  /* seconds since 1970 */
+};
+
+/* The node serves, and knows who leads. */
+bool rq_admin_leader(struct rq_admin *a, struct rq_member *ret_leader);
+bool rq_admin_leads(struct rq_admin *a);
+
+/* With ?redirect on a node that does not lead: the answer is made, 301 to the leader or 503. */
+bool rq_admin_redirected(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response);
+
+#endif

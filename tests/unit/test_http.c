@@ -1,0 +1,319 @@
+/* http server: which route answers what, in which order; answers that take their time, or are larger than memory should be; and
+ * clients that leave in the midst of them. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "raftd/http/server.h"
+#include "raftd/run/clock.h"
+#include "tests/support/tap.h"
+
+#define BIG (8u << 20)
+
+static struct rq_http_server *server;
+static int port;
+static atomic_uint streams_ended, held;
+static atomic_int stream_err;
+static atomic_bool let_go;
+
+static void on_echo(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    char text[256];
+    (void)snprintf(text, sizeof text, "%s %s %s %zu %s", (const char *)ctx, request->method, request->path,
+                   request->body_bytes, request->content_type != NULL ? request->content_type : "-");
+    rq_http_text(response, 200, text);
+}
+
+static void on_wait(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    atomic_fetch_add(&held, 1);
+    while (!atomic_load(&let_go)) {
+        usleep(1000);
+    }
+    on_echo(ctx, request, response);
+}
+
+static void on_stream(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    static uint8_t piece[100003];
+    size_t sent = 0;
+    enum rq_err err = RQ_OK;
+    (void)ctx;
+    response->content_type = "application/octet-stream";
+    while (sent < BIG && err == RQ_OK) {
+        size_t n = BIG - sent < sizeof piece ? BIG - sent : sizeof piece;
+        for (size_t i = 0; i < n; i++) {
+            piece[i] = (uint8_t)((sent + i) % 251);
+        }
+        err = rq_http_send(response, piece, n);
+        sent += n;
+    }
+    response->broken = rq_http_has(request, "broken");
+    atomic_store(&stream_err, (int)err);
+    atomic_fetch_add(&streams_ended, 1);
+}
+
+static const struct rq_http_route first_routes[] = {
+    { "/echo", true, false, "GET, POST", "status", on_echo },
+    { "/exact", false, false, "GET", "status", on_echo },
+    { "/exact", false, false, "DELETE", "load", on_echo },
+};
+static const struct rq_http_route second_routes[] = {
+    { "/wait", false, true, "GET", "status", on_wait },
+    { "/stream", false, true, "GET", "status", on_stream },
+};
+static struct rq_http_family families[] = { { first_routes, 3, (void *)(uintptr_t)"one" },
+                                            { second_routes, 2, (void *)(uintptr_t)"two" } };
+
+static void start(void)
+{
+    char address[64], text[256];
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t bytes = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    check_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    check_eq(getsockname(fd, (struct sockaddr *)&a, &bytes), 0);
+    close(fd);
+    port = ntohs(a.sin_port);
+    (void)snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    const struct rq_http_config config = {
+        .address = address, .version = "9", .families = families, .family_count = 2
+    };
+    check_eq(rq_http_new(&config, &server, text), RQ_OK);
+    atomic_store(&let_go, false);
+    atomic_store(&held, 0);
+    atomic_store(&streams_ended, 0);
+}
+
+static void stop(void)
+{
+    rq_http_free(server);
+}
+
+static int dial(const char *request)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons((uint16_t)port) };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    check_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    check_eq(write(fd, request, strlen(request)), strlen(request));
+    return fd;
+}
+
+/* Until the other side closes, or limit bytes have come. */
+static size_t take(int fd, char *to, size_t limit)
+{
+    size_t size = 0;
+    ssize_t n;
+    while (size < limit && (n = read(fd, to + size, limit - size)) > 0) {
+        size += (size_t)n;
+    }
+    to[size] = '\0';
+    return size;
+}
+
+static const char *ask(const char *line, const char *rest)
+{
+    static char answer[65536];
+    char request[8192];
+    (void)snprintf(request, sizeof request, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s", line, rest);
+    int fd = dial(request);
+    (void)take(fd, answer, sizeof answer - 1);
+    close(fd);
+    return answer;
+}
+
+static bool answers(const char *answer, unsigned status, const char *piece)
+{
+    char head[32];
+    (void)snprintf(head, sizeof head, "HTTP/1.1 %u ", status);
+    return strncmp(answer, head, strlen(head)) == 0 && strstr(answer, piece) != NULL;
+}
+
+static void await(atomic_uint *what, unsigned value)
+{
+    for (int i = 0; i < 10000 && atomic_load(what) < value; i++) {
+        usleep(1000);
+    }
+    check(atomic_load(what) >= value);
+}
+
+static void routes_are_found_by_path_and_method(void)
+{
+    start();
+    check(answers(ask("GET /echo", "\r\n"), 200, "one GET /echo 0 -"));
+    check(answers(ask("GET /echo/more?x=%20", "\r\n"), 200, "one GET /echo/more 0 -"));
+    check(answers(ask("POST /echo", "Content-Type: a/b\r\nContent-Length: 3\r\n\r\nabc"), 200, "one POST /echo 3 a/b"));
+    check(answers(ask("DELETE /exact", "\r\n"), 200, "one DELETE /exact"));
+    check(answers(ask("GET /exact/more", "\r\n"), 404, "X-Rqlite-Version: 9"));
+    check(answers(ask("POST /exact", "Content-Length: 0\r\n\r\n"), 405, "Allow: GET, DELETE"));
+    check(answers(ask("OPTIONS /nowhere?timeout=x", "\r\n"), 200, ""));
+    check(answers(ask("GET /echo?timeout=x", "\r\n"), 400, "timeout is not a valid duration\n"));
+    check(answers(ask("POST /exact?timeout=x", "Content-Length: 0\r\n\r\n"), 400, "timeout"));
+    check(answers(ask("GET /echo?a%zz", "\r\n"), 400, "invalid URL escape"));
+    check(answers(ask("POST /echo", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc"), 400, ""));
+    stop();
+}
+
+static void a_body_above_the_limit_is_not_taken(void)
+{
+    char request[256], answer[4096];
+    static char body[RQ_HTTP_BODY_BYTES_MAX + 1];
+    start();
+    for (int more = 0; more < 2; more++) {
+        const size_t bytes = RQ_HTTP_BODY_BYTES_MAX + (unsigned)more;
+        (void)snprintf(request, sizeof request,
+                       "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", bytes);
+        int fd = dial(request);
+        for (size_t at = 0; at < bytes;) {
+            ssize_t n = send(fd, body + at, bytes - at, MSG_NOSIGNAL);
+            if (n <= 0) {
+                break;
+            }
+            at += (size_t)n;
+        }
+        (void)take(fd, answer, sizeof answer - 1);
+        check(answers(answer, 200, "1048576") == (more == 0));
+        close(fd);
+    }
+    stop();
+}
+
+static void those_that_wait_do_not_keep_others_from_their_answers(void)
+{
+    char answer[4096];
+    int fds[20];
+    start();
+    for (int i = 0; i < 20; i++) {
+        fds[i] = dial("GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    }
+    await(&held, 20);
+    check(answers(ask("GET /echo", "\r\n"), 200, "one GET /echo"));
+    atomic_store(&let_go, true);
+    for (int i = 0; i < 20; i++) {
+        (void)take(fds[i], answer, sizeof answer - 1);
+        check(answers(answer, 200, "two GET /wait"));
+        close(fds[i]);
+    }
+    stop();
+}
+
+static void too_many_that_wait_are_refused(void)
+{
+    char answer[4096];
+    int fds[64];
+    start();
+    for (int i = 0; i < 64; i++) {
+        fds[i] = dial("GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    }
+    await(&held, 64);
+    check(answers(ask("GET /wait", "\r\n"), 503, "too many"));
+    atomic_store(&let_go, true);
+    for (int i = 0; i < 64; i++) {
+        (void)take(fds[i], answer, sizeof answer - 1);
+        close(fds[i]);
+    }
+    check(answers(ask("GET /wait", "\r\n"), 200, "two GET /wait"));
+    stop();
+}
+
+/* Of a chunked answer: the bytes, or -1 if its end is missing. */
+static long unchunk(char *answer, size_t size, uint8_t **ret_data)
+{
+    char *at = strstr(answer, "\r\n\r\n"), *end = answer + size;
+    uint8_t *data = malloc(size);
+    size_t bytes = 0;
+    *ret_data = data;
+    at += 4;
+    while (at < end) {
+        size_t n = strtoul(at, &at, 16);
+        at += 2;
+        if (n == 0) {
+            return (long)bytes;
+        }
+        if ((size_t)(end - at) < n) {
+            return -1;
+        }
+        memcpy(data + bytes, at, n);
+        bytes += n;
+        at += n + 2;
+    }
+    return -1;
+}
+
+static void an_answer_in_pieces_comes_whole_or_visibly_not(void)
+{
+    char *answer = malloc(BIG + (1u << 20));
+    start();
+    for (int broken = 0; broken < 2; broken++) {
+        char request[128];
+        uint8_t *data;
+        (void)snprintf(request, sizeof request, "GET /stream%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                       broken ? "?broken" : "");
+        int fd = dial(request);
+        size_t size = take(fd, answer, 1000);
+        if (broken == 0) { /* a client that pauses: the sender waits */
+            usleep(50000);
+            check_eq(atomic_load(&streams_ended), 0);
+        }
+        size += take(fd, answer + size, BIG + (1u << 20) - 1 - size);
+        close(fd);
+        check(strstr(answer, "application/octet-stream") != NULL);
+        long bytes = unchunk(answer, size, &data);
+        check_eq(bytes, broken ? -1 : (long)BIG);
+        for (size_t i = 0; bytes > 0 && i < BIG; i++) {
+            if (data[i] != i % 251) {
+                check_eq(data[i], i % 251);
+            }
+        }
+        free(data);
+    }
+    await(&streams_ended, 2);
+    stop();
+    free(answer);
+}
+
+static void who_sends_hears_that_the_client_is_gone(void)
+{
+    char some[2000];
+    start();
+    for (unsigned i = 1; i <= 5; i++) {
+        int fd = dial("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+        (void)take(fd, some, sizeof some - 1);
+        close(fd);
+        await(&streams_ended, i);
+        check_eq(atomic_load(&stream_err), RQ_AWAY);
+    }
+    stop();
+}
+
+static void stopping_ends_what_is_being_sent(void)
+{
+    char some[2000];
+    start();
+    int fd = dial("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    (void)take(fd, some, sizeof some - 1);
+    const uint64_t begin_ms = rq_clock_ms();
+    stop();
+    check(rq_clock_ms() - begin_ms < 30000);
+    close(fd);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(routes_are_found_by_path_and_method),
+        TAP(a_body_above_the_limit_is_not_taken),
+        TAP(those_that_wait_do_not_keep_others_from_their_answers),
+        TAP(too_many_that_wait_are_refused),
+        TAP(an_answer_in_pieces_comes_whole_or_visibly_not),
+        TAP(who_sends_hears_that_the_client_is_gone),
+        TAP(stopping_ends_what_is_being_sent),
+    };
+    return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
