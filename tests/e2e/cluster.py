@@ -12,8 +12,8 @@ HTTP_PORT, RAFT_PORT = 4001, 4002
 
 
 class Node(Raftd):
-    def __init__(self, name, host, *flags, directory=None):
-        super().__init__(directory or temporary(f"node{name}"), "-node-id", str(name), *flags, start=False)
+    def __init__(self, name, host, *flags):
+        super().__init__(temporary(f"node{name}"), "-node-id", str(name), *flags, start=False)
         self.name = str(name)
         self.move(host)
 
@@ -38,17 +38,19 @@ class Cluster:
     def __init__(self, count=3, *flags, start=True):
         self.subnet = f"127.{random.randrange(1, 255)}.{random.randrange(256)}"
         self.flags = flags
-        self.nodes = [Node(number, f"{self.subnet}.{number}", *flags) for number in range(1, count + 1)]
+        self.nodes = [Node(number, self.host(number), *flags) for number in range(1, count + 1)]
         for node in self.nodes[1:]:
             node.flags += ["-join", self.nodes[0].raft]
         if start:
             for node in self.nodes:
                 node.start()
 
-    def add(self, name, *flags, number=None, directory=None):
-        """A further node, not started; at the address of that number."""
-        host = f"{self.subnet}.{number or len(self.nodes) + 1}"
-        node = Node(name, host, *self.flags, *flags, directory=directory)
+    def host(self, number):
+        return f"{self.subnet}.{number}"
+
+    def add(self, name, *flags):
+        """A further node, not started."""
+        node = Node(name, self.host(len(self.nodes) + 1), *self.flags, *flags)
         self.nodes.append(node)
         return node
 
