@@ -245,8 +245,10 @@ def a_node_of_another_cluster_does_not_join_by_a_flag():
     connect(foreign.path(), busy_ms=20000).execute("CREATE TABLE own(x)")
     foreign.stop()
     foreign.flags += ["-join", cluster.nodes[0].raft]
-    foreign.start()
+    refused(foreign, "single-node cluster")
     equal(cluster.nodes[0].log().count("node joined"), 2, "nodes that have joined")
+    foreign.flags = ["-node-id", "9"]
+    foreign.start()
     wait_reads(foreign, "SELECT count(*) FROM own", 0)
 
 
