@@ -385,6 +385,12 @@ def _run(function, seconds):
     return os.waitstatus_to_exitcode(status), text
 
 
+def measure(function, seconds):
+    """Runs a benchmark as a test is run, and prints what it printed."""
+    code, text = _run(function, seconds)
+    print(text.split("--- raftd-log")[0] if code == 0 else text, end="", flush=True)
+
+
 def _mounts_below(directory):
     mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
     return [mount for mount in reversed(mounts) if mount.startswith(str(directory))]

@@ -1,0 +1,222 @@
+"""Clusters on one machine: fail-over, and what replication costs.  Prints a table; never passes or fails.
+
+bench_cluster.py [ROW ...]: only these rows.  RQ_BUILD is the build directory, RQ_ROUNDS how often each is measured."""
+
+import os
+import pathlib
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "e2e"))
+
+from cluster import Cluster, wait_reads  # noqa: E402
+from harness import connect, measure, temporary  # noqa: E402
+
+ROUNDS = int(os.environ.get("RQ_ROUNDS", "3"))
+KILLS = int(os.environ.get("RQ_KILLS", "25"))
+SECONDS = 1.5
+INSERT = "INSERT INTO t(a, b) VALUES('some text of a usual length', 1)"
+CREATE = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
+
+
+# --- a writer process -----------------------------------------------------------------------------------------------------
+
+
+def native(path):
+    connection = sqlite3.connect(path, isolation_level=None, timeout=20)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def opened(kind, path):
+    return native(path) if kind == "native" else connect(path, busy_ms=20000, timeout=20000)
+
+
+def writer(kind, path, seconds):
+    """Prints "ready"; when a line comes in, INSERTs for so long; prints how many, and its CPU seconds."""
+    connection = opened(kind, path)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    count, end, cpu = 0, time.monotonic() + seconds, time.process_time()
+    while time.monotonic() < end:
+        connection.execute(INSERT)
+        count += 1
+    print(count, time.process_time() - cpu, flush=True)
+
+
+class Writer:
+    def __init__(self, path, kind="ours", seconds=SECONDS):
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--writer", kind, str(path), str(seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()
+
+    def go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self
+
+    def result(self):
+        """(INSERTs a second, CPU seconds for each)"""
+        count, cpu = self.process.stdout.readline().split()
+        self.process.wait()
+        return int(count) / SECONDS, float(cpu) / max(int(count), 1)
+
+
+def rate(path, kind="ours"):
+    return Writer(path, kind).go().result()[0]
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------------
+
+
+def line(what, figure, wanted):
+    print(f"| {what} | {figure} | {wanted} |", flush=True)
+
+
+def table(cluster, name="app.db"):
+    connect(cluster.nodes[0].path(name), busy_ms=20000).execute(CREATE)
+    for node in cluster.nodes:
+        wait_reads(node, "SELECT count(*) FROM t", 0, name)
+
+
+def percentiles(times):
+    times = sorted(times)
+    return f"p50 {statistics.median(times):.2f} s, p99 {times[min(len(times) - 1, len(times) * 99 // 100)]:.2f} s of {len(times)}"
+
+
+def failover():
+    cluster = Cluster()
+    table(cluster)
+    times = []
+    for _ in range(KILLS):
+        leader = cluster.leader()
+        other = cluster.others(leader)[0]
+        connection = connect(other.path(), busy_ms=20000, timeout=20000)
+        connection.execute(INSERT)
+        leader.kill()
+        begin = time.monotonic()
+        connection.execute(INSERT)
+        times.append(time.monotonic() - begin)
+        leader.start()
+        wait_reads(leader, "SELECT count(*) FROM t", connection.execute("SELECT count(*) FROM t").fetchone()[0])
+    line("kill -9 of the leader to the first commit on another host", percentiles(times), "p50 < 0.7 s, p99 < 1.2 s")
+
+
+def pause():
+    cluster = Cluster()
+    table(cluster)
+    gaps, healed = [], []
+    for _ in range(KILLS // 2):
+        leader = cluster.leader()
+        other = cluster.others(leader)[0]
+        connection = connect(other.path(), busy_ms=20000, timeout=20000)
+        connection.execute(INSERT)
+        leader.process.send_signal(signal.SIGSTOP)
+        last = begin = time.monotonic()
+        gap = 0
+        while last - begin < 3:
+            connection.execute(INSERT)
+            now = time.monotonic()
+            last, gap = now, max(gap, now - last)
+        gaps.append(gap)
+        leader.process.send_signal(signal.SIGCONT)
+        begin = time.monotonic()
+        connect(leader.path(), busy_ms=20000, timeout=20000).execute(INSERT)
+        healed.append(time.monotonic() - begin)
+    line("leader paused: longest gap without a commit", percentiles(gaps), "p99 < 1.5 s")
+    line("- resumed, it writes again after", percentiles(healed), "< 1 s")
+
+
+def single():
+    one, three = Cluster(1), Cluster()
+    table(one)
+    table(three)
+    leader = three.leader()
+    follower = three.others(leader)[0]
+    rates = {"one": [], "leader": [], "follower": []}
+    for _ in range(ROUNDS):
+        rates["one"].append(rate(one.nodes[0].path()))
+        rates["leader"].append(rate(leader.path()))
+        rates["follower"].append(rate(follower.path()))
+    one_rate = statistics.median(rates["one"])
+    for where, wanted in (("leader", 0.5), ("follower", 0.4)):
+        figure = statistics.median(rates[where])
+        line(f"INSERT, 3 nodes, on the {where}'s host, against 1 node ({one_rate:.0f}/s)",
+             f"{figure:.0f}/s, {figure / one_rate:.2f}", wanted)
+
+
+def together():
+    cluster = Cluster()
+    table(cluster)
+    ratios, shares = [], []
+    for _ in range(ROUNDS):
+        alone = rate(cluster.leader().path())
+        writers = [Writer(node.path()) for node in cluster.nodes]
+        rates = [w.result()[0] for w in [w.go() for w in writers]]
+        ratios.append(sum(rates) / alone)
+        shares.append(min(rates) / sum(rates))
+    line("3 hosts writing at once, total against one host; the slowest's share",
+         f"{statistics.median(ratios):.2f}; {statistics.median(shares) * 100:.0f} %", "0.5; 25 %")
+
+
+def bulk():
+    rows = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) " \
+           "INSERT INTO t(a, b) SELECT 'some text of a usual length', i FROM n"
+    cluster = Cluster()
+    times = {"native": [], "ours": []}
+    for number in range(ROUNDS):
+        for kind in times:
+            name = f"bulk{number}.db"
+            path = temporary(name) if kind == "native" else cluster.leader().path(name)
+            connection = opened(kind, path)
+            connection.execute(CREATE)
+            begin = time.monotonic()
+            connection.execute(rows)
+            times[kind].append(time.monotonic() - begin)
+            connection.close()
+    native_s, ours_s = (statistics.median(times[kind]) for kind in ("native", "ours"))
+    line("bulk INSERT of 1 M rows, 3 nodes, against native SQLite", f"{ours_s:.2f} s, {native_s / ours_s:.2f}", 0.6)
+
+
+def cpu_seconds(process):
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def follower_cpu():
+    cluster = Cluster()
+    table(cluster)
+    leader = cluster.leader()
+    follower = cluster.others(leader)[0]
+    path = temporary("native.db")
+    native(path).execute(CREATE)
+    ratios = []
+    for _ in range(ROUNDS):
+        _, native_cpu = Writer(path, "native").go().result()
+        begin = cpu_seconds(follower.process)
+        ours, _ = Writer(leader.path()).go().result()
+        ratios.append((cpu_seconds(follower.process) - begin) / (ours * SECONDS) / native_cpu)
+    line("follower's CPU per applied transaction, against plain SQLite that executes it", f"{statistics.median(ratios):.2f}",
+         "<= 0.5")
+
+
+ROWS = {row.__name__: row for row in (failover, pause, single, together, bulk, follower_cpu)}
+
+
+def main():
+    if sys.argv[1:2] == ["--writer"]:
+        writer(sys.argv[2], sys.argv[3], float(sys.argv[4]))
+        return
+    print("| 3 nodes on this machine | figure | at least |\n|---|---|---|")
+    for name in sys.argv[1:] or ROWS:
+        measure(ROWS[name], 900)
+
+
+if __name__ == "__main__":
+    main()
