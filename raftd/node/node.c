@@ -61,8 +61,11 @@ static void count_submitted(struct rq_node *n, uint64_t index, uint32_t bytes)
 {
     if (n->waiting_first > n->waiting_last) {
         n->waiting_first = index;
+        n->waiting_last = index - 1;
     }
-    n->waiting_last = index;
+    while (++n->waiting_last < index) { /* a change of the members: not counted */
+        n->waiting_bytes_of[n->waiting_last % RQ_NODE_UNCOMMITTED_ENTRIES_MAX] = 0;
+    }
     n->waiting_bytes_of[index % RQ_NODE_UNCOMMITTED_ENTRIES_MAX] = bytes;
     n->waiting_bytes += bytes;
 }
