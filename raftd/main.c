@@ -35,11 +35,13 @@
 #include "raftd/db/session.h"
 #include "raftd/db/stamps.h"
 #include "raftd/flags.h"
+#include "raftd/http/backup.h"
 #include "raftd/http/databases.h"
 #include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
 #include "raftd/http/status.h"
 #include "raftd/net/link.h"
+#include "raftd/ops/backup.h"
 #include "raftd/ops/bus.h"
 #include "raftd/ops/journal.h"
 #include "raftd/ops/notify.h"
@@ -76,7 +78,7 @@ struct raftd {
     struct rq_link *link;
     struct rq_http_server *http;
     struct rq_admin admin;
-    struct rq_http_family families[3];
+    struct rq_http_family families[4];
     char *api_url;
     struct rq_session_host host;
     struct rq_link_ops link_ops;
@@ -704,12 +706,16 @@ static void catch_up(struct raftd *d)
 static void start_http(struct raftd *d)
 {
     char text[256];
+    if (rq_backup_register() != RQ_OK) {
+        refuse("out of memory");
+    }
     if (asprintf(&d->api_url, "http://%s", d->flags.http_adv_addr) < 0) {
         refuse("out of memory");
     }
     d->admin = (struct rq_admin){
         .disk = d->disk,
         .dir = d->dir,
+        .scratch_dir = d->staged_dir,
         .node_id = d->flags.node_id,
         .version = RQ_BUILD_VERSION,
         .http_addr = d->flags.http_addr,
@@ -720,6 +726,7 @@ static void start_http(struct raftd *d)
     };
     d->families[0] = (struct rq_http_family){ rq_status_routes, rq_status_route_count, &d->admin };
     d->families[1] = (struct rq_http_family){ rq_nodes_routes, rq_nodes_route_count, &d->admin };
+    d->families[3] = (struct rq_http_family){ rq_backup_routes, rq_backup_route_count, &d->admin };
     d->families[2] = (struct rq_http_family){ rq_databases_routes, rq_databases_route_count, &d->admin };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,

@@ -16,7 +16,7 @@ struct rq_admin {
     _Atomic(struct rq_cluster *) cluster;
     _Atomic(struct rq_driver *) driver;
     struct rq_disk *disk;
-    const char *dir, *node_id, *version;
+    const char *dir, *scratch_dir, *node_id, *version;
     const char *http_addr, *http_adv_addr, *raft_adv_addr;
     const char *api_url; /* "http://host:port" */
     uint64_t started_s;  /* seconds since 1970 */

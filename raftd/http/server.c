@@ -139,6 +139,12 @@ enum rq_err rq_http_send(struct rq_http_response *response, const void *data, si
     return RQ_OK;
 }
 
+bool rq_http_has_sent(const struct rq_http_response *response)
+{
+    const struct exchange *x = (const struct exchange *)((const char *)response - offsetof(struct exchange, response));
+    return x->piecewise; /* set by the thread that asks */
+}
+
 /* --- answering ------------------------------------------------------------------------------------------------------------ */
 
 static ssize_t take_piece(void *cls, uint64_t pos, char *to, size_t max)

@@ -86,6 +86,7 @@ void rq_http_redirect(const struct rq_http_request *request, struct rq_http_resp
 /* The next piece of the answer; status and headers are as response says at the first one.  Waits while the client is slow.  AWAY:
  * it has gone, or the server stops.  Only in a route that waits. */
 enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes);
+bool rq_http_has_sent(const struct rq_http_response *response); /* a piece: status and headers are fixed */
 
 /* Splits and decodes a request's target in place.  False: not legal URL encoding, or too many parameters. */
 bool rq_http_split_target(char *target, struct rq_http_request *request);

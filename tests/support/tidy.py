@@ -33,7 +33,8 @@ ONLY_IN = {
     "gnutls/": ["raftd/net/tls.c", "raftd/net/node_key.c"],
     "microhttpd.h": ["raftd/http/"],
     "msgpack": ["raftd/wire/"],
-    "sqlite3.h": ["vfs/shim", "ext/", "raftd/db/", "raftd/main.c", "raftd/http/", "shell/"],
+    "sqlite3.h": ["vfs/shim", "ext/", "raftd/db/", "raftd/main.c", "raftd/http/", "raftd/ops/", "shell/"],
+    "zlib.h": ["raftd/ops/"],
     "sqlite3ext.h": ["vfs/shim", "ext/"],
 }
 
