@@ -1,5 +1,5 @@
 /* Simulation of the node: sim_node --seeds FROM-TO runs them in children and prints the seeds that fail;
- * sim_node --seed N --trace tells what happens in one; with --plant NAME a sweep succeeds when it finds the planted fault.
+ * sim_node --seed N --trace tells what happens in one; --failover FROM-TO measures; with --plant NAME a sweep succeeds when it finds the planted fault.
  * docs/simulation.md */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 
 #include "tests/sim/world.h"
 
-enum { SEED_SECONDS_MAX = 60, SEEDS_IN_A_CHILD = 100 };
+enum { SEED_SECONDS_MAX = 60, SEEDS_IN_A_CHILD = 100, FAILOVER_HALF_MS = 600, FAILOVER_MOST_MS = 1000 };
 
 enum sim_plant sim_plant;
 
@@ -67,13 +67,19 @@ static void *new_pages(size_t bytes, int flags)
     return pages;
 }
 
-static void run_seed(uint64_t seed, bool trace, uint64_t *counters)
+static struct world *new_world(uint64_t seed, uint64_t *counters)
 {
     struct world *w = new_pages(sizeof *w, MAP_PRIVATE);
     w->seed = seed;
-    w->trace = trace;
     w->counters = counters;
     memcpy(w->without, without, sizeof without);
+    return w;
+}
+
+static void run_seed(uint64_t seed, bool trace, uint64_t *counters)
+{
+    struct world *w = new_world(seed, counters);
+    w->trace = trace;
     world_run(w);
     (void)munmap(w, sizeof *w);
 }
@@ -167,6 +173,38 @@ static int shrink(uint64_t seed)
     return 0;
 }
 
+static int by_size(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* How long a cluster is without a leader when that dies; node.h and docs/simulation.md say what is to come out. */
+static int failover(uint64_t from, uint64_t to)
+{
+    static const unsigned hosts[] = { 3, 5 };
+    uint64_t counters[SIM_COUNTER_COUNT] = { 0 }, count = to - from + 1;
+    bool all_well = true;
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t *ms = new_pages(count * sizeof *ms, MAP_PRIVATE);
+        for (uint64_t seed = from; seed <= to; seed++) {
+            struct world *w = new_world(seed, counters);
+            ms[seed - from] = world_failover_ms(w, hosts[i]);
+            (void)munmap(w, sizeof *w);
+        }
+        qsort(ms, count, sizeof *ms, by_size);
+        uint64_t half = ms[count / 2], most = ms[count * 99 / 100];
+        bool well = half <= FAILOVER_HALF_MS && most <= FAILOVER_MOST_MS;
+        printf("%s %u - %u hosts, %" PRIu64 " dead leaders: ms until the next one has committed: fastest %" PRIu64
+               ", half %" PRIu64 ", 9 of 10 %" PRIu64 ", 99 of 100 %" PRIu64 ", slowest %" PRIu64 "\n",
+               well ? "ok" : "not ok", i + 1, hosts[i], count, ms[0], half, ms[count * 9 / 10], most, ms[count - 1]);
+        all_well &= well;
+        (void)munmap(ms, count * sizeof *ms);
+    }
+    printf("1..2\n");
+    return !all_well;
+}
+
 /* Seeds that nobody has run yet, as long as RQ_SECONDS says. */
 static int soak(void)
 {
@@ -180,6 +218,7 @@ static int usage(void)
     fprintf(stderr,
             "usage: sim_node --seeds FROM-TO [--plant NAME]\n"
             "       sim_node --soak\n"
+            "       sim_node --failover FROM-TO\n"
             "       sim_node --seed N [--trace] [--only I,I,...] [--plant NAME]\n"
             "       sim_node --shrink N [--plant NAME]\n");
     return 2;
@@ -200,7 +239,7 @@ static void only(const char *list)
 int main(int argc, char **argv)
 {
     uint64_t from = 0, to = 0;
-    bool trace = false, one = false, smaller = false;
+    bool trace = false, one = false, smaller = false, failing_over = false;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         char *end;
@@ -213,7 +252,8 @@ int main(int argc, char **argv)
             one = *value != 0 && *end == 0;
             smaller = argv[i][3] == 'h';
             i++;
-        } else if (strcmp(argv[i], "--seeds") == 0) {
+        } else if (strcmp(argv[i], "--seeds") == 0 || strcmp(argv[i], "--failover") == 0) {
+            failing_over = argv[i][2] == 'f';
             from = strtoull(value, &end, 10);
             to = *end == '-' ? strtoull(end + 1, &end, 10) : 0;
             i++;
@@ -242,5 +282,8 @@ int main(int argc, char **argv)
         printf("seed %" PRIu64 " holds\n", from);
         return 0;
     }
-    return to < from || to == 0 ? usage() : sweep(from, to, 0);
+    if (to < from || to == 0) {
+        return usage();
+    }
+    return failing_over ? failover(from, to) : sweep(from, to, 0);
 }

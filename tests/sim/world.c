@@ -518,12 +518,28 @@ static void draw(struct world *w)
     w->minority_stays_down = w->host_count > 1 && sim_chance(w, 300);
 }
 
-void world_run(struct world *w)
+static void begin(struct world *w)
 {
-    draw(w);
     for (unsigned i = 0; i < w->host_count; i++) {
         host_init(w, i);
     }
+}
+
+static void end(struct world *w)
+{
+    while (w->in_flight_count > 0) {
+        struct sim_message m = take(w, 0);
+        message_fini(&m);
+    }
+    for (unsigned i = 0; i < w->host_count; i++) {
+        host_fini(&w->hosts[i]);
+    }
+}
+
+void world_run(struct world *w)
+{
+    draw(w);
+    begin(w);
     sim_trace(w, "%u hosts until %" PRIu64, w->host_count, w->calm_ms);
     w->chaos_at = 100;
     while (w->now_ms < w->calm_ms) {
@@ -532,11 +548,39 @@ void world_run(struct world *w)
     sim_trace(w, "calm");
     heal(w);
     check_end(w);
-    while (w->in_flight_count > 0) {
-        struct sim_message m = take(w, 0);
-        message_fini(&m);
-    }
+    end(w);
+}
+
+static struct sim_host *leader(struct world *w)
+{
     for (unsigned i = 0; i < w->host_count; i++) {
-        host_fini(&w->hosts[i]);
+        if (w->hosts[i].alive && rq_node_leads(w->hosts[i].node)) {
+            return &w->hosts[i];
+        }
     }
+    return NULL;
+}
+
+uint64_t world_failover_ms(struct world *w, unsigned hosts)
+{
+    struct sim_host *dead;
+    w->random = w->seed;
+    w->founder_count = w->host_count = hosts;
+    w->delay_ms_max = 2;
+    w->disk_ms_max = 4;
+    w->chaos_at = SIM_NEVER;
+    begin(w);
+    uint64_t death_ms = 2000 + sim_below(w, 1000);
+    while (w->now_ms < death_ms || (dead = leader(w)) == NULL) {
+        step(w);
+    }
+    host_die(dead, false);
+    dead->restart_at = SIM_NEVER;
+    death_ms = w->now_ms;
+    while (leader(w) == NULL) {
+        step(w);
+    }
+    uint64_t ms = w->now_ms - death_ms;
+    end(w);
+    return ms;
 }

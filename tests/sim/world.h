@@ -261,5 +261,7 @@ struct sim_host *world_host(struct world *w, uint64_t instance); /* NULL: no suc
 /* Every list of members that is in force anywhere keeps a majority of voters without this host. */
 bool world_can_lose(const struct world *w, const struct sim_host *lost);
 void world_run(struct world *w);
+/* From the death of a leader until another one has committed an entry; nothing else goes wrong. */
+uint64_t world_failover_ms(struct world *w, unsigned hosts);
 
 #endif
