@@ -746,6 +746,28 @@ static bool vote_without_a_vote(struct rq_core *core, const struct raft_message 
     return true;
 }
 
+static void time_out(struct rq_core *core)
+{
+    struct raft_event event = { .type = RAFT_TIMEOUT };
+    (void)step(core, &event, NULL);
+}
+
+/* G15: who asks for a vote and has the shorter log cannot win, and shows that it has no leader either: we stand at once.  Else both
+ * would wait for another time-out and ask each other again; after the death of a leader that is busy with entries that is usual.
+ * Not when the vote itself is under way: a majority has no leader then, and the term would be raised for nothing. */
+static void stand_instead(struct rq_core *core, const struct raft_request_vote *v)
+{
+    struct raft *r = &core->raft;
+    uint64_t last = rq_log_last(core->env.log), last_term = rq_log_term_at(core->env.log, last);
+    bool shorter = v->last_log_term < last_term || (v->last_log_term == last_term && v->last_log_index < last);
+    if (r->state == RAFT_CANDIDATE && r->candidate_state.in_pre_vote && shorter && r->last_stored == last &&
+        core->barrier_reserved) {
+        raft_set_election_timeout(r, 1); /* the time-out that this draws has passed, or does so in two milliseconds */
+        time_out(core);
+        raft_set_election_timeout(r, core->config.election_timeout_ms);
+    }
+}
+
 /* G7: what it names is fetched first, and that is not the core's affair. */
 static void receive_descriptor(struct rq_core *core, const struct raft_message *message)
 {
@@ -818,6 +840,9 @@ void rq_core_receive(struct rq_core *core, const struct raft_message *message, c
         }
     }
     feed(core, &m, NULL);
+    if (m.type == RAFT_REQUEST_VOTE) {
+        stand_instead(core, &m.request_vote);
+    }
 }
 
 void rq_core_persisted(struct rq_core *core)
@@ -852,8 +877,7 @@ void rq_core_timer(struct rq_core *core)
             return; /* no room to lead: somebody else may */
         }
     }
-    struct raft_event event = { .type = RAFT_TIMEOUT };
-    (void)step(core, &event, NULL);
+    time_out(core);
 }
 
 uint64_t rq_core_wake_ms(const struct rq_core *core)

@@ -60,8 +60,9 @@ struct rq_node_env {
     void (*fatal)(void *ctx, const char *why, enum rq_err err);
 };
 
-/* A follower that hears nothing stands for election after one to two of these, and wins when another voter has waited as long: a dead
- * leader is replaced after about 1.7 on the average, 2 at the most.  Simulated for three: median 0.5 s, 99 of 100 within 0.65 s. */
+/* A follower that hears nothing stands for election after one to two of these, and wins when another voter has waited as long.
+ * Simulated (sim_node --failover 1-3000; clients submit, messages take 1 or 2 ms): from a leader's death to the next one's first
+ * commit half take 542 ms in a cluster of three and 505 in one of five, 9 of 10 599 and 576, 99 of 100 828 and 940. */
 #define RQ_NODE_ELECTION_MS  300u
 #define RQ_NODE_HEARTBEAT_MS 50u
 

@@ -74,7 +74,7 @@ static void post(struct sim_host *from, const struct raft_message *m, unsigned t
     s->message.server_address = from->self.raft_addr;
     s->due =
         w->now_ms + 1 + sim_below(w, w->delay_ms_max); /* one random number in a statement: their order is the seed's */
-    s->due += sim_chance(w, 5) ? sim_below(w, 600) : 0;
+    s->due += sim_chance(w, w->late_permille) ? sim_below(w, 600) : 0;
     if (removed_index == 0 && m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
         s->entries = take_entries(from, &m->append_entries);
     }
@@ -510,6 +510,7 @@ static void draw(struct world *w)
         w->host_count += 1 + sim_below(w, SIM_HOSTS_MAX - w->host_count);
     }
     w->delay_ms_max = sim_chance(w, 500) ? 15 : 80;
+    w->late_permille = 5;
     w->lose_permille = sim_chance(w, 500) ? 0 : sim_below(w, 80);
     w->double_permille = sim_chance(w, 500) ? 0 : sim_below(w, 80);
     w->disk_ms_max = sim_chance(w, 700) ? 8 : 80;

@@ -182,7 +182,7 @@ struct world {
 
     struct sim_message in_flight[SIM_IN_FLIGHT];
     unsigned in_flight_count;
-    unsigned delay_ms_max, lose_permille, double_permille, disk_ms_max, crash_permille;
+    unsigned delay_ms_max, late_permille, lose_permille, double_permille, disk_ms_max, crash_permille;
     bool minority_stays_down, members_change;
     bool deaf[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* [a][b]: what a sends to b is lost */
     uint64_t client_at, chaos_at;

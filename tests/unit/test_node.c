@@ -432,6 +432,45 @@ static void asker_with_an_old_term_is_told_the_new_one(void)
     check(!rig_last_sent()->request_vote_result.vote_granted);
 }
 
+static unsigned pre_votes_asked(void)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < rig.sent_count && i < SENT_MAX; i++) {
+        count += rig.sent[i].type == RAFT_REQUEST_VOTE && rig.sent[i].request_vote.pre_vote;
+    }
+    return count;
+}
+
+/* Two that are left: the one with less asks last, and is refused; neither may wait for another time-out. */
+static void candidate_stands_again_when_a_shorter_log_asks(void)
+{
+    rig_start_member();
+    rig_feed_append((struct rig_append){ .term = 6, .prev = 1, .prev_term = 1, .count = 2, .entry_term = 6 });
+    rig_persist();
+    while (pre_votes_asked() == 0) {
+        rig_wait_ms(1);
+    }
+    unsigned asked = pre_votes_asked();
+    rig_wait_ms(5);
+    struct raft_message m = { .type = RAFT_REQUEST_VOTE, .server_id = PEER_B, .server_address = "server2" };
+    m.request_vote.version = 2;
+    m.request_vote.term = 7;
+    m.request_vote.candidate_id = PEER_B;
+    m.request_vote.last_log_index = 3;
+    m.request_vote.last_log_term = 6;
+    m.request_vote.pre_vote = true;
+    rq_node_receive(rig.node, &m, NULL);
+    check_eq(pre_votes_asked(), asked); /* it gets our vote */
+    m.request_vote.last_log_index = 2;
+    rq_node_receive(rig.node, &m, NULL);
+    check_eq(pre_votes_asked(), 2 * asked);
+    check_eq(rq_node_term(rig.node), 6);
+    for (unsigned ms = 0; ms < ELECTION_MS - 1; ms++) { /* and then its own time-out is as long as ever */
+        rig_wait_ms(1);
+    }
+    check_eq(pre_votes_asked(), 2 * asked);
+}
+
 /* C2: a write of entries that have been replaced meanwhile must not count for those that replace them. */
 static void report_of_an_overtaken_write_does_not_count(void)
 {
@@ -516,6 +555,7 @@ int main(int argc, char **argv)
         TAP(late_rejection_does_not_stop_replication),
         TAP(commit_index_never_goes_back),
         TAP(asker_with_an_old_term_is_told_the_new_one),
+        TAP(candidate_stands_again_when_a_shorter_log_asks),
         TAP(report_of_an_overtaken_write_does_not_count),
         TAP(delivers_nothing_that_is_not_durable_here),
         TAP(second_leader_in_a_term_ends_the_process),
