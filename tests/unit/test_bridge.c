@@ -47,7 +47,7 @@ struct act {
 };
 
 struct script {
-    struct act acts[6]; /* the deed END ends it */
+    struct act acts[7]; /* the deed END ends it */
 };
 
 static char dir[300];
