@@ -601,7 +601,12 @@ static void start_node(struct raftd *d)
     if (err == RQ_OK && !d->founding) {
         check_stamps(d);
     }
+    const struct rq_carrier *carrier;
     if (err == RQ_OK) {
+        err = rq_cluster_carry_bodies(d->cluster, d->disk, d->staged_dir, rq_catalog_shelf(d->catalog), &carrier);
+    }
+    if (err == RQ_OK) {
+        rq_catalog_set_carrier(d->catalog, carrier);
         err = rq_catalog_load(d->catalog, &d->descriptor);
     }
     if (err != RQ_OK) {

@@ -5,6 +5,7 @@
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/node/message.h"
 #include "raftd/ops/journal.h"
+#include "raftd/wire/head.h"
 
 #define APPEND_WAIT_MS 2000 /* for the leader's answer; who gets none asks again */
 
@@ -207,15 +208,21 @@ static enum rq_err on_stream(void *ctx, const struct rq_peer_who *from, struct r
                              size_t head_bytes, const struct rq_stream_ops **ret_ops, void **ret_ctx,
                              char text[RQ_TEXT_MAX + 1])
 {
-    (void)ctx;
+    struct rq_cluster *c = ctx;
     (void)from;
-    (void)stream;
-    (void)head;
-    (void)head_bytes;
-    (void)ret_ops;
-    (void)ret_ctx;
-    (void)snprintf(text, RQ_TEXT_MAX + 1, "no such stream");
-    return RQ_PROTOCOL;
+    struct rq_bodies *bodies = atomic_load(&c->bodies);
+    switch (rq_head_kind(head, head_bytes)) {
+        case RQ_HEAD_BRING:
+        case RQ_HEAD_FETCH:
+            if (bodies != NULL) {
+                return rq_bodies_stream(bodies, stream, head, head_bytes, ret_ops, ret_ctx, text);
+            }
+            (void)snprintf(text, RQ_TEXT_MAX + 1, "%s", rq_err_text(RQ_UNREADY));
+            return RQ_UNREADY;
+        default:
+            (void)snprintf(text, RQ_TEXT_MAX + 1, "no such stream");
+            return RQ_PROTOCOL;
+    }
 }
 
 /* --- members ---------------------------------------------------------------------------------------------------------------------------- */
@@ -365,6 +372,7 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
 void rq_cluster_free(struct rq_cluster *c)
 {
     rq_peers_free(c->peers);
+    rq_bodies_free(atomic_load(&c->bodies));
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
@@ -382,6 +390,32 @@ const struct rq_forward *rq_cluster_forward(struct rq_cluster *c)
 void rq_cluster_set_log(struct rq_cluster *c, struct rq_log *log)
 {
     c->log = log;
+}
+
+static void on_members_asked(void *ctx, struct rq_members *ret_members)
+{
+    rq_cluster_members(ctx, ret_members);
+}
+
+enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, const char *staged_dir,
+                                    struct rq_shelf *shelf, const struct rq_carrier **ret_carrier)
+{
+    const struct rq_bodies_config config = {
+        .disk = disk,
+        .staged_dir = staged_dir,
+        .shelf = shelf,
+        .peers = c->peers,
+        .instance = c->config.instance,
+        .members = on_members_asked,
+        .ctx = c,
+    };
+    struct rq_bodies *bodies;
+    enum rq_err err = rq_bodies_new(&config, &bodies);
+    if (err == RQ_OK) {
+        *ret_carrier = rq_bodies_carrier(bodies);
+        atomic_store(&c->bodies, bodies);
+    }
+    return err;
 }
 
 void rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver)

@@ -10,7 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftd/db/carrier.h"
 #include "raftd/db/driver.h"
+#include "raftd/db/shelf.h"
 #include "raftd/net/peers.h"
 #include "raftd/node/member.h"
 #include "raftd/wire/err.h"
@@ -43,6 +45,9 @@ void rq_cluster_is(struct rq_cluster *c, uint64_t cluster, const struct rq_membe
 const struct rq_forward *rq_cluster_forward(struct rq_cluster *c);
 /* Before the node starts: what the cluster wants to know of it. */
 void rq_cluster_set_log(struct rq_cluster *c, struct rq_log *log);
+/* From here on staged bodies are taken and given.  Borrows all. */
+enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, const char *staged_dir,
+                                    struct rq_shelf *shelf, const struct rq_carrier **ret_carrier);
 /* From here on messages and requests of others are taken. */
 void rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver);
 

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "raftd/cluster/bodies.h"
 #include "raftd/cluster/cluster.h"
 #include "raftd/wire/ask.h"
 
@@ -32,6 +33,7 @@ struct rq_cluster {
 
     struct rq_standing standing; /* reach.c */
     struct rq_reaper reaper;     /* reap.c */
+    struct rq_bodies *_Atomic bodies; /* owns; NULL: not yet */
 
     pthread_mutex_t lock;
     uint64_t cluster;                                 /* guarded by lock, as what follows */

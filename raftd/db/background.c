@@ -29,7 +29,7 @@ struct rq_background {
     pthread_cond_t wake;
     bool stirred, stops, started; /* guarded by lock */
     pthread_t thread;
-    uint64_t next_look_ms, next_check_ms, next_compact_ms;
+    uint64_t next_look_ms, next_check_ms, next_compact_ms, next_bodies_ms;
     uint64_t compacted_index;
     uint32_t fill_waits;   /* the database whose back-fill was last told to wait */
     bool compaction_waits; /* and it was said why */
@@ -209,6 +209,19 @@ static void drop_spare(struct rq_background *b)
     }
 }
 
+static void look_at_bodies(struct rq_background *b, uint64_t *due)
+{
+    const uint64_t now = rq_clock_ms();
+    if (now >= b->next_bodies_ms) {
+        b->next_bodies_ms = now + RQ_SHELF_LOOK_MS;
+        enum rq_err err = rq_catalog_look_at_bodies(b->catalog);
+        if (err == RQ_IO) {
+            rq_fatal("a staged body could not be deleted", err);
+        }
+    }
+    sooner(due, b->next_bodies_ms);
+}
+
 /* Segments of zeros, before a commit has to wait for them. */
 static void prepare_log(struct rq_background *b)
 {
@@ -236,6 +249,7 @@ static void *background_thread(void *arg)
         if (tends && !stops) {
             /* Before what takes long: somebody may wait for a segment, or for the file of a staged body. */
             compact(b, &tend_due);
+            look_at_bodies(b, &tend_due);
             drop_spare(b);
             prepare_log(b);
         }
@@ -275,6 +289,7 @@ enum rq_err rq_background_start(struct rq_background *b, struct rq_catalog *cata
     b->next_look_ms = rq_clock_ms() + LOOK_MS;
     b->next_check_ms = rq_clock_ms() + CHECK_MS;
     b->next_compact_ms = rq_clock_ms() + b->config.compact_every_ms;
+    b->next_bodies_ms = rq_clock_ms() + RQ_SHELF_LOOK_MS;
     b->started = pthread_create(&b->thread, NULL, background_thread, b) == 0;
     return b->started ? RQ_OK : RQ_NOMEM;
 }

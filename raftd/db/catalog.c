@@ -12,12 +12,6 @@
 #include "raftd/ops/journal.h"
 #include "raftd/wire/entry.h"
 
-/* A staged body that an entry of the log names. */
-struct named_body {
-    uint8_t hash[RQ_BODY_HASH_BYTES];
-    uint64_t index, bytes;
-};
-
 /* A DROP entry that was delivered; until the files are in the trash. */
 struct dropping {
     struct dropping *next;
@@ -30,6 +24,7 @@ struct rq_catalog {
     struct rq_catalog_config config;
     struct rq_database_env env;
     struct rq_driver *driver;
+    struct rq_shelf *shelf; /* owns */
     atomic_bool leads, caught_up;
     _Atomic uint64_t term, leader;
 
@@ -44,9 +39,6 @@ struct rq_catalog {
     /* Loop context. */
     struct rq_request *requests; /* submitted, fate not known */
     uint64_t loaded_index;       /* of the descriptor at the start */
-    struct named_body *bodies;
-    size_t body_count;
-    _Atomic uint64_t body_bytes; /* of all of them; any thread */
 };
 
 /* Grows an array by one; without memory a committed entry cannot be followed, and the process ends. */
@@ -455,11 +447,9 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
 
 static void note_body(struct rq_catalog *c, uint64_t index, const struct rq_entry_staged *staged)
 {
-    c->bodies = one_more(c->bodies, c->body_count, sizeof *c->bodies);
-    struct named_body *body = &c->bodies[c->body_count++];
-    *body = (struct named_body){ .index = index, .bytes = staged->body_bytes };
-    memcpy(body->hash, staged->hash, sizeof staged->hash);
-    atomic_fetch_add(&c->body_bytes, staged->body_bytes);
+    if (rq_shelf_name(c->shelf, staged, index) != RQ_OK) {
+        rq_fatal("no memory for the catalog", RQ_NOMEM);
+    }
 }
 
 static void on_committed(void *ctx, const struct rq_log_entry *e)
@@ -797,6 +787,7 @@ struct picture {
     struct rq_catalog *catalog;
     struct rq_descriptor descriptor;
     struct rq_database **list; /* counted */
+    size_t count;
     struct describe *parts;
     struct countdown n;
     enum rq_err err;
@@ -853,6 +844,12 @@ static void run_picture(struct rq_task *task)
     if (p->err == RQ_OK) {
         p->err = rq_catalog_list(c, &p->list, &count);
     }
+    for (size_t i = 0; p->err == RQ_OK && i < count; i++) {
+        if (rq_database_waits(p->list[i])) { /* its part of the picture would take as long */
+            p->err = RQ_BUSY;
+        }
+    }
+    p->count = count;
     if (p->err == RQ_OK) {
         d->databases = calloc(count + 1, sizeof *d->databases);
         p->parts = calloc(count + 1, sizeof *p->parts);
@@ -873,7 +870,7 @@ static void run_picture(struct rq_task *task)
 
 uint64_t rq_catalog_body_bytes(const struct rq_catalog *c)
 {
-    return atomic_load(&c->body_bytes);
+    return rq_shelf_named_bytes(c->shelf);
 }
 
 enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms)
@@ -884,22 +881,10 @@ enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms)
 struct compacted {
     struct rq_task task;
     struct rq_catalog *catalog;
-    uint64_t index;
-    struct named_body *bodies; /* owns: that no entry of the log names any more */
-    size_t body_count;
+    uint64_t index;    /* of the descriptor */
+    uint64_t released; /* the log holds nothing up to here */
     struct countdown n;
 };
-
-/* Is this body named by an entry behind the index, too?  Two databases may have the same content. */
-static bool named_later(const struct rq_catalog *c, const struct named_body *body, uint64_t index)
-{
-    for (size_t i = 0; i < c->body_count; i++) {
-        if (c->bodies[i].index > index && memcmp(c->bodies[i].hash, body->hash, sizeof body->hash) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
 
 /* What is kept of the log below a descriptor, so that a member which was away for a while catches up by it. */
 #define TRAILING_ENTRIES 10240u
@@ -919,7 +904,7 @@ static unsigned trailing_below(struct rq_catalog *c, uint64_t index)
         trailing = TRAILING_ENTRIES;
     }
     rq_driver_log_stats(c->driver, &stats);
-    const uint64_t bytes = stats.bytes + atomic_load(&c->body_bytes);
+    const uint64_t bytes = stats.bytes + rq_shelf_named_bytes(c->shelf);
     if (bytes > TRAILING_BYTES && trailing > stats.held * TRAILING_BYTES / bytes) {
         trailing = stats.held * TRAILING_BYTES / bytes;
     }
@@ -931,38 +916,25 @@ static void run_compacted(struct rq_task *task)
     struct compacted *t = (struct compacted *)task;
     struct rq_catalog *c = t->catalog;
     const unsigned trailing = trailing_below(c, t->index);
-    const uint64_t released = t->index - trailing;
-    enum rq_err err = rq_node_compacted(rq_driver_node(c->driver), t->index, trailing);
-    for (size_t i = 0; err == RQ_OK && i < c->body_count;) {
-        if (c->bodies[i].index > released) {
-            i++;
-            continue;
-        }
-        if (!named_later(c, &c->bodies[i], released)) {
-            t->bodies = one_more(t->bodies, t->body_count, sizeof *t->bodies);
-            t->bodies[t->body_count++] = c->bodies[i];
-        }
-        atomic_fetch_sub(&c->body_bytes, c->bodies[i].bytes);
-        c->bodies[i] = c->bodies[--c->body_count];
-    }
-    countdown_one(&t->n, err);
+    t->released = t->index - trailing;
+    countdown_one(&t->n, rq_node_compacted(rq_driver_node(c->driver), t->index, trailing));
 }
 
-/* The log forgets up to index; and the bodies that it named are deleted, here and not on the loop: a big one takes its time. */
+static bool is_alone(const struct rq_catalog *c)
+{
+    const struct rq_carrier *carrier = c->env.carrier;
+    return carrier == NULL || carrier->is_alone(carrier->ctx);
+}
+
+/* The log forgets up to index; and the bodies that it named are deleted, here and not on the loop: a big one takes its time.  Other
+ * members may still come for them. */
 static enum rq_err release_log(struct rq_catalog *c, uint64_t index)
 {
     struct compacted t = { .task = { .run = run_compacted }, .catalog = c, .index = index };
     countdown_init(&t.n, 1);
     rq_strand_post(rq_driver_loop(c->driver), &t.task, RQ_HAND_OVER);
     enum rq_err err = countdown_wait(c, &t.n);
-    for (size_t i = 0; err == RQ_OK && i < t.body_count; i++) {
-        err = rq_staged_delete(c->config.disk, c->config.staged_dir, t.bodies[i].hash);
-        if (err == RQ_NOTFOUND) {
-            err = RQ_OK;
-        }
-    }
-    free(t.bodies);
-    return err;
+    return err == RQ_OK ? rq_shelf_release(c->shelf, t.released, is_alone(c) ? 0 : RQ_SHELF_LINGER_LOOKS) : err;
 }
 
 static enum rq_err sync_replicas(struct picture *p)
@@ -994,7 +966,7 @@ enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
     if (err == RQ_OK) {
         err = release_log(c, p.descriptor.index);
     }
-    for (uint32_t i = 0; i < p.descriptor.database_count; i++) {
+    for (size_t i = 0; i < p.count; i++) {
         rq_database_unref(p.list[i]);
     }
     free(p.list);
@@ -1074,10 +1046,17 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .fatal = on_fatal,
     };
     enum rq_err err = read_files(c);
+    if (err == RQ_OK) {
+        err = rq_staged_sweep_unfinished(config->disk, config->staged_dir);
+    }
+    if (err == RQ_OK) {
+        err = rq_shelf_new(config->disk, config->staged_dir, &c->shelf);
+    }
     if (err != RQ_OK) {
         free(c);
         return err;
     }
+    c->env.shelf = c->shelf;
     *ret_catalog = c;
     return RQ_OK;
 }
@@ -1099,14 +1078,25 @@ void rq_catalog_set_driver(struct rq_catalog *c, struct rq_driver *driver)
     c->driver = driver;
 }
 
+struct rq_shelf *rq_catalog_shelf(struct rq_catalog *c)
+{
+    return c->shelf;
+}
+
+void rq_catalog_set_carrier(struct rq_catalog *c, const struct rq_carrier *carrier)
+{
+    c->env.carrier = carrier;
+}
+
+/* --- bodies --------------------------------------------------------------------------------------------------------------------------------- */
+
 /* Which bodies the log names that was not delivered to us: what is below the descriptor is kept for others, what is above the
  * commit index may be committed yet. */
 struct naming {
     struct rq_task task;
     struct rq_catalog *catalog;
+    bool below; /* also what is below the descriptor: at the start, once */
     struct countdown n;
-    struct named_body *above; /* owns */
-    size_t above_count;
 };
 
 static void run_naming(struct rq_task *task)
@@ -1114,48 +1104,39 @@ static void run_naming(struct rq_task *task)
     struct naming *s = (struct naming *)task;
     struct rq_catalog *c = s->catalog;
     const uint64_t delivered = rq_driver_view(c->driver).delivered;
+    uint64_t i = s->below ? 0 : delivered;
     struct rq_log_entry e;
     enum rq_err err = RQ_OK;
-    for (uint64_t i = 0; rq_driver_next_entry(c->driver, &i, &e, &err);) {
+    while (rq_driver_next_entry(c->driver, &i, &e, &err)) {
         struct rq_entry_staged staged;
         const bool names = e.type == RQ_ENTRY_STAGED && (i <= c->loaded_index || i > delivered) &&
                            readable(rq_entry_get_staged(e.blob->data, e.blob->bytes, &staged));
         if (names && i <= c->loaded_index) {
             note_body(c, i, &staged);
-        } else if (names) {
-            s->above = one_more(s->above, s->above_count, sizeof *s->above);
-            memcpy(s->above[s->above_count++].hash, staged.hash, sizeof staged.hash);
+        } else if (names && rq_shelf_expect(c->shelf, staged.hash, staged.origin, RQ_SHELF_FOR_EVER) != RQ_OK) {
+            rq_fatal("no memory for the catalog", RQ_NOMEM);
         }
         rq_blob_unref(e.blob);
     }
     countdown_one(&s->n, err);
 }
 
-static bool is_among(const struct named_body *bodies, size_t count, const uint8_t hash[RQ_BODY_HASH_BYTES])
+static enum rq_err name_undelivered(struct rq_catalog *c, bool below)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (memcmp(bodies[i].hash, hash, RQ_BODY_HASH_BYTES) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool body_is_named(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES])
-{
-    const struct naming *s = ctx;
-    return is_among(s->catalog->bodies, s->catalog->body_count, hash) || is_among(s->above, s->above_count, hash);
+    struct naming s = { .task = { .run = run_naming }, .catalog = c, .below = below };
+    countdown_init(&s.n, 1);
+    rq_strand_post(rq_driver_loop(c->driver), &s.task, RQ_HAND_OVER);
+    return countdown_wait(c, &s.n);
 }
 
 enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c)
 {
-    struct naming s = { .task = { .run = run_naming }, .catalog = c };
-    countdown_init(&s.n, 1);
-    rq_strand_post(rq_driver_loop(c->driver), &s.task, RQ_HAND_OVER);
-    enum rq_err err = countdown_wait(c, &s.n);
-    if (err == RQ_OK) {
-        err = rq_staged_sweep(c->config.disk, c->config.staged_dir, body_is_named, &s);
-    }
-    free(s.above);
-    return err;
+    enum rq_err err = name_undelivered(c, true);
+    return err == RQ_OK ? rq_shelf_sweep(c->shelf) : err;
+}
+
+enum rq_err rq_catalog_look_at_bodies(struct rq_catalog *c)
+{
+    enum rq_err err = rq_shelf_is_due(c->shelf) ? name_undelivered(c, false) : RQ_OK;
+    return err == RQ_OK ? rq_shelf_look(c->shelf) : err;
 }

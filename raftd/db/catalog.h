@@ -37,13 +37,17 @@ enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d);
 /* Before loading: is this the file of the replica of that id, as raft/files remembers it? */
 bool rq_catalog_knows_file(struct rq_catalog *c, uint32_t id, uint64_t inode, uint64_t device);
 struct rq_node_machine rq_catalog_machine(struct rq_catalog *c);
+/* The staged bodies here. */
+struct rq_shelf *rq_catalog_shelf(struct rq_catalog *c);
+/* Before loading; without one there are no other nodes.  Borrows. */
+void rq_catalog_set_carrier(struct rq_catalog *c, const struct rq_carrier *carrier);
 /* For entries that others ask for; before the first request. */
 void rq_catalog_set_driver(struct rq_catalog *c, struct rq_driver *driver);
 
 /* All that the log knew to be committed has been delivered, and this node leads: databases and log must agree from now on.
  * Blocks until every database has applied it, and what was dropped is in the trash.  CORRUPT: a replica holds what the log does not; text names it. */
 enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512]);
-/* Then, before anybody can stage one: deletes the bodies that no entry names. */
+/* Then: deletes the bodies that nobody needs. */
 enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c);
 bool rq_catalog_ready(const struct rq_catalog *c);
 
@@ -89,6 +93,8 @@ enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *
 enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512]);
 /* The staged bodies that wait for the log to be compacted past them. */
 uint64_t rq_catalog_body_bytes(const struct rq_catalog *c);
+/* Each RQ_SHELF_LOOK_MS: deletes the bodies whose time is over.  IO is final. */
+enum rq_err rq_catalog_look_at_bodies(struct rq_catalog *c);
 /* raftd/db/staged.h */
 enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms);
 

@@ -763,6 +763,11 @@ void rq_database_release(struct rq_database *db)
     pthread_mutex_unlock(&db->hold);
 }
 
+bool rq_database_waits(const struct rq_database *db)
+{
+    return atomic_load(&db->waits);
+}
+
 enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_known *ret_known)
 {
     struct rq_origins copy = db->origins;

@@ -18,9 +18,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftd/db/carrier.h"
 #include "raftd/db/driver.h"
 #include "raftd/db/executor.h"
 #include "raftd/db/origins.h"
+#include "raftd/db/shelf.h"
 #include "raftd/db/staged.h"
 #include "raftd/log/log.h"
 #include "raftd/run/strand.h"
@@ -41,11 +43,13 @@ struct rq_database_env {
     void *ctx;
     struct rq_disk *disk;
     struct rq_pool *pool;
-    const char *dir;        /* the served directory */
-    const char *staged_dir; /* raft/staged */
-    const char *trash_dir;  /* raft/trash */
-    const char *hashes_dir; /* raft/hashes; NULL: no page hashes are kept */
-    const char *http_addr;  /* host:port where users reach this raftd, for messages */
+    const char *dir;                  /* the served directory */
+    const char *staged_dir;           /* raft/staged */
+    struct rq_shelf *shelf;           /* of its bodies */
+    const struct rq_carrier *carrier; /* NULL: there are no other nodes */
+    const char *trash_dir;            /* raft/trash */
+    const char *hashes_dir;           /* raft/hashes; NULL: no page hashes are kept */
+    const char *http_addr;            /* host:port where users reach this raftd, for messages */
     uint64_t boot;
     uint32_t wal_soft_frames, wal_hard_frames;
     /* Brings an entry to the node; s->done says whether it was appended. */
@@ -160,6 +164,9 @@ struct rq_database_info {
     bool diverged; /* the file holds what the log does not */
     char message[RQ_DB_TEXT_BYTES];
 };
+
+/* It stands still until a staged body has been fetched: what is posted to its strand takes that long. */
+bool rq_database_waits(const struct rq_database *db);
 
 /* As it was after the last transaction, without waiting for the strand. */
 void rq_database_info(struct rq_database *db, struct rq_database_info *ret_info);

@@ -213,8 +213,17 @@ static void prove(struct rq_database *db, const struct rq_txn_head *head, struct
     } /* else something is missing, which the end will find */
 }
 
-static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
+/* Can a body that is missing, or damaged, be had from another member? */
+static bool may_fetch(const struct rq_database *db, const struct rq_db_errand *errand)
 {
+    const struct rq_carrier *carrier = db->env.carrier;
+    return !errand->fetched && carrier != NULL && !carrier->is_alone(carrier->ctx);
+}
+
+/* CORRUPT: the body of the entry is damaged and is to be fetched; nothing has happened. */
+static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand *errand)
+{
+    const struct rq_log_entry *e = &errand->entry;
     struct rq_txn_reader reader;
     struct rq_entry_staged staged;
     struct rq_txn_head head;
@@ -226,11 +235,11 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
         (void)snprintf(text, sizeof text, "log entry %llu is not understood: %s", (unsigned long long)e->index,
                        rq_err_text(err));
         rq_db_quarantine(db, err, text);
-        return;
+        return RQ_OK;
     }
     head = is_staged ? staged.head : reader.head;
     if (head.base != db->version) {
-        return; /* not made on the head: it has no effect, on any host */
+        return RQ_OK; /* not made on the head: it has no effect, on any host */
     }
     for (uint32_t i = 0; i < head.origin_count; i++) {
         if (rq_origins_put(&db->origins, is_staged ? staged.origin : rq_txn_origin(&reader, i)) != RQ_OK) {
@@ -244,19 +253,24 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
     }
     if (db->proof != NULL && e->index <= db->file.stamp.index) {
         prove(db, &head, &reader, is_staged ? &staged : NULL);
-        return;
+        return RQ_OK;
     }
     rq_db_end_doubt(db);
     if (db->state == RQ_DB_QUARANTINED || e->index <= db->file.stamp.index) {
-        return; /* fenced, or in the file already */
+        return RQ_OK; /* fenced, or in the file already */
     }
     if (db->file.version != head.base) {
         rq_db_quarantine(db, RQ_CORRUPT, "the log does not go on where the file ends");
-        return;
+        return RQ_OK;
     }
     err = apply(db, e, &head, &reader, is_staged ? &staged : NULL);
     if (err == RQ_NOMEM) {
         db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", err);
+    }
+    if (is_staged && err == RQ_CORRUPT && may_fetch(db, errand)) {
+        db->version = head.base;
+        rq_origins_take_back(&db->origins);
+        return err;
     }
     if (err != RQ_OK) {
         bool body = is_staged && (err == RQ_CORRUPT || err == RQ_NOTFOUND || err == RQ_VERSION);
@@ -265,9 +279,60 @@ static void apply_entry(struct rq_database *db, const struct rq_log_entry *e)
                        (unsigned long long)e->index, body ? "cannot be used" : "does not fit the file",
                        rq_err_text(err));
         rq_db_quarantine(db, err, text);
-        return;
+        return RQ_OK;
     }
     db->state = RQ_DB_LIVE;
+    return RQ_OK;
+}
+
+/* Is the body of the entry needed, and not here? */
+static bool lacks_body(struct rq_database *db, const struct rq_db_errand *errand)
+{
+    const struct rq_log_entry *e = &errand->entry;
+    struct rq_entry_staged staged;
+    struct rq_file *file;
+    if (e->type != RQ_ENTRY_STAGED || !may_fetch(db, errand) ||
+        rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged) != RQ_OK || staged.head.base != db->version) {
+        return false;
+    }
+    const bool in_file = e->index <= db->file.stamp.index;
+    if (in_file ? db->proof == NULL : db->state == RQ_DB_QUARANTINED) {
+        return false;
+    }
+    enum rq_err err = rq_staged_open_file(db->env.disk, db->env.staged_dir, staged.hash, staged.body_bytes, &file);
+    if (err == RQ_OK) {
+        db->env.disk->ops->close(file);
+    }
+    return err == RQ_NOTFOUND;
+}
+
+/* It is here, or is nowhere: then the entry is judged without it. */
+static void body_fetched(void *ctx, enum rq_err err)
+{
+    struct rq_db_errand *e = ctx;
+    e->fetched = true;
+    if (err != RQ_OK) {
+        rq_note(RQ_LEVEL_ERROR, "no member has a staged body any more", "id=%u index=%llu err=%s", e->db->id,
+                (unsigned long long)e->entry.index, rq_err_name(err));
+    }
+    atomic_store(&e->db->waits, false);
+    rq_strand_resume(&e->db->place->strand, &e->task);
+}
+
+/* The database stands still meanwhile, but no thread does. */
+static void fetch_body(struct rq_database *db, struct rq_db_errand *e)
+{
+    struct rq_entry_staged staged;
+    if (rq_entry_get_staged(e->entry.blob->data, e->entry.blob->bytes, &staged) != RQ_OK) {
+        db->env.fatal(db->env.ctx, "an entry of the log has changed", RQ_CORRUPT);
+    }
+    /* What is there, if anything is, is damaged. */
+    if (rq_shelf_discard(db->env.shelf, staged.hash) == RQ_IO) {
+        db->env.fatal(db->env.ctx, "a damaged staged body could not be deleted", RQ_IO);
+    }
+    atomic_store(&db->waits, true);
+    rq_strand_pause(&db->place->strand);
+    db->env.carrier->fetch(db->env.carrier->ctx, &staged, body_fetched, e);
 }
 
 static void run_committed(struct rq_task *task)
@@ -275,7 +340,10 @@ static void run_committed(struct rq_task *task)
     struct rq_db_errand *e = (struct rq_db_errand *)task;
     struct rq_database *db = e->db;
     if (!db->dropped) {
-        apply_entry(db, &e->entry);
+        if (lacks_body(db, e) || apply_entry(db, e) != RQ_OK) {
+            fetch_body(db, e);
+            return;
+        }
         db->applied_index = e->entry.index;
         rq_db_publish(db);
         rq_db_settle(db);

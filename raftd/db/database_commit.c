@@ -209,10 +209,48 @@ static enum rq_err base_page(void *ctx, uint32_t pgno, uint8_t *page, uint32_t p
     return rq_replica_read(db->replica, pgno, page);
 }
 
-/* A durable body, and the small entry that names it. */
+static void run_brought(struct rq_task *task)
+{
+    struct rq_db_errand *e = (struct rq_db_errand *)task;
+    rq_db_recheck(e->db);
+    rq_database_unref(e->db);
+    free(e);
+}
+
+static void brought(void *ctx)
+{
+    struct rq_database *db = ctx;
+    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_brought)->task, RQ_HAND_OVER);
+}
+
+/* The body goes to the other voters.  file: as in carrier.h. */
+static enum rq_err bring(struct rq_database *db, struct rq_file *file)
+{
+    const struct rq_carrier *carrier = db->env.carrier;
+    db->carried_ms = rq_clock_ms();
+    return carrier->bring(carrier->ctx, &db->staged, file, brought, db, &db->carriage);
+}
+
+void rq_db_drop_staged(struct rq_database *db)
+{
+    if (db->carriage != NULL) {
+        db->env.carrier->leave(db->carriage);
+        db->carriage = NULL;
+    }
+    if (db->staged_expected) {
+        db->staged_expected = false;
+        if (rq_shelf_forget(db->env.shelf, db->staged.hash, db->staged.origin) == RQ_IO) {
+            db->env.fatal(db->env.ctx, "a staged body could not be deleted", RQ_IO);
+        }
+    }
+}
+
+/* A durable body, on its way to the others, and the small entry that names it. */
 static enum rq_err make_staged(struct rq_database *db, struct rq_commit *c)
 {
-    struct rq_entry_staged entry = {
+    const struct rq_carrier *carrier = db->env.carrier;
+    struct rq_file *file;
+    db->staged = (struct rq_entry_staged){
         .head = { .db_id = db->id,
                   .page_size = c->page_size,
                   .page_count = c->db_page_count,
@@ -221,15 +259,25 @@ static enum rq_err make_staged(struct rq_database *db, struct rq_commit *c)
                   .origin_count = 1 },
         .origin = c->origin,
     };
-    enum rq_err err = rq_staged_seal(c->body, entry.hash, &entry.body_bytes);
+    enum rq_err err = rq_staged_end(c->body, db->staged.hash, &db->staged.body_bytes);
+    if (err == RQ_OK) {
+        err = rq_shelf_expect(db->env.shelf, db->staged.hash, db->staged.origin, RQ_SHELF_FOR_EVER);
+        db->staged_expected = err == RQ_OK;
+    }
+    if (err == RQ_OK && carrier != NULL && !carrier->is_alone(carrier->ctx)) {
+        err = rq_staged_reopen(c->body, &file);
+        if (err == RQ_OK) {
+            err = bring(db, file);
+        }
+    }
+    if (err == RQ_OK) {
+        err = rq_staged_seal(c->body, db->staged.hash, &db->staged.body_bytes);
+    }
     if (err == RQ_IO) {
         db->env.fatal(db->env.ctx, "a staged body could not be synced", err);
     }
-    if (err != RQ_OK) {
-        return err;
-    }
     db->record.size = 0;
-    return rq_entry_put_staged(&db->record, &entry);
+    return err == RQ_OK ? rq_entry_put_staged(&db->record, &db->staged) : err;
 }
 
 /* --- on its way --------------------------------------------------------------------------------------------------------- */
@@ -256,6 +304,26 @@ static void attempt_free(struct attempt *a)
 
 static void retry_later(struct rq_database *db);
 
+/* May its entry be proposed?  Not before a majority has its body; nor so long after that it may have been swept there. */
+static bool is_carried(struct rq_database *db)
+{
+    if (db->carriage == NULL) {
+        return true;
+    }
+    if (db->env.carrier->state(db->carriage) != RQ_CARRIAGE_DONE) {
+        return false;
+    }
+    if (rq_clock_ms() - db->carried_ms < RQ_CARRY_FRESH_MS) {
+        return true;
+    }
+    db->env.carrier->leave(db->carriage);
+    db->carriage = NULL;
+    if (bring(db, NULL) != RQ_OK) {
+        db->env.fatal(db->env.ctx, "no memory", RQ_NOMEM);
+    }
+    return false;
+}
+
 static void fail_in_flight(struct rq_database *db, enum rq_err err)
 {
     struct rq_commit *c = rq_db_take_in_flight(db);
@@ -269,8 +337,13 @@ static void run_retry(struct rq_task *task)
     db->retries = false;
     rq_db_recheck(db);
     if (db->in_flight != NULL && !db->attempt_open) {
+        const enum rq_carriage_state carriage =
+            db->carriage != NULL ? db->env.carrier->state(db->carriage) : RQ_CARRIAGE_DONE;
+        if (carriage == RQ_CARRIAGE_MOVES) {
+            db->give_up_ms = rq_clock_ms() + LEADER_WAIT_MS;
+        }
         if (!db->may_be_appended && rq_clock_ms() >= db->give_up_ms) {
-            fail_in_flight(db, RQ_AWAY);
+            fail_in_flight(db, carriage == RQ_CARRIAGE_FULL ? RQ_FULL : RQ_AWAY);
         } else {
             retry_later(db);
         }
@@ -368,7 +441,7 @@ void rq_db_recheck(struct rq_database *db)
         db->attempt_open = false; /* its answer may never come */
         db->may_be_appended = true;
     }
-    if (!db->attempt_open && leader != 0) { /* else the coming of a leader brings us here again */
+    if (!db->attempt_open && leader != 0 && is_carried(db)) { /* else the coming of a leader brings us here again */
         submit_in_flight(db);
     }
 }
@@ -380,6 +453,7 @@ struct rq_commit *rq_db_take_in_flight(struct rq_database *db)
     db->may_be_appended = false;
     rq_blob_unref(db->in_flight_blob);
     db->in_flight_blob = NULL;
+    rq_db_drop_staged(db);
     return c;
 }
 
@@ -449,9 +523,16 @@ static void consider(struct rq_database *db, struct rq_commit *c)
             db->in_flight = c;
             db->in_flight_blob = blob;
             db->give_up_ms = rq_clock_ms() + LEADER_WAIT_MS;
-            submit_in_flight(db);
+            if (is_carried(db)) {
+                submit_in_flight(db);
+            } else {
+                db->attempt++; /* the last one was of another transaction */
+                db->attempt_open = false;
+                retry_later(db);
+            }
             return;
         }
+        rq_db_drop_staged(db);
     }
     rq_db_answer(db, c, err, text);
 }

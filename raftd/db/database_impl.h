@@ -49,6 +49,10 @@ struct rq_database {
     struct rq_commit *in_flight;
     struct rq_commit *waiting_first, *waiting_last;
     struct rq_blob *in_flight_blob; /* its entry; counted */
+    struct rq_entry_staged staged;  /* what it names, if it has a body */
+    bool staged_expected;           /* on the shelf */
+    struct rq_carriage *carriage;   /* owns: of that body to the voters; NULL: to nobody */
+    uint64_t carried_ms;            /* when that began */
     uint64_t attempt;               /* to submit it: the newest */
     uint64_t attempt_leader;        /* to whom it went; 0: nobody */
     bool attempt_open;              /* not answered */
@@ -63,6 +67,7 @@ struct rq_database {
     pthread_mutex_t hold; /* the replica stays open while it is held */
     pthread_mutex_t info_lock;
     struct rq_database_info info; /* guarded by info_lock */
+    atomic_bool waits;            /* for a body that it lacks */
     _Atomic uint64_t last_use_ms;
     atomic_bool short_of_space; /* a committed transaction waits for it, and the strand with it */
     atomic_bool stirred;
@@ -74,6 +79,7 @@ struct rq_db_errand {
     struct rq_task task;
     struct rq_database *db; /* counted */
     struct rq_log_entry entry;
+    bool fetched; /* its body, once: it is not asked for again */
     uint64_t session;
     void (*done)(void *ctx);
     void *ctx;
@@ -106,6 +112,8 @@ struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct
 void rq_db_answer(struct rq_database *db, struct rq_commit *c, enum rq_err err, const char *text);
 /* There is a leader, or a new term: is what is in flight still on its way? */
 void rq_db_recheck(struct rq_database *db);
+/* Its body is needed no more, unless the log does. */
+void rq_db_drop_staged(struct rq_database *db);
 /* It has its answer, or is about to have it. */
 struct rq_commit *rq_db_take_in_flight(struct rq_database *db);
 /* Whoever waits is judged again. */

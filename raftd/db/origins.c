@@ -51,6 +51,12 @@ enum rq_err rq_origins_put(struct rq_origins *o, struct rq_origin origin)
     return RQ_OK;
 }
 
+void rq_origins_take_back(struct rq_origins *o)
+{
+    assert(o->next > o->first);
+    o->next--;
+}
+
 bool rq_origins_find(const struct rq_origins *o, uint64_t base, struct rq_origin *ret_origin)
 {
     if (base < o->first || base >= o->next) {

@@ -21,6 +21,8 @@ void rq_origins_init(struct rq_origins *o, uint64_t next);
 void rq_origins_fini(struct rq_origins *o);
 /* base == o->next. */
 enum rq_err rq_origins_put(struct rq_origins *o, struct rq_origin origin);
+/* The last one that was put. */
+void rq_origins_take_back(struct rq_origins *o);
 bool rq_origins_find(const struct rq_origins *o, uint64_t base, struct rq_origin *ret_origin);
 
 #endif

@@ -20,6 +20,8 @@ struct rq_staged {
     bool writer_ready;
     char *dir, *path; /* path: of the temporary file, NULL once sealed */
     uint64_t size;
+    bool ended; /* the tail is written */
+    uint8_t tail[RQ_BODY_TAIL_BYTES];
 };
 
 struct rq_staged_reader {
@@ -41,13 +43,38 @@ static char *spare_of(const char *dir)
     return asprintf(&path, "%s/" SPARE_NAME, dir) < 0 ? NULL : path;
 }
 
-static char *path_of(const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
+char *rq_staged_path(const char *dir, const char *prefix, const uint8_t hash[RQ_BODY_HASH_BYTES])
 {
     char hex[2 * RQ_BODY_HASH_BYTES + 1], *path;
     for (size_t i = 0; i < RQ_BODY_HASH_BYTES; i++) {
         (void)snprintf(hex + 2 * i, 3, "%02x", hash[i]);
     }
-    return asprintf(&path, "%s/%s", dir, hex) < 0 ? NULL : path;
+    return asprintf(&path, "%s/%s%s", dir, prefix, hex) < 0 ? NULL : path;
+}
+
+static char *path_of(const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
+{
+    return rq_staged_path(dir, "", hash);
+}
+
+char *rq_staged_temporary(const char *dir)
+{
+    char *path;
+    return asprintf(&path, "%s/tmp-%u", dir, atomic_fetch_add(&serial, 1)) < 0 ? NULL : path;
+}
+
+enum rq_err rq_staged_open_new(struct rq_disk *disk, const char *dir, const char *path, struct rq_file **ret_file)
+{
+    char *spare = spare_of(dir);
+    if (spare == NULL) {
+        return RQ_NOMEM;
+    }
+    enum rq_err err = disk->ops->rename(disk, spare, path);
+    free(spare);
+    if (err != RQ_OK && err != RQ_NOTFOUND) {
+        return err;
+    }
+    return disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, 0600, ret_file);
 }
 
 /* --- writing ---------------------------------------------------------------------------------------------------------- */
@@ -61,21 +88,6 @@ static enum rq_err append(struct rq_staged *s, const uint8_t *data, size_t bytes
     return err;
 }
 
-/* Under its name: the spare if there is one, else a new file. */
-static enum rq_err open_file(struct rq_staged *s)
-{
-    char *spare = spare_of(s->dir);
-    if (spare == NULL) {
-        return RQ_NOMEM;
-    }
-    enum rq_err err = s->disk->ops->rename(s->disk, spare, s->path);
-    free(spare);
-    if (err != RQ_OK && err != RQ_NOTFOUND) {
-        return err;
-    }
-    return s->disk->ops->open(s->disk, s->path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, 0600, &s->file);
-}
-
 enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq_body_head *head,
                           struct rq_staged **ret_staged)
 {
@@ -86,13 +98,11 @@ enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq
     }
     s->disk = disk;
     s->dir = strdup(dir);
-    if (asprintf(&s->path, "%s/tmp-%u", dir, atomic_fetch_add(&serial, 1)) < 0) {
-        s->path = NULL;
-    }
+    s->path = rq_staged_temporary(dir);
     enum rq_err err = s->dir == NULL || s->path == NULL ? RQ_NOMEM : rq_body_writer_init(&s->writer, head, head_bytes);
     if (err == RQ_OK) {
         s->writer_ready = true;
-        err = open_file(s);
+        err = rq_staged_open_new(disk, dir, s->path, &s->file);
     }
     if (err == RQ_OK) {
         err = append(s, head_bytes, sizeof head_bytes);
@@ -116,15 +126,30 @@ uint32_t rq_staged_page_count(const struct rq_staged *s)
     return s->writer.page_count;
 }
 
+enum rq_err rq_staged_end(struct rq_staged *s, uint8_t ret_hash[RQ_BODY_HASH_BYTES], uint64_t *ret_bytes)
+{
+    enum rq_err err = RQ_OK;
+    if (!s->ended) {
+        rq_body_writer_end(&s->writer, s->tail);
+        err = append(s, s->tail, sizeof s->tail);
+        if (err == RQ_OK) {
+            err = s->disk->ops->truncate(s->file, s->size); /* what is left of the spare */
+        }
+        s->ended = err == RQ_OK;
+    }
+    memcpy(ret_hash, s->tail + sizeof s->tail - RQ_BODY_HASH_BYTES, RQ_BODY_HASH_BYTES);
+    *ret_bytes = s->size;
+    return err;
+}
+
+enum rq_err rq_staged_reopen(struct rq_staged *s, struct rq_file **ret_file)
+{
+    return s->disk->ops->open(s->disk, s->path, RQ_OPEN_READ | RQ_OPEN_NOFOLLOW, 0, ret_file);
+}
+
 enum rq_err rq_staged_seal(struct rq_staged *s, uint8_t ret_hash[RQ_BODY_HASH_BYTES], uint64_t *ret_bytes)
 {
-    uint8_t tail[RQ_BODY_TAIL_BYTES];
-    rq_body_writer_end(&s->writer, tail);
-    memcpy(ret_hash, tail + sizeof tail - RQ_BODY_HASH_BYTES, RQ_BODY_HASH_BYTES);
-    enum rq_err err = append(s, tail, sizeof tail);
-    if (err == RQ_OK) {
-        err = s->disk->ops->truncate(s->file, s->size); /* what is left of the spare */
-    }
+    enum rq_err err = rq_staged_end(s, ret_hash, ret_bytes);
     if (err == RQ_OK) {
         err = s->disk->ops->sync(s->file);
     }
@@ -142,7 +167,6 @@ enum rq_err rq_staged_seal(struct rq_staged *s, uint8_t ret_hash[RQ_BODY_HASH_BY
         s->path = NULL;
         err = s->disk->ops->sync_dir(s->disk, s->dir);
     }
-    *ret_bytes = s->size;
     return err;
 }
 
@@ -242,6 +266,27 @@ enum rq_err rq_staged_open(struct rq_disk *disk, const char *dir, const struct r
     return RQ_OK;
 }
 
+enum rq_err rq_staged_open_file(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES],
+                                uint64_t body_bytes, struct rq_file **ret_file)
+{
+    char *path = path_of(dir, hash);
+    struct rq_file_info info;
+    enum rq_err err =
+        path == NULL ? RQ_NOMEM : disk->ops->open(disk, path, RQ_OPEN_READ | RQ_OPEN_NOFOLLOW, 0, ret_file);
+    free(path);
+    if (err != RQ_OK) {
+        return err;
+    }
+    err = disk->ops->info(*ret_file, &info);
+    if (err == RQ_OK && info.size != body_bytes) {
+        err = RQ_NOTFOUND;
+    }
+    if (err != RQ_OK) {
+        disk->ops->close(*ret_file);
+    }
+    return err;
+}
+
 enum rq_err rq_staged_next(struct rq_staged_reader *r, uint32_t *ret_pgno, const uint8_t **ret_page)
 {
     size_t want;
@@ -281,17 +326,38 @@ void rq_staged_close(struct rq_staged_reader *r)
 
 /* --- deleting --------------------------------------------------------------------------------------------------------- */
 
-enum rq_err rq_staged_delete(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
+enum rq_err rq_staged_set_aside(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES],
+                                bool spare, char **ret_rest)
 {
-    char *path = path_of(dir, hash), *spare = spare_of(dir);
+    char *path = path_of(dir, hash), *to = NULL;
     struct rq_file_info info;
-    enum rq_err err = path == NULL || spare == NULL ? RQ_NOMEM : disk->ops->stat(disk, path, &info);
+    enum rq_err err = path == NULL ? RQ_NOMEM : disk->ops->stat(disk, path, &info);
     if (err == RQ_OK) {
-        err = info.size <= SPARE_BYTES_MAX ? disk->ops->rename(disk, path, spare) : disk->ops->unlink(disk, path);
+        spare = spare && info.size <= SPARE_BYTES_MAX;
+        to = spare ? spare_of(dir) : rq_staged_temporary(dir);
+        err = to == NULL ? RQ_NOMEM : disk->ops->rename(disk, path, to);
     }
     free(path);
-    free(spare);
+    if (err != RQ_OK || spare) {
+        free(to);
+        to = NULL;
+    }
+    *ret_rest = to;
     return err;
+}
+
+enum rq_err rq_staged_delete_rest(struct rq_disk *disk, char *rest)
+{
+    enum rq_err err = rest != NULL ? disk->ops->unlink(disk, rest) : RQ_OK;
+    free(rest);
+    return err;
+}
+
+enum rq_err rq_staged_delete(struct rq_disk *disk, const char *dir, const uint8_t hash[RQ_BODY_HASH_BYTES])
+{
+    char *rest;
+    enum rq_err err = rq_staged_set_aside(disk, dir, hash, true, &rest);
+    return err == RQ_OK ? rq_staged_delete_rest(disk, rest) : err;
 }
 
 enum rq_err rq_staged_drop_spare(struct rq_disk *disk, const char *dir, uint64_t unused_ms)
@@ -321,42 +387,69 @@ struct sweep {
     struct rq_bytes names; /* to be deleted, each with its NUL: a directory is not changed while it is listed */
 };
 
+/* The hash in a name that is one. */
+static bool hash_in(const char *name, uint8_t ret_hash[RQ_BODY_HASH_BYTES])
+{
+    const size_t digits = 2 * (size_t)RQ_BODY_HASH_BYTES;
+    if (strlen(name) != digits || strspn(name, "0123456789abcdef") != digits) {
+        return false;
+    }
+    for (size_t i = 0; i < RQ_BODY_HASH_BYTES; i++) {
+        const char byte[3] = { name[2 * i], name[2 * i + 1], '\0' };
+        ret_hash[i] = (uint8_t)strtoul(byte, NULL, 16);
+    }
+    return true;
+}
+
 static enum rq_err look_at(void *ctx, const char *name)
 {
     struct sweep *s = ctx;
     uint8_t hash[RQ_BODY_HASH_BYTES];
-    const size_t digits = 2 * (size_t)RQ_BODY_HASH_BYTES;
-    if (strlen(name) == digits && strspn(name, "0123456789abcdef") == digits) {
-        for (size_t i = 0; i < RQ_BODY_HASH_BYTES; i++) {
-            const char byte[3] = { name[2 * i], name[2 * i + 1], '\0' };
-            hash[i] = (uint8_t)strtoul(byte, NULL, 16);
-        }
-        if (s->keep(s->ctx, hash)) {
-            return RQ_OK;
-        }
-    } else if (strncmp(name, "tmp-", 4) != 0 && strcmp(name, SPARE_NAME) != 0) {
+    const size_t prefix = strlen(RQ_STAGED_PART);
+    const bool part = strncmp(name, RQ_STAGED_PART, prefix) == 0;
+    if (!hash_in(part ? name + prefix : name, hash) || s->keep(s->ctx, hash)) {
         return RQ_OK;
     }
     return rq_bytes_put(&s->names, name, strlen(name) + 1);
 }
 
-enum rq_err rq_staged_sweep(struct rq_disk *disk, const char *dir,
-                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]), void *ctx)
+static enum rq_err look_at_unfinished(void *ctx, const char *name)
 {
-    struct sweep s = { disk, dir, keep, ctx, { 0 } };
-    rq_bytes_init(&s.names, NAMES_BYTES_MAX);
-    enum rq_err err = disk->ops->list(disk, dir, look_at, &s);
-    for (size_t at = 0; err == RQ_OK && at < s.names.size;) {
-        const char *name = (const char *)s.names.data + at;
+    struct sweep *s = ctx;
+    if (strncmp(name, "tmp-", 4) != 0 && strcmp(name, SPARE_NAME) != 0) {
+        return RQ_OK;
+    }
+    return rq_bytes_put(&s->names, name, strlen(name) + 1);
+}
+
+static enum rq_err sweep(struct sweep *s, enum rq_err (*look)(void *ctx, const char *name))
+{
+    rq_bytes_init(&s->names, NAMES_BYTES_MAX);
+    enum rq_err err = s->disk->ops->list(s->disk, s->dir, look, s);
+    for (size_t at = 0; err == RQ_OK && at < s->names.size;) {
+        const char *name = (const char *)s->names.data + at;
         char *path;
         at += strlen(name) + 1;
-        if (asprintf(&path, "%s/%s", dir, name) < 0) {
+        if (asprintf(&path, "%s/%s", s->dir, name) < 0) {
             err = RQ_NOMEM;
             break;
         }
-        err = disk->ops->unlink(disk, path);
+        err = s->disk->ops->unlink(s->disk, path);
         free(path);
     }
-    rq_bytes_fini(&s.names);
+    rq_bytes_fini(&s->names);
     return err;
+}
+
+enum rq_err rq_staged_sweep(struct rq_disk *disk, const char *dir,
+                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]), void *ctx)
+{
+    struct sweep s = { .disk = disk, .dir = dir, .keep = keep, .ctx = ctx };
+    return sweep(&s, look_at);
+}
+
+enum rq_err rq_staged_sweep_unfinished(struct rq_disk *disk, const char *dir)
+{
+    struct sweep s = { .disk = disk, .dir = dir };
+    return sweep(&s, look_at_unfinished);
 }

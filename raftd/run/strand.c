@@ -83,12 +83,37 @@ void rq_strand_yield(struct rq_strand *s)
     carrier.yields = true;
 }
 
+void rq_strand_pause(struct rq_strand *s)
+{
+    assert(rq_strand_is_mine(s));
+    pthread_mutex_lock(&s->lock);
+    s->paused = true;
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void pool_put(struct rq_pool *pool, struct rq_strand *s)
 {
     pthread_mutex_lock(&pool->lock);
     list_put(&pool->ready, s);
     pthread_cond_signal(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
+}
+
+void rq_strand_resume(struct rq_strand *s, struct rq_task *task)
+{
+    pthread_mutex_lock(&s->lock);
+    assert(s->paused);
+    task->next = s->first;
+    s->first = task;
+    if (s->last == NULL) {
+        s->last = task;
+    }
+    const bool rests = s->rests;
+    s->paused = s->rests = false;
+    pthread_mutex_unlock(&s->lock);
+    if (rests) { /* else its carrier comes to it */
+        pool_put(s->pool, s);
+    }
 }
 
 void rq_strand_will_block(void)
@@ -135,8 +160,9 @@ static void carry(struct rq_strand *s, unsigned task_max)
         task->run(task);
 
         pthread_mutex_lock(&s->lock);
-        more = s->first != NULL;
-        s->running = more;
+        more = s->first != NULL && !s->paused;
+        s->running = more || s->paused;
+        s->rests = s->paused;
         pthread_mutex_unlock(&s->lock);
     }
     carrier.current = NULL;

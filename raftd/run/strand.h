@@ -32,7 +32,9 @@ struct rq_strand {
     pthread_mutex_t lock;
     struct rq_task *first; /* guarded by lock, as the rest */
     struct rq_task *last;
-    bool running; /* some thread carries it, or the pool has it queued */
+    bool running; /* some thread carries it, the pool has it queued, or it is paused */
+    bool paused;
+    bool rests; /* paused, and the task that did it has returned */
     const char *name;
     struct rq_pool *pool;         /* borrows */
     struct rq_strand *next_ready; /* in the pool's queue, or in a thread's list of strands to carry */
@@ -48,6 +50,11 @@ bool rq_strand_is_mine(const struct rq_strand *s);
 /* From inside a task: what is still queued goes to the pool once this task returns, so that the carrying thread can go on with
  * the result (the log writer does this after each batch). */
 void rq_strand_yield(struct rq_strand *s);
+
+/* From inside a task, which waits for something without keeping its thread: when it has returned, no other task of the strand runs
+ * until rq_strand_resume(), by any thread, also before it has returned; then `task` is the first, carried by the pool. */
+void rq_strand_pause(struct rq_strand *s);
+void rq_strand_resume(struct rq_strand *s, struct rq_task *task);
 
 /* Around a wait for something slow (a disk, space on it): strands that wait for this thread go to the pool, so that only the
  * strand of the task itself stands still; and what else the thread is there for (rq_strand_set_duty) is left to others. */

@@ -15,6 +15,7 @@ enum { PAGE = 512, ENTRIES_MAX = 64 };
 /* raftd around one database: a node that appends when told to, and a log in memory. */
 static struct {
     char dir[64], staged[80], trash[80];
+    struct rq_shelf *shelf;
     struct rq_pool *pool;
     struct rq_place *place;
     struct rq_database *db;
@@ -25,6 +26,13 @@ static struct {
     uint64_t leader, term;
     struct rq_later *later; /* a retry that is not due yet */
     unsigned dropped;
+    const struct rq_carrier *carrier; /* NULL: there are no other nodes */
+    enum rq_carriage_state carriage;
+    void (*brought)(void *ctx);
+    void *brought_ctx;
+    unsigned brings, leaves;
+    void (*fetched)(void *ctx, enum rq_err err);
+    void *fetched_ctx;
 } world;
 
 static struct rq_msg_outcome answers[ENTRIES_MAX];
@@ -97,6 +105,8 @@ static void open_database(uint64_t version)
         .pool = world.pool,
         .dir = world.dir,
         .staged_dir = world.staged,
+        .shelf = world.shelf,
+        .carrier = world.carrier,
         .http_addr = "localhost:4001",
         .trash_dir = world.trash,
         .boot = 1,
@@ -127,6 +137,7 @@ static void begin(void)
     (void)snprintf(world.trash, sizeof world.trash, "%s/trash", world.dir);
     check_eq(mkdir(world.staged, 0700), 0);
     check_eq(mkdir(world.trash, 0700), 0);
+    check_eq(rq_shelf_new(rq_disk_real(), world.staged, &world.shelf), RQ_OK);
     check_eq(rq_pool_new(0, "test", &world.pool), RQ_OK);
     check_eq(rq_place_new(world.pool, "app.db", &world.place), RQ_OK);
     world.ready = true;
@@ -150,6 +161,7 @@ static void end(void)
     }
     rq_place_free(world.place);
     rq_pool_free(world.pool);
+    rq_shelf_free(world.shelf);
     check(scratch_remove(world.dir));
 }
 
@@ -262,10 +274,16 @@ static void time_passes(void)
     settle();
 }
 
+/* As the catalog does it. */
 static void give_committed(void)
 {
     while (world.given < world.log_count) {
-        rq_database_committed(world.db, &world.log[world.given++]);
+        const struct rq_log_entry *e = &world.log[world.given++];
+        struct rq_entry_staged staged;
+        if (e->type == RQ_ENTRY_STAGED && rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged) == RQ_OK) {
+            check_eq(rq_shelf_name(world.shelf, &staged, e->index), RQ_OK);
+        }
+        rq_database_committed(world.db, e);
     }
     settle();
 }
@@ -732,6 +750,172 @@ static void staged_body_that_is_gone_is_said(void)
     end();
 }
 
+/* --- bodies between nodes -------------------------------------------------------------------------------------------------- */
+
+static bool on_is_alone(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+
+static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *staged, struct rq_file *file,
+                            void (*done)(void *ctx), void *done_ctx, struct rq_carriage **ret_carriage)
+{
+    (void)ctx, (void)staged;
+    rq_disk_real()->ops->close(file);
+    world.brought = done;
+    world.brought_ctx = done_ctx;
+    world.carriage = RQ_CARRIAGE_WAITS;
+    world.brings++;
+    *ret_carriage = (struct rq_carriage *)&world;
+    return RQ_OK;
+}
+
+static void on_fetch(void *ctx, const struct rq_entry_staged *staged, void (*done)(void *ctx, enum rq_err err),
+                     void *done_ctx)
+{
+    (void)ctx, (void)staged;
+    world.fetched = done;
+    world.fetched_ctx = done_ctx;
+}
+
+static enum rq_carriage_state on_carriage_state(struct rq_carriage *c)
+{
+    (void)c;
+    return world.carriage;
+}
+
+static void on_leave(struct rq_carriage *c)
+{
+    (void)c;
+    world.leaves++;
+}
+
+static const struct rq_carrier others = {
+    .is_alone = on_is_alone,
+    .bring = on_bring,
+    .fetch = on_fetch,
+    .state = on_carriage_state,
+    .leave = on_leave,
+};
+
+static void begin_among_others(void)
+{
+    begin();
+    close_database();
+    world.carrier = &others;
+    open_database(0);
+    rq_database_caught_up(world.db);
+    settle();
+}
+
+static void commit_staged(uint64_t base, uint8_t fill)
+{
+    struct rq_commit *c = transaction(1, base + 1, base, fill);
+    stage(c);
+    commit(c);
+}
+
+static void entry_is_not_proposed_before_others_have_its_body(void)
+{
+    begin_among_others();
+    commit_staged(0, 'a');
+    check(world.submitted == NULL && world.brings == 1 && world.later != NULL);
+    world.carriage = RQ_CARRIAGE_DONE;
+    world.brought(world.brought_ctx);
+    settle();
+    append(RQ_OK);
+    give_committed();
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(world.leaves, 1);
+    check_eq(byte_of_page_2(), 'a');
+    /* Also when the one before was appended here, and needed no answer. */
+    commit_staged(1, 'b');
+    check(world.submitted == NULL);
+    world.carriage = RQ_CARRIAGE_DONE;
+    world.brought(world.brought_ctx);
+    settle();
+    append(RQ_OK);
+    give_committed();
+    check_eq(answer_count, 2);
+    check_eq(answers[1].err, RQ_OK);
+    check_eq(world.leaves, 2);
+    end();
+}
+
+static void missing_body_is_waited_for(void)
+{
+    begin_among_others();
+    commit_staged(0, 'a');
+    world.carriage = RQ_CARRIAGE_DONE;
+    world.brought(world.brought_ctx);
+    settle();
+    append(RQ_OK);
+    char path[160], aside[170];
+    path_of_body(&world.log[0], path);
+    (void)snprintf(aside, sizeof aside, "%s-aside", path);
+    check_eq(rename(path, aside), 0);
+    give_committed();
+    check(world.fetched != NULL && rq_database_waits(world.db));
+    check_eq(answer_count, 0);
+    check_eq(info().state, RQ_DB_EMPTY);
+    rq_database_sweep(world.db); /* whatever else there is waits, too */
+    settle();
+    check_eq(rename(aside, path), 0);
+    world.fetched(world.fetched_ctx, RQ_OK);
+    settle();
+    check(!rq_database_waits(world.db));
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(byte_of_page_2(), 'a');
+    end();
+}
+
+static void damaged_body_is_fetched_again(void)
+{
+    begin_among_others();
+    commit_staged(0, 'a');
+    world.carriage = RQ_CARRIAGE_DONE;
+    world.brought(world.brought_ctx);
+    settle();
+    append(RQ_OK);
+    char path[160], aside[170];
+    path_of_body(&world.log[0], path);
+    (void)snprintf(aside, sizeof aside, "%s-aside", path);
+    check(scratch_copy(path, aside));
+    damage(&world.log[0]);
+    give_committed();
+    check(world.fetched != NULL && access(path, F_OK) != 0);
+    check_eq(rename(aside, path), 0);
+    world.fetched(world.fetched_ctx, RQ_OK);
+    settle();
+    check_eq(info().state, RQ_DB_LIVE);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(info().version, 1);
+    check_eq(byte_of_page_2(), 'a');
+    end();
+}
+
+static void body_that_nobody_has_is_said(void)
+{
+    begin_among_others();
+    commit_staged(0, 'a');
+    world.carriage = RQ_CARRIAGE_DONE;
+    world.brought(world.brought_ctx);
+    settle();
+    append(RQ_OK);
+    char path[160];
+    path_of_body(&world.log[0], path);
+    check_eq(unlink(path), 0);
+    give_committed();
+    world.fetched(world.fetched_ctx, RQ_NOTFOUND);
+    settle();
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    check(strcmp(info().message, "the staged body of transaction 1 (log entry 10) cannot be used: no such thing") == 0);
+    end();
+}
+
 static unsigned file_count; /* in staged/ */
 
 static enum rq_err count_file(void *ctx, const char *name)
@@ -823,6 +1007,10 @@ int main(int argc, char **argv)
         TAP(staged_body_that_was_damaged_publishes_nothing),
         TAP(staged_first_commit_that_was_damaged_makes_no_file),
         TAP(staged_body_that_is_gone_is_said),
+        TAP(entry_is_not_proposed_before_others_have_its_body),
+        TAP(missing_body_is_waited_for),
+        TAP(damaged_body_is_fetched_again),
+        TAP(body_that_nobody_has_is_said),
         TAP(next_body_is_written_over_the_last_one),
         TAP(origins_keep_the_newest_and_guess_nothing),
     };

@@ -26,6 +26,7 @@ static void begin(const char *name)
     char path[4096];
     disk = record_disk_new();
     record_disk_mkdir_p(disk, RAFT "/log");
+    record_disk_mkdir_p(disk, RAFT "/staged");
     rq_bytes_init(&golden, 1 << 20);
     (void)snprintf(path, sizeof path, "%s/%s.hex", getenv("RQ_GOLDEN"), name);
     check(hexfile_read(path, &golden));
@@ -149,7 +150,9 @@ static void newer_files_are_refused_and_damaged_ones_are_none(void)
 {
     static struct rq_catalog *catalog; /* a catalog lives as long as its process */
     begin("files");
-    const struct rq_catalog_config config = { .disk = &disk->disk, .dir = "/data", .raft_dir = RAFT };
+    const struct rq_catalog_config config = {
+        .disk = &disk->disk, .dir = "/data", .raft_dir = RAFT, .staged_dir = RAFT "/staged"
+    };
     make_text_newer();
     put(RAFT "/files");
     check_eq(rq_catalog_new(&config, &catalog), RQ_VERSION);
@@ -280,7 +283,9 @@ static int exit_after(uint16_t type, const uint8_t *data, size_t bytes)
 {
     struct rq_catalog *catalog;
     int status = 0;
-    const struct rq_catalog_config config = { .disk = &disk->disk, .dir = "/data", .raft_dir = RAFT };
+    const struct rq_catalog_config config = {
+        .disk = &disk->disk, .dir = "/data", .raft_dir = RAFT, .staged_dir = RAFT "/staged"
+    };
     pid_t pid = fork();
     if (pid == 0) {
         struct rq_log_entry e = { .index = 9, .term = 1, .type = type };

@@ -44,6 +44,59 @@ static void carried_task_has_run_when_post_returns(void)
     rq_pool_free(pool);
 }
 
+static struct rq_strand paused;
+static struct note resumed = { { .run = write_down }, 2 };
+static bool resumes_itself;
+
+static void write_down_and_pause(struct rq_task *task)
+{
+    write_down(task);
+    rq_strand_pause(&paused);
+    if (resumes_itself) {
+        rq_strand_resume(&paused, &resumed.task);
+    }
+}
+
+static void paused_strand_stands_still_until_it_is_resumed(void)
+{
+    for (unsigned threads = 0; threads < 3; threads++) {
+        struct rq_pool *pool = new_pool(threads);
+        struct note pause = { { .run = write_down_and_pause }, 1 }, behind = { { .run = write_down }, 3 },
+                    later = { { .run = write_down }, 4 };
+        rq_strand_init(&paused, pool, "paused");
+        resumes_itself = false;
+        rq_strand_hold();
+        rq_strand_post(&paused, &pause.task, RQ_CARRY);
+        rq_strand_post(&paused, &behind.task, RQ_CARRY);
+        rq_strand_let_go();
+        while (rq_pool_run_one(pool)) {
+        }
+        rq_strand_post(&paused, &later.task, RQ_CARRY);
+        check(!rq_pool_run_one(pool));
+        check_eq(trace_count, 1);
+        rq_strand_resume(&paused, &resumed.task);
+        rq_pool_free(pool); /* runs what is queued */
+        check_eq(trace_count, 4);
+        for (int i = 0; i < 4; i++) {
+            check_eq(trace[i], i + 1);
+        }
+        rq_strand_fini(&paused);
+    }
+}
+
+static void strand_may_be_resumed_before_the_task_that_paused_it_has_returned(void)
+{
+    struct rq_pool *pool = new_pool(1);
+    struct note pause = { { .run = write_down_and_pause }, 1 };
+    rq_strand_init(&paused, pool, "paused");
+    resumes_itself = true;
+    rq_strand_post(&paused, &pause.task, RQ_CARRY);
+    check_eq(trace_count, 2);
+    check_eq(trace[1], 2);
+    rq_strand_fini(&paused);
+    rq_pool_free(pool);
+}
+
 static struct rq_strand outer, inner;
 static struct note on_inner[2], on_outer;
 static atomic_bool inner_ran;
@@ -275,6 +328,8 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(carried_task_has_run_when_post_returns),
+        TAP(paused_strand_stands_still_until_it_is_resumed),
+        TAP(strand_may_be_resumed_before_the_task_that_paused_it_has_returned),
         TAP(strand_posted_inside_runs_after_the_current_is_released),
         TAP(task_that_blocks_holds_back_only_its_own_strand),
         TAP(without_threads_tasks_run_in_order_of_posting),
