@@ -31,8 +31,8 @@ struct rq_cluster {
     struct rq_driver *_Atomic driver; /* NULL: not started */
     unsigned next_asked;              /* loop context: of the members, when no leader is known */
 
-    struct rq_standing standing; /* reach.c */
-    struct rq_reaper reaper;     /* reap.c */
+    struct rq_standing standing;      /* reach.c */
+    struct rq_reaper reaper;          /* reap.c */
     struct rq_bodies *_Atomic bodies; /* owns; NULL: not yet */
 
     pthread_mutex_t lock;

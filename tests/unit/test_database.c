@@ -816,14 +816,20 @@ static void commit_staged(uint64_t base, uint8_t fill)
     commit(c);
 }
 
+static void majority_has_it(void)
+{
+    world.carriage = RQ_CARRIAGE_DONE;
+    world.brought(world.brought_ctx);
+    settle();
+    time_passes(); /* the look that was due anyway */
+}
+
 static void entry_is_not_proposed_before_others_have_its_body(void)
 {
     begin_among_others();
     commit_staged(0, 'a');
     check(world.submitted == NULL && world.brings == 1 && world.later != NULL);
-    world.carriage = RQ_CARRIAGE_DONE;
-    world.brought(world.brought_ctx);
-    settle();
+    majority_has_it();
     append(RQ_OK);
     give_committed();
     check_eq(answer_count, 1);
@@ -833,9 +839,7 @@ static void entry_is_not_proposed_before_others_have_its_body(void)
     /* Also when the one before was appended here, and needed no answer. */
     commit_staged(1, 'b');
     check(world.submitted == NULL);
-    world.carriage = RQ_CARRIAGE_DONE;
-    world.brought(world.brought_ctx);
-    settle();
+    majority_has_it();
     append(RQ_OK);
     give_committed();
     check_eq(answer_count, 2);
@@ -848,9 +852,7 @@ static void missing_body_is_waited_for(void)
 {
     begin_among_others();
     commit_staged(0, 'a');
-    world.carriage = RQ_CARRIAGE_DONE;
-    world.brought(world.brought_ctx);
-    settle();
+    majority_has_it();
     append(RQ_OK);
     char path[160], aside[170];
     path_of_body(&world.log[0], path);
@@ -876,9 +878,7 @@ static void damaged_body_is_fetched_again(void)
 {
     begin_among_others();
     commit_staged(0, 'a');
-    world.carriage = RQ_CARRIAGE_DONE;
-    world.brought(world.brought_ctx);
-    settle();
+    majority_has_it();
     append(RQ_OK);
     char path[160], aside[170];
     path_of_body(&world.log[0], path);
@@ -901,9 +901,7 @@ static void body_that_nobody_has_is_said(void)
 {
     begin_among_others();
     commit_staged(0, 'a');
-    world.carriage = RQ_CARRIAGE_DONE;
-    world.brought(world.brought_ctx);
-    settle();
+    majority_has_it();
     append(RQ_OK);
     char path[160];
     path_of_body(&world.log[0], path);
