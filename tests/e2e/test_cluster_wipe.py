@@ -1,0 +1,147 @@
+"""A host that lost its disk comes back as a new member under its old name; it does not vote on what it has forgotten."""
+
+import json
+import shutil
+import time
+import urllib.request
+
+from cluster import Cluster, wait_reads
+from harness import check, connect, equal, main, test, value, wait_for
+
+
+def wiped(node):
+    """Started again with nothing, as an operator would."""
+    shutil.rmtree(node.directory)
+    node.directory.mkdir()
+    return node
+
+
+def rows(connection, *numbers):
+    for number in numbers:
+        connection.execute("INSERT INTO t VALUES(?)", (number,))
+
+
+def with_table(cluster):
+    connection = connect(cluster.nodes[0].path(), busy_ms=20000, timeout=20000)
+    connection.execute("CREATE TABLE t(x)")
+    for node in cluster.nodes:
+        wait_reads(node, "SELECT count(*) FROM t", 0)
+    return connection
+
+
+def joins_all(cluster):
+    """Each node is told of all others: it may have to come back through any of them."""
+    for node in cluster.nodes:
+        node.flags += ["-join", ",".join(n.raft for n in cluster.nodes if n is not node)]
+
+
+@test(seconds=120)
+def a_follower_that_lost_its_disk_votes_again():
+    cluster = Cluster()
+    connection = with_table(cluster)
+    rows(connection, *range(10))
+    lost = cluster.nodes[2]
+    lost.kill()
+    rows(connection, *range(10, 20))
+    wiped(lost).start()
+    wait_reads(lost, "SELECT count(*) FROM t", 20)
+    wait_for(lambda: promoted(cluster, lost), "it has a vote again", 20)
+    cluster.others(cluster.leader(), lost)[0].kill()
+    rows(connect(cluster.leader().path(), busy_ms=20000, timeout=20000), 20)  # leader and the one that came back are a majority
+    wait_reads(lost, "SELECT count(*) FROM t", 21)
+
+
+def members(node):
+    with urllib.request.urlopen(f"http://{node.http}/nodes?ver=2&nonvoters&timeout=1s", timeout=10) as answer:
+        return {entry["id"]: entry for entry in json.load(answer)["nodes"]}
+
+
+def promoted(cluster, node):
+    return members(cluster.leader()).get(node.name, {}).get("voter")
+
+
+@test(seconds=120)
+def the_leader_that_lost_its_disk_comes_back():
+    cluster = Cluster()
+    joins_all(cluster)
+    connection = with_table(cluster)
+    rows(connection, *range(10))
+    connection.close()
+    lost = cluster.leader()
+    lost.kill()
+    other = cluster.others(lost)[0]
+    rows(connect(other.path(), busy_ms=20000, timeout=20000), *range(10, 20))
+    wiped(lost).start()
+    wait_reads(lost, "SELECT count(*) FROM t", 20)
+    wait_for(lambda: promoted(cluster, lost), "it has a vote again", 20)
+    cluster.wait_equal()
+
+
+@test(seconds=120)
+def memory_that_is_lost_does_not_vote():
+    cluster = Cluster()
+    joins_all(cluster)
+    connection = with_table(cluster)
+    leader = cluster.leader()
+    lags, forgets = cluster.others(leader)
+    lags.kill()
+    writes = connect(leader.path(), busy_ms=20000, timeout=20000)
+    rows(writes, *range(200))  # durable on the leader, and on the one that is to forget
+    connection.close()
+    writes.close()
+    leader.kill()
+    forgets.kill()
+    wiped(forgets).launch()
+    lags.launch()
+    end = time.monotonic() + 5  # many elections' time
+    while time.monotonic() < end:
+        check(not lags.leads() and not (forgets.alive() and forgets.leads()), "who lacks what was committed leads")
+        time.sleep(0.1)
+    leader.start()
+    lags.wait_ready(30)
+    for node in (leader, lags):
+        wait_reads(node, "SELECT count(*) FROM t", 200)
+    forgets.wait_ready(40)  # it has gone on trying to join
+    wait_reads(forgets, "SELECT count(*) FROM t", 200, seconds=40)
+    rows(connect(leader.path(), busy_ms=20000, timeout=20000), 200)
+    cluster.wait_equal()
+
+
+@test(seconds=120)
+def removed_wiped_and_started_again_at_once():
+    cluster = Cluster()
+    connection = with_table(cluster)
+    rows(connection, *range(10))
+    gone = cluster.nodes[2]
+    status, _ = request(cluster.nodes[1], "DELETE", "/remove", b'{"id":"3"}')
+    equal(status, 200, "status of DELETE /remove")
+    gone.kill()
+    wiped(gone).start()
+    wait_reads(gone, "SELECT count(*) FROM t", 10)
+    wait_for(lambda: promoted(cluster, gone), "it has a vote again", 20)
+    rows(connect(gone.path(), busy_ms=20000, timeout=20000), 10)
+    cluster.wait_equal()
+
+
+@test(seconds=120)
+def removed_and_not_wiped_it_does_not_come_back_by_itself():
+    cluster = Cluster()
+    connection = with_table(cluster)
+    gone = cluster.nodes[2]
+    equal(request(cluster.nodes[0], "DELETE", "/remove", b'{"id":"3"}')[0], 200, "status of DELETE /remove")
+    rows(connection, *range(10))
+    gone.kill()
+    gone.launch()
+    wait_for(lambda: "not a member" in gone.log(), "it is told that it is no member")
+    check(not any(name == "3" for name in members(cluster.nodes[0])), "it is a member again")
+    equal(value(connection, "SELECT count(*) FROM t"), 10, "rows")
+
+
+def request(node, method, path, body=None):
+    question = urllib.request.Request(f"http://{node.http}{path}", data=body, method=method)
+    with urllib.request.urlopen(question, timeout=10) as answer:
+        return answer.status, answer.read()
+
+
+if __name__ == "__main__":
+    main()
