@@ -5,7 +5,8 @@
  *   log/, meta  entries, term and vote (log.h)   descriptor  state machine at an index (descriptor.h)
  *   files       inode of each replica            staged/     pages of big transactions (staged.h)
  *   founding    there until adoption is done     trash/      dropped databases
- *   hashes/     of the replicas' pages (page_hashes.h)     key         of this instance, for its peers (node_key.h) */
+ *   hashes/     of the replicas' pages (page_hashes.h)     key         of this instance, for its peers (node_key.h)
+ *   fetching    there while the databases' state comes from another member (catalog.h) */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -325,7 +326,7 @@ static void begin_directory(struct raftd *d)
         wipe(d, log_dir);
         wipe(d, d->hashes_dir);
         free(log_dir);
-        static const char *const files[] = { "meta", "descriptor", "files", "node", "key" };
+        static const char *const files[] = { "meta", "descriptor", "files", "node", "key", "fetching" };
         for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
             char *path = join(d->raft_dir, files[i]);
             (void)d->disk->ops->unlink(d->disk, path); /* most are not there */
@@ -533,7 +534,8 @@ static void read_descriptor(struct raftd *d, const struct rq_log_found *found)
             "-refound %s",
             d->raft_dir, (unsigned long long)found->first_index, rq_err_text(err), d->dir);
     }
-    if (d->descriptor.index + 1 < found->first_index || d->descriptor.index > found->last_index) {
+    const bool given_up = d->descriptor.installed; /* a log that ends below it was given up for it */
+    if (d->descriptor.index + 1 < found->first_index || (d->descriptor.index > found->last_index && !given_up)) {
         refuse(
             "the log holds entries %llu to %llu, the descriptor ends at %llu: one of them is not of this place; "
             "a new cluster from the replicas as they are: raftd -refound %s",
@@ -555,7 +557,8 @@ static void refuse_log(const struct raftd *d, const char *text)
 static void check_stamps(struct raftd *d)
 {
     char text[512];
-    enum rq_err err = rq_stamps_check(d->disk, d->dir, d->catalog, &d->descriptor, d->log, &d->newest_stamp, text);
+    enum rq_err err = rq_stamps_check(d->disk, d->dir, d->catalog, &d->descriptor, d->log,
+                                      rq_catalog_is_fetching(d->catalog), &d->newest_stamp, text);
     if (err == RQ_CORRUPT) {
         refuse_log(d, text);
     }
@@ -630,7 +633,8 @@ static void start_node(struct raftd *d)
                   .snapshot_term = d->descriptor.term,
                   .snapshot_configuration_index = d->descriptor.configuration_index,
                   .snapshot_configuration = d->descriptor.configuration,
-                  .snapshot_configuration_bytes = d->descriptor.configuration_bytes },
+                  .snapshot_configuration_bytes = d->descriptor.configuration_bytes,
+                  .snapshot_installed = d->descriptor.installed },
         .machine = &machine,
         .forward = rq_cluster_forward(d->cluster),
     };
@@ -640,7 +644,9 @@ static void start_node(struct raftd *d)
         refuse("the node cannot start: %s", rq_err_text(err));
     }
     rq_catalog_set_driver(d->catalog, d->driver);
-    rq_cluster_start(d->cluster, d->driver);
+    if (rq_cluster_start(d->cluster, d->driver, d->catalog) != RQ_OK) {
+        refuse("out of memory or threads");
+    }
 }
 
 /* Until everything that the replicas hold, and all else that was committed when the leader was first heard, has been delivered. */
@@ -670,6 +676,20 @@ static void await_cluster(struct raftd *d)
     may_be_stopped(d, false);
 }
 
+/* The entry that adopts a file has no contents: whoever joins has to get them from here, not from the log.  So the log is released
+ * before anybody may join. */
+static void release_adoptions(struct raftd *d)
+{
+    char text[512];
+    enum rq_err err;
+    while ((err = rq_catalog_compact(d->catalog, text)) == RQ_BUSY) {
+        nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+    }
+    if (err != RQ_OK) {
+        refuse("what was adopted cannot be recorded: %s", rq_err_text(err));
+    }
+}
+
 /* From here on replicas and log agree, or raftd does not run. */
 static void catch_up(struct raftd *d)
 {
@@ -691,6 +711,9 @@ static void catch_up(struct raftd *d)
     }
     if (err == RQ_OK) {
         err = rq_catalog_sweep_bodies(d->catalog);
+    }
+    if (err == RQ_OK && rq_cluster_is_alone(d->cluster) && rq_catalog_has_adopted(d->catalog)) {
+        release_adoptions(d);
     }
     if (err == RQ_OK && d->founding) {
         char *path = join(d->raft_dir, "founding");

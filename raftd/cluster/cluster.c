@@ -219,6 +219,8 @@ static enum rq_err on_stream(void *ctx, const struct rq_peer_who *from, struct r
             }
             (void)snprintf(text, RQ_TEXT_MAX + 1, "%s", rq_err_text(RQ_UNREADY));
             return RQ_UNREADY;
+        case RQ_HEAD_COPY:
+            return rq_cluster_asked_copy(c, stream, ret_ops, ret_ctx);
         default:
             (void)snprintf(text, RQ_TEXT_MAX + 1, "no such stream");
             return RQ_PROTOCOL;
@@ -318,13 +320,13 @@ static void on_members(void *ctx, const struct rq_members *members)
     set_members(ctx, members);
 }
 
-/* The log that this node needs is gone everywhere: it has to be given the databases themselves. */
 static void on_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id)
 {
-    (void)ctx;
-    rq_note(RQ_LEVEL_ERROR, "this node is too far behind to catch up by the log: wipe it and let it join anew",
+    const struct rq_cluster *c = ctx;
+    rq_note(RQ_LEVEL_INFO, "the log that this node needs was released: it gets the databases themselves",
             "index=%llu term=%llu leader=%016llx", (unsigned long long)index, (unsigned long long)term,
             (unsigned long long)leader_id);
+    rq_catchup_wanted(c->catchup, index);
 }
 
 static void on_removed(void *ctx)
@@ -418,8 +420,18 @@ enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, 
     return err;
 }
 
-void rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver)
+struct rq_catchup *rq_cluster_catchup(struct rq_cluster *c)
 {
-    atomic_store(&c->driver, driver);
-    rq_reaper_start(c);
+    return atomic_load(&c->driver) != NULL ? c->catchup : NULL;
+}
+
+enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, struct rq_catalog *catalog)
+{
+    c->catalog = catalog;
+    enum rq_err err = rq_catchup_new(c, &c->catchup);
+    if (err == RQ_OK) {
+        atomic_store(&c->driver, driver);
+        rq_reaper_start(c);
+    }
+    return err;
 }

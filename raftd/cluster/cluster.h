@@ -17,6 +17,8 @@
 #include "raftd/node/member.h"
 #include "raftd/wire/err.h"
 
+struct rq_catalog;
+struct rq_catchup;
 struct rq_cluster;
 
 struct rq_cluster_config {
@@ -33,7 +35,8 @@ struct rq_cluster_config {
 enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_cluster **ret_cluster,
                            char text[RQ_TEXT_MAX + 1]);
 void rq_cluster_free(struct rq_cluster *c);
-struct rq_peers *rq_cluster_peers(struct rq_cluster *c); /* borrows */
+struct rq_peers *rq_cluster_peers(struct rq_cluster *c);     /* borrows */
+struct rq_catchup *rq_cluster_catchup(struct rq_cluster *c); /* borrows; NULL before the start */
 
 /* This node as it describes itself to others. */
 void rq_cluster_self(const struct rq_cluster *c, struct rq_member *ret_member);
@@ -49,7 +52,7 @@ void rq_cluster_set_log(struct rq_cluster *c, struct rq_log *log);
 enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, const char *staged_dir,
                                     struct rq_shelf *shelf, const struct rq_carrier **ret_carrier);
 /* From here on messages and requests of others are taken. */
-void rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver);
+enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, struct rq_catalog *catalog);
 
 /* This node is the only voter. */
 bool rq_cluster_is_alone(struct rq_cluster *c);

@@ -1,12 +1,13 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
  * cluster_members.c (what members ask for), cluster_contact.c (who answers), reach.c (a leader that a member does not hear),
- * reap.c. */
+ * reap.c, copy_source.c and catchup.c (databases that are copied). */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
 
 #include <pthread.h>
 
 #include "raftd/cluster/bodies.h"
+#include "raftd/cluster/catchup.h"
 #include "raftd/cluster/cluster.h"
 #include "raftd/wire/ask.h"
 
@@ -29,7 +30,10 @@ struct rq_cluster {
     struct rq_forward forward;
     struct rq_log *log;
     struct rq_driver *_Atomic driver; /* NULL: not started */
-    unsigned next_asked;              /* loop context: of the members, when no leader is known */
+    struct rq_catalog *catalog;       /* borrows; set before driver, as what follows */
+    struct rq_catchup *catchup;
+    atomic_uint copy_sessions; /* of others that copy databases from here */
+    unsigned next_asked;       /* loop context: of the members, when no leader is known */
 
     struct rq_standing standing;      /* reach.c */
     struct rq_reaper reaper;          /* reap.c */
@@ -86,5 +90,9 @@ void rq_reaper_start(struct rq_cluster *c);
 void rq_cluster_stands(struct rq_cluster *c, uint64_t instance);
 void rq_cluster_asked_reach(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
                             const struct rq_ask *ask);
+
+/* A member wants to copy databases.  Takes the stream if it is OK. */
+enum rq_err rq_cluster_asked_copy(struct rq_cluster *c, struct rq_stream *stream, const struct rq_stream_ops **ret_ops,
+                                  void **ret_ctx);
 
 #endif

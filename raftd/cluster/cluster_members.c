@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "raftd/cluster/cluster_impl.h"
+#include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
 
 #define PASS_ON_MS 10000 /* for the leader's answer */
@@ -150,6 +151,10 @@ static void run_join(struct rq_task *task)
     struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
     if (!rq_node_leads(node)) {
         pass_on(w);
+        return;
+    }
+    if (rq_cluster_is_alone(w->cluster) && rq_catalog_has_adopted(w->cluster->catalog)) {
+        refuse(w, RQ_UNREADY, "this node is about to found the cluster; try again");
         return;
     }
     enum rq_err err = rq_node_join(node, &w->member, joined, w);

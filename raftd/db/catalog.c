@@ -1,48 +1,16 @@
-#include "raftd/db/catalog.h"
+#include "raftd/db/catalog_impl.h"
 
 #include <assert.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "raftd/db/identity.h"
-#include "raftd/db/known_files.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/entry.h"
 
-/* A DROP entry that was delivered; until the files are in the trash. */
-struct dropping {
-    struct dropping *next;
-    struct rq_catalog *catalog;
-    struct rq_database *db; /* counted */
-    struct rq_request *requests;
-};
-
-struct rq_catalog {
-    struct rq_catalog_config config;
-    struct rq_database_env env;
-    struct rq_driver *driver;
-    struct rq_shelf *shelf; /* owns */
-    atomic_bool leads, caught_up;
-    _Atomic uint64_t term, leader;
-
-    pthread_mutex_t lock;
-    struct rq_database **databases; /* counted; guarded by lock, as what follows */
-    size_t database_count;
-    struct rq_place **places;
-    size_t place_count;
-    struct dropping *droppings;
-    struct rq_known_files files;
-
-    /* Loop context. */
-    struct rq_request *requests; /* submitted, fate not known */
-    uint64_t loaded_index;       /* of the descriptor at the start */
-};
-
 /* Grows an array by one; without memory a committed entry cannot be followed, and the process ends. */
-static void *one_more(void *array, size_t count, size_t each)
+void *rq_catalog_one_more(void *array, size_t count, size_t each)
 {
     void *more = realloc(array, (count + 1) * each);
     if (more == NULL) {
@@ -236,7 +204,7 @@ void rq_catalog_session_ended(struct rq_catalog *c, uint64_t session)
 
 /* --- committed entries; loop context ---------------------------------------------------------------------------------------------- */
 
-static struct rq_database *add_database(struct rq_catalog *c, const char *name, uint32_t id,
+struct rq_database *rq_catalog_add(struct rq_catalog *c, const char *name, uint32_t id,
                                         struct rq_database_known *known)
 {
     struct rq_place *place = NULL;
@@ -256,7 +224,7 @@ static struct rq_database *add_database(struct rq_catalog *c, const char *name, 
         }
     }
     if (place == NULL && rq_place_new(c->config.pool, name, &place) == RQ_OK) {
-        c->places = one_more(c->places, c->place_count, sizeof *c->places);
+        c->places = rq_catalog_one_more(c->places, c->place_count, sizeof *c->places);
         c->places[c->place_count++] = place;
     }
     pthread_mutex_unlock(&c->lock); /* opening the files may come back to on_file_made() */
@@ -265,7 +233,7 @@ static struct rq_database *add_database(struct rq_catalog *c, const char *name, 
         rq_fatal("no memory for a database of the catalog", RQ_NOMEM);
     }
     pthread_mutex_lock(&c->lock);
-    c->databases = one_more(c->databases, c->database_count, sizeof *c->databases);
+    c->databases = rq_catalog_one_more(c->databases, c->database_count, sizeof *c->databases);
     c->databases[c->database_count++] = db;
     pthread_mutex_unlock(&c->lock);
     return db;
@@ -335,7 +303,7 @@ static void committed_create(struct rq_catalog *c, const struct rq_log_entry *e)
     if (db == NULL) {
         struct rq_database_known known = { 0 };
         rq_origins_init(&known.origins, 0);
-        db = rq_database_ref(add_database(c, name, (uint32_t)e->index, &known));
+        db = rq_database_ref(rq_catalog_add(c, name, (uint32_t)e->index, &known));
         if (atomic_load(&c->caught_up)) {
             note_database("database created", db);
         }
@@ -352,6 +320,7 @@ static void committed_adopt(struct rq_catalog *c, const struct rq_log_entry *e)
         !rq_db_name_valid(adopt.name.data, adopt.name.bytes)) {
         return;
     }
+    atomic_store(&c->adopted, true);
     memcpy(name, adopt.name.data, adopt.name.bytes);
     name[adopt.name.bytes] = '\0';
     struct rq_database *db = rq_catalog_find(c, name, adopt.name.bytes);
@@ -367,7 +336,7 @@ static void committed_adopt(struct rq_catalog *c, const struct rq_log_entry *e)
                              .version_high = (uint32_t)(adopt.version >> 32) },
         };
         rq_origins_init(&known.origins, adopt.version);
-        db = rq_database_ref(add_database(c, name, (uint32_t)e->index, &known));
+        db = rq_database_ref(rq_catalog_add(c, name, (uint32_t)e->index, &known));
     }
     answer_requests(c, 0, db);
     rq_database_unref(db);
@@ -378,7 +347,7 @@ static void run_dropped(struct rq_task *task)
     request_settle((struct rq_request *)((char *)task - offsetof(struct rq_request, task)), RQ_OK, NULL);
 }
 
-static void dropped(void *ctx)
+void rq_catalog_dropped(void *ctx)
 {
     struct dropping *d = ctx;
     struct rq_catalog *c = d->catalog;
@@ -400,6 +369,23 @@ static void dropped(void *ctx)
     free(d);
 }
 
+struct rq_database *rq_catalog_take_out(struct rq_catalog *c, uint32_t id, struct dropping *d)
+{
+    struct rq_database *db = NULL;
+    pthread_mutex_lock(&c->lock);
+    for (size_t i = 0; i < c->database_count && db == NULL; i++) {
+        if (rq_database_id(c->databases[i]) == id) {
+            db = c->databases[i];
+            c->databases[i] = c->databases[--c->database_count];
+            d->db = db;
+            d->next = c->droppings;
+            c->droppings = d;
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    return db;
+}
+
 static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
 {
     struct rq_entry_drop drop;
@@ -407,7 +393,7 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
     if (!readable(rq_entry_get_drop(e->blob->data, e->blob->bytes, &drop))) {
         return;
     }
-    struct dropping *d = one_more(NULL, 0, sizeof *d);
+    struct dropping *d = rq_catalog_one_more(NULL, 0, sizeof *d);
     *d = (struct dropping){ .catalog = c };
     for (struct rq_request **at = &c->requests; *at != NULL;) {
         struct rq_request *r = *at;
@@ -419,17 +405,7 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
             at = &r->next;
         }
     }
-    pthread_mutex_lock(&c->lock);
-    for (size_t i = 0; i < c->database_count && db == NULL; i++) {
-        if (rq_database_id(c->databases[i]) == drop.db_id) {
-            db = c->databases[i];
-            c->databases[i] = c->databases[--c->database_count];
-            d->db = db;
-            d->next = c->droppings;
-            c->droppings = d;
-        }
-    }
-    pthread_mutex_unlock(&c->lock);
+    db = rq_catalog_take_out(c, drop.db_id, d);
     if (db == NULL) { /* dropped by an earlier entry: whoever asked has what was asked for */
         while (d->requests != NULL) {
             struct rq_request *r = d->requests;
@@ -442,7 +418,7 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
     if (atomic_load(&c->caught_up)) {
         note_database("database dropped", db);
     }
-    rq_database_drop(db, dropped, d);
+    rq_database_drop(db, rq_catalog_dropped, d);
 }
 
 static void note_body(struct rq_catalog *c, uint64_t index, const struct rq_entry_staged *staged)
@@ -498,7 +474,7 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
 }
 
 /* What was appended in an earlier term may be cut off, and nobody will say so. */
-static void give_up_requests(struct rq_catalog *c, uint64_t term)
+void rq_catalog_give_up_requests(struct rq_catalog *c, uint64_t term)
 {
     struct rq_request **at = &c->requests;
     while (*at != NULL) {
@@ -522,7 +498,7 @@ static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
     atomic_store(&c->leader, leader_id);
     rq_note(RQ_LEVEL_INFO, leads ? "this node leads" : "this node does not lead", "term=%llu leader=%016llx",
             (unsigned long long)term, (unsigned long long)leader_id);
-    give_up_requests(c, term);
+    rq_catalog_give_up_requests(c, term);
     if (rq_catalog_list(c, &list, &count) != RQ_OK) {
         rq_fatal("no memory for the catalog", RQ_NOMEM);
     }
@@ -640,15 +616,7 @@ void rq_catalog_drop(struct rq_catalog *c, uint32_t id, struct rq_request *r)
 
 /* --- waiting for it ------------------------------------------------------------------------------------------------------------------- */
 
-/* A countdown that one thread sleeps on. */
-struct countdown {
-    pthread_mutex_t lock;
-    pthread_cond_t zero;
-    size_t left;
-    enum rq_err err;
-};
-
-static void countdown_init(struct countdown *n, size_t left)
+void rq_countdown_init(struct rq_countdown *n, size_t left)
 {
     pthread_mutex_init(&n->lock, NULL);
     pthread_cond_init(&n->zero, NULL);
@@ -656,7 +624,7 @@ static void countdown_init(struct countdown *n, size_t left)
     n->err = RQ_OK;
 }
 
-static void countdown_one(struct countdown *n, enum rq_err err)
+void rq_countdown_one(struct rq_countdown *n, enum rq_err err)
 {
     pthread_mutex_lock(&n->lock);
     if (err != RQ_OK) {
@@ -668,7 +636,7 @@ static void countdown_one(struct countdown *n, enum rq_err err)
     pthread_mutex_unlock(&n->lock);
 }
 
-static size_t countdown_left(struct countdown *n)
+static size_t countdown_left(struct rq_countdown *n)
 {
     pthread_mutex_lock(&n->lock);
     size_t left = n->left;
@@ -677,7 +645,7 @@ static size_t countdown_left(struct countdown *n)
 }
 
 /* Without threads whoever waits runs what he waits for. */
-static enum rq_err countdown_wait(struct rq_catalog *c, struct countdown *n)
+enum rq_err rq_countdown_wait(struct rq_catalog *c, struct rq_countdown *n)
 {
     struct rq_pool *pool = c->config.pool;
     while (!rq_pool_has_threads(pool) && countdown_left(n) > 0 && rq_pool_run_one(pool)) {
@@ -696,35 +664,35 @@ static enum rq_err countdown_wait(struct rq_catalog *c, struct countdown *n)
 static void adopted(struct rq_request *r, enum rq_err err, struct rq_database *db)
 {
     (void)db;
-    countdown_one(r->ctx, err);
+    rq_countdown_one(r->ctx, err);
 }
 
 enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *adopt)
 {
-    struct countdown n;
+    struct rq_countdown n;
     struct rq_bytes entry;
     struct rq_request r = { .done = adopted, .ctx = &n };
-    countdown_init(&n, 1);
+    rq_countdown_init(&n, 1);
     rq_bytes_init(&entry, 4096);
     enum rq_err err = rq_entry_put_adopt(&entry, adopt);
     submit(c, &r, RQ_ENTRY_ADOPT, &entry, err);
-    return countdown_wait(c, &n);
+    return rq_countdown_wait(c, &n);
 }
 
 struct barrier {
     struct rq_task task;
-    struct countdown *n;
+    struct rq_countdown *n;
 };
 
 static void run_barrier(struct rq_task *task)
 {
-    countdown_one(((struct barrier *)task)->n, RQ_OK);
+    rq_countdown_one(((struct barrier *)task)->n, RQ_OK);
 }
 
 /* Behind everything that was posted for any name so far, drops included. */
-static void wait_for_places(struct rq_catalog *c)
+void rq_catalog_wait_for_places(struct rq_catalog *c)
 {
-    struct countdown n;
+    struct rq_countdown n;
     pthread_mutex_lock(&c->lock);
     const size_t count = c->place_count;
     struct rq_place **places = malloc((count + 1) * sizeof(struct rq_place *));
@@ -736,13 +704,13 @@ static void wait_for_places(struct rq_catalog *c)
     if (places == NULL || barriers == NULL) {
         rq_fatal("no memory to start", RQ_NOMEM);
     }
-    countdown_init(&n, count + 1);
+    rq_countdown_init(&n, count + 1);
     for (size_t i = 0; i < count; i++) {
         barriers[i] = (struct barrier){ { .run = run_barrier }, &n };
         rq_strand_post(rq_place_strand(places[i]), &barriers[i].task, RQ_CARRY);
     }
-    countdown_one(&n, RQ_OK);
-    (void)countdown_wait(c, &n); /* barriers bring no error */
+    rq_countdown_one(&n, RQ_OK);
+    (void)rq_countdown_wait(c, &n); /* barriers bring no error */
     free(barriers);
     free(places);
 }
@@ -751,15 +719,15 @@ enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512])
 {
     struct rq_database **list;
     size_t count;
+    atomic_store(&c->caught_up, true); /* first: a database that comes from now on takes it from there */
     enum rq_err err = rq_catalog_list(c, &list, &count);
     if (err != RQ_OK) {
         return err;
     }
-    atomic_store(&c->caught_up, true);
     for (size_t i = 0; i < count; i++) {
         rq_database_caught_up(list[i]);
     }
-    wait_for_places(c);
+    rq_catalog_wait_for_places(c);
     for (size_t i = 0; i < count; i++) {
         struct rq_database_info info;
         rq_database_info(list[i], &info);
@@ -770,7 +738,12 @@ enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512])
         rq_database_unref(list[i]);
     }
     free(list);
-    return err;
+    return err == RQ_OK ? rq_catalog_fetching_ends(c) : err;
+}
+
+bool rq_catalog_has_adopted(const struct rq_catalog *c)
+{
+    return atomic_load(&c->adopted);
 }
 
 bool rq_catalog_ready(const struct rq_catalog *c)
@@ -780,30 +753,16 @@ bool rq_catalog_ready(const struct rq_catalog *c)
 
 /* --- compaction -------------------------------------------------------------------------------------------------------------------------- */
 
-/* A picture of the state machine at one index, taken on the loop: the catalog there, and each database on its strand, behind
- * everything that the loop had given it by then. */
-struct picture {
-    struct rq_task task; /* on the loop */
-    struct rq_catalog *catalog;
-    struct rq_descriptor descriptor;
-    struct rq_database **list; /* counted */
-    size_t count;
-    struct describe *parts;
-    struct countdown n;
-    enum rq_err err;
-    char *text; /* borrows, [512]; guarded by n.lock */
-};
-
 struct describe {
     struct rq_task task;
-    struct picture *picture;
+    struct rq_picture *picture;
     size_t i;
 };
 
 static void run_describe(struct rq_task *task)
 {
     struct describe *d = (struct describe *)task;
-    struct picture *p = d->picture;
+    struct rq_picture *p = d->picture;
     struct rq_descriptor_database *out = &p->descriptor.databases[d->i];
     struct rq_database_known known;
     enum rq_err err = rq_database_describe(p->list[d->i], &known);
@@ -813,6 +772,11 @@ static void run_describe(struct rq_task *task)
         out->version = known.version;
         out->file_made = known.file_made;
         out->origins = known.origins;
+        pthread_mutex_lock(&p->n.lock);
+        if (known.file_index > p->descriptor.index && known.file_index > p->descriptor.ahead) {
+            p->descriptor.ahead = known.file_index;
+        }
+        pthread_mutex_unlock(&p->n.lock);
     } else if (err == RQ_BUSY) {
         struct rq_database_info info;
         rq_database_info(p->list[d->i], &info);
@@ -821,12 +785,38 @@ static void run_describe(struct rq_task *task)
                        rq_database_name(p->list[d->i]), info.message);
         pthread_mutex_unlock(&p->n.lock);
     }
-    countdown_one(&p->n, err);
+    rq_countdown_one(&p->n, err);
+}
+
+void rq_catalog_describe(struct rq_picture *p)
+{
+    const uint32_t count = p->descriptor.database_count;
+    p->parts = calloc(count + 1u, sizeof *p->parts);
+    if (p->parts == NULL) {
+        rq_fatal("no memory for a descriptor", RQ_NOMEM);
+    }
+    pthread_mutex_lock(&p->n.lock);
+    p->n.left += count;
+    pthread_mutex_unlock(&p->n.lock);
+    for (uint32_t i = 0; i < count; i++) {
+        p->parts[i] = (struct describe){ { .run = run_describe }, p, i };
+        rq_strand_post(rq_database_strand(p->list[i]), &p->parts[i].task, RQ_CARRY);
+    }
+}
+
+void rq_catalog_picture_fini(struct rq_picture *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        rq_database_unref(p->list[i]);
+    }
+    free(p->list);
+    free(p->parts);
+    rq_descriptor_fini(&p->descriptor);
 }
 
 static void run_picture(struct rq_task *task)
 {
-    struct picture *p = (struct picture *)task;
+    struct rq_picture *p = (struct rq_picture *)task;
     struct rq_catalog *c = p->catalog;
     struct rq_node *node = rq_driver_node(c->driver);
     struct rq_descriptor *d = &p->descriptor;
@@ -852,20 +842,13 @@ static void run_picture(struct rq_task *task)
     p->count = count;
     if (p->err == RQ_OK) {
         d->databases = calloc(count + 1, sizeof *d->databases);
-        p->parts = calloc(count + 1, sizeof *p->parts);
-        if (d->databases == NULL || p->parts == NULL) {
+        if (d->databases == NULL) {
             rq_fatal("no memory for a descriptor", RQ_NOMEM);
         }
         d->database_count = (uint32_t)count;
-        pthread_mutex_lock(&p->n.lock);
-        p->n.left += count;
-        pthread_mutex_unlock(&p->n.lock);
-        for (size_t i = 0; i < count; i++) {
-            p->parts[i] = (struct describe){ { .run = run_describe }, p, i };
-            rq_strand_post(rq_database_strand(p->list[i]), &p->parts[i].task, RQ_CARRY);
-        }
+        rq_catalog_describe(p);
     }
-    countdown_one(&p->n, p->err);
+    rq_countdown_one(&p->n, p->err);
 }
 
 uint64_t rq_catalog_body_bytes(const struct rq_catalog *c)
@@ -883,7 +866,7 @@ struct compacted {
     struct rq_catalog *catalog;
     uint64_t index;    /* of the descriptor */
     uint64_t released; /* the log holds nothing up to here */
-    struct countdown n;
+    struct rq_countdown n;
 };
 
 /* What is kept of the log below a descriptor, so that a member which was away for a while catches up by it. */
@@ -917,7 +900,7 @@ static void run_compacted(struct rq_task *task)
     struct rq_catalog *c = t->catalog;
     const unsigned trailing = trailing_below(c, t->index);
     t->released = t->index - trailing;
-    countdown_one(&t->n, rq_node_compacted(rq_driver_node(c->driver), t->index, trailing));
+    rq_countdown_one(&t->n, rq_node_compacted(rq_driver_node(c->driver), t->index, trailing));
 }
 
 static bool is_alone(const struct rq_catalog *c)
@@ -931,13 +914,13 @@ static bool is_alone(const struct rq_catalog *c)
 static enum rq_err release_log(struct rq_catalog *c, uint64_t index)
 {
     struct compacted t = { .task = { .run = run_compacted }, .catalog = c, .index = index };
-    countdown_init(&t.n, 1);
+    rq_countdown_init(&t.n, 1);
     rq_strand_post(rq_driver_loop(c->driver), &t.task, RQ_HAND_OVER);
-    enum rq_err err = countdown_wait(c, &t.n);
+    enum rq_err err = rq_countdown_wait(c, &t.n);
     return err == RQ_OK ? rq_shelf_release(c->shelf, t.released, is_alone(c) ? 0 : RQ_SHELF_LINGER_LOOKS) : err;
 }
 
-static enum rq_err sync_replicas(struct picture *p)
+static enum rq_err sync_replicas(struct rq_picture *p)
 {
     enum rq_err err = RQ_OK;
     for (uint32_t i = 0; err == RQ_OK && i < p->descriptor.database_count; i++) {
@@ -950,13 +933,35 @@ static enum rq_err sync_replicas(struct picture *p)
     return err;
 }
 
+static enum rq_err take_picture(struct rq_catalog *c, struct rq_picture *p, char text[512])
+{
+    *p = (struct rq_picture){ .task = { .run = run_picture }, .catalog = c, .text = text };
+    text[0] = '\0';
+    rq_countdown_init(&p->n, 1);
+    rq_strand_post(rq_driver_loop(c->driver), &p->task, RQ_HAND_OVER);
+    return rq_countdown_wait(c, &p->n);
+}
+
+enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_picture, char text[512])
+{
+    struct rq_picture p;
+    enum rq_err err = take_picture(c, &p, text);
+    if (err == RQ_OK) {
+        *ret_picture = p.descriptor;
+        p.descriptor = (struct rq_descriptor){ 0 };
+    }
+    rq_catalog_picture_fini(&p);
+    return err;
+}
+
 enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
 {
-    struct picture p = { .task = { .run = run_picture }, .catalog = c, .text = text };
-    text[0] = '\0';
-    countdown_init(&p.n, 1);
-    rq_strand_post(rq_driver_loop(c->driver), &p.task, RQ_HAND_OVER);
-    enum rq_err err = countdown_wait(c, &p.n);
+    struct rq_picture p;
+    if (pthread_mutex_trylock(&c->whole) != 0) {
+        (void)snprintf(text, 512, "the databases are being fetched from another member");
+        return RQ_BUSY;
+    }
+    enum rq_err err = take_picture(c, &p, text);
     if (err == RQ_OK) {
         err = sync_replicas(&p);
     }
@@ -966,12 +971,11 @@ enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
     if (err == RQ_OK) {
         err = release_log(c, p.descriptor.index);
     }
-    for (size_t i = 0; i < p.count; i++) {
-        rq_database_unref(p.list[i]);
+    if (err == RQ_OK) {
+        atomic_store(&c->adopted, false);
     }
-    free(p.list);
-    free(p.parts);
-    rq_descriptor_fini(&p.descriptor);
+    pthread_mutex_unlock(&c->whole);
+    rq_catalog_picture_fini(&p);
     return err;
 }
 
@@ -1024,6 +1028,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
     }
     c->config = *config;
     pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->whole, NULL);
     c->env = (struct rq_database_env){
         .ctx = c,
         .disk = config->disk,
@@ -1068,7 +1073,7 @@ enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d)
         struct rq_descriptor_database *db = &d->databases[i];
         struct rq_database_known known = { .version = db->version, .file_made = db->file_made, .origins = db->origins };
         db->origins = (struct rq_origins){ 0 };
-        (void)add_database(c, db->name, db->id, &known);
+        (void)rq_catalog_add(c, db->name, db->id, &known);
     }
     return RQ_OK;
 }
@@ -1096,7 +1101,7 @@ struct naming {
     struct rq_task task;
     struct rq_catalog *catalog;
     bool below; /* also what is below the descriptor: at the start, once */
-    struct countdown n;
+    struct rq_countdown n;
 };
 
 static void run_naming(struct rq_task *task)
@@ -1118,15 +1123,15 @@ static void run_naming(struct rq_task *task)
         }
         rq_blob_unref(e.blob);
     }
-    countdown_one(&s->n, err);
+    rq_countdown_one(&s->n, err);
 }
 
 static enum rq_err name_undelivered(struct rq_catalog *c, bool below)
 {
     struct naming s = { .task = { .run = run_naming }, .catalog = c, .below = below };
-    countdown_init(&s.n, 1);
+    rq_countdown_init(&s.n, 1);
     rq_strand_post(rq_driver_loop(c->driver), &s.task, RQ_HAND_OVER);
-    return countdown_wait(c, &s.n);
+    return rq_countdown_wait(c, &s.n);
 }
 
 enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c)

@@ -34,6 +34,8 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
 
 /* Before the node starts: the databases of the descriptor; opens their files. */
 enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d);
+/* Before loading: the state of the databases was being fetched when raftd ended, and the log may lack what they hold. */
+bool rq_catalog_is_fetching(struct rq_catalog *c);
 /* Before loading: is this the file of the replica of that id, as raft/files remembers it? */
 bool rq_catalog_knows_file(struct rq_catalog *c, uint32_t id, uint64_t inode, uint64_t device);
 struct rq_node_machine rq_catalog_machine(struct rq_catalog *c);
@@ -50,6 +52,8 @@ enum rq_err rq_catalog_caught_up(struct rq_catalog *c, char text[512]);
 /* Then: deletes the bodies that nobody needs. */
 enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c);
 bool rq_catalog_ready(const struct rq_catalog *c);
+/* An entry of the log that was delivered adopts a file, and the log was not compacted since. */
+bool rq_catalog_has_adopted(const struct rq_catalog *c);
 
 /* Counted; NULL. */
 struct rq_database *rq_catalog_find(struct rq_catalog *c, const char *name, size_t name_bytes);
@@ -91,11 +95,25 @@ enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *
 /* Makes everything that is applied durable, writes the descriptor and releases the log.  BUSY, AWAY: try again later; text says
  * which database needs the log as it is, if that is why.  IO is final. */
 enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512]);
+/* The state machine at an index that this node has applied, as compaction takes it.  Errors as there. */
+enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_picture, char text[512]);
 /* The staged bodies that wait for the log to be compacted past them. */
 uint64_t rq_catalog_body_bytes(const struct rq_catalog *c);
 /* Each RQ_SHELF_LOOK_MS: deletes the bodies whose time is over.  IO is final. */
 enum rq_err rq_catalog_look_at_bodies(struct rq_catalog *c);
 /* raftd/db/staged.h */
 enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms);
+
+/* --- the state of another member: a thread that may wait ---------------------------------------------------------------------- */
+
+/* The log is to go on from picture (index, term, configuration; ids and names of databases), which another member has applied.
+ * Drops the databases that are not in it and makes those that are new, still empty: then rq_database_install() for each of it, and
+ * one of the two below.  A file raft/fetching tells a start that replicas may hold what the log lacks.  EXISTS: the log has come that far by
+ * itself.  BUSY: it is being compacted. */
+enum rq_err rq_catalog_install_begin(struct rq_catalog *c, const struct rq_descriptor *picture);
+/* All of them are durable: so becomes the descriptor, and the node goes on from there.  EXISTS: as above.  IO is final. */
+enum rq_err rq_catalog_install_end(struct rq_catalog *c, const struct rq_descriptor *picture);
+/* It did not come to its end: what was fetched stays, and is tried again. */
+void rq_catalog_install_abandon(struct rq_catalog *c);
 
 #endif

@@ -583,7 +583,7 @@ void rq_database_caught_up(struct rq_database *db)
     rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_caught_up)->task, RQ_CARRY);
 }
 
-static void move_to_trash(struct rq_database *db, const char *suffix)
+void rq_db_move_to_trash(struct rq_database *db, const char *suffix)
 {
     struct rq_disk *disk = db->env.disk;
     char *from = NULL, *to = NULL;
@@ -616,9 +616,9 @@ static void run_drop(struct rq_task *task)
     pthread_mutex_unlock(&db->hold);
     rq_replica_close(r);
     if (!db->superseded) {
-        move_to_trash(db, "");
-        move_to_trash(db, "-wal");
-        move_to_trash(db, "-shm");
+        rq_db_move_to_trash(db, "");
+        rq_db_move_to_trash(db, "-wal");
+        rq_db_move_to_trash(db, "-shm");
     }
     if (db->hashes_path != NULL) {
         (void)db->env.disk->ops->unlink(db->env.disk,
@@ -784,6 +784,7 @@ enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_know
     *ret_known = (struct rq_database_known){
         .version = db->version,
         .file_made = db->file.version > 0 || db->version > 0,
+        .file_index = db->file.stamp.index,
         .origins = copy,
     };
     return RQ_OK;

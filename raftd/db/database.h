@@ -31,6 +31,7 @@
 #include "raftd/wire/msg.h"
 #include "vfs/control.h"
 #include "vfs/replica.h"
+#include "vfs/snapshot.h"
 
 #define RQ_TXN_MEMORY_MAX   (4u << 20) /* pages of one transaction; what is more goes into a staged body */
 #define RQ_COMMIT_BYTES_MAX (RQ_TXN_MEMORY_MAX + (2u << 20)) /* with the frame that was one too many */
@@ -111,6 +112,7 @@ struct rq_database_known {
     bool adopt;             /* the file that is there becomes its content, if it is the one described here */
     struct rq_stamp adopt_stamp;
     uint32_t adopt_page_count;
+    uint64_t file_index;       /* rq_database_describe(): the entry that made the file's state */
     bool caught_up;            /* not in replay */
     struct rq_origins origins; /* taken */
 };
@@ -179,6 +181,38 @@ uint64_t rq_database_checksum(struct rq_database *db);
  * from there: it is quarantined for a reason that may pass.  Else the file itself, which is older than that, tells the next start
  * that the database stays quarantined. */
 enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_known *ret_known);
+
+/* --- from another member ------------------------------------------------------------------------------------------------------ */
+
+/* A database as another member has it, in a state that does not change while it is read.  All called on the strand; may block. */
+struct rq_copy_source {
+    void *ctx;
+    /* state->version 0: no commit yet.  origins: the caller's. */
+    enum rq_err (*open)(void *ctx, uint32_t id, struct rq_replica_state *ret_state, struct rq_origins *ret_origins);
+    /* rq_page_hash() of count pages in normal form, from first on; at most RQ_COPY_HASHES_MAX. */
+    enum rq_err (*hashes)(void *ctx, uint32_t first, uint32_t count, uint64_t *ret_hashes);
+    /* Pages in normal form, of these ascending numbers; at most RQ_COPY_PAGES_BYTES, or one. */
+    enum rq_err (*pages)(void *ctx, const uint32_t *pgnos, uint32_t count, uint32_t page_size, uint8_t *ret_pages);
+};
+#define RQ_COPY_HASHES_MAX  8192u
+#define RQ_COPY_PAGES_BYTES (1u << 20)
+
+struct rq_copy_count {
+    uint64_t compared, fetched; /* pages */
+};
+
+/* The replica becomes what the source has, if that is newer, or the same and this one is damaged: pages that differ are fetched,
+ * and become one transaction, durable on return.  Readers see the old state until then, and so does a start after a kill.  A quarantined
+ * one is made anew.  Blocks; entries wait meanwhile.  BUSY: the source is older.  FULL: no space; CORRUPT: what came is not what was
+ * announced, or cannot be; or the errors of the source: nothing has happened.  EXISTS: dropped meanwhile. */
+enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source,
+                                struct rq_copy_count *ret_count);
+
+/* For whoever copies it to another member, any thread that may wait: the newest state, which the snapshot (from rq_snapshot_init())
+ * goes on showing until its end; version 0: no commit yet, and no snapshot.  origins: the caller's.  The database has to be held by a reference
+ * as long as the snapshot lives.  NOTFOUND: dropped; QUARANTINED: not to be copied; or errors of a snapshot. */
+enum rq_err rq_database_view(struct rq_database *db, struct rq_snapshot *snapshot, struct rq_replica_state *ret_state,
+                             struct rq_origins *ret_origins);
 
 /* --- background thread --------------------------------------------------------------------------------------------------------- */
 

@@ -241,6 +241,9 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand
     if (head.base != db->version) {
         return RQ_OK; /* not made on the head: it has no effect, on any host */
     }
+    if (db->file.version == db->version && e->index <= db->file.stamp.index) {
+        return RQ_OK; /* what another member sent holds it, or holds that it had no effect */
+    }
     for (uint32_t i = 0; i < head.origin_count; i++) {
         if (rq_origins_put(&db->origins, is_staged ? staged.origin : rq_txn_origin(&reader, i)) != RQ_OK) {
             db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", RQ_NOMEM);

@@ -1,5 +1,5 @@
 /* Inside of the database: shared by database.c (life, files, what others see), database_commit.c (judging and preparing) and
- * database_apply.c (applying).  Everything here runs on the database's strand. */
+ * database_apply.c (applying), database_install.c (as another member has it).  Everything here runs on the database's strand. */
 #ifndef RAFTD_DB_DATABASE_IMPL_H
 #define RAFTD_DB_DATABASE_IMPL_H
 
@@ -105,6 +105,8 @@ void rq_db_quarantine_page(struct rq_database *db, uint32_t pgno);
 void rq_db_end_doubt(struct rq_database *db);
 /* It was opened, or made. */
 void rq_db_set_replica(struct rq_database *db, struct rq_replica *r);
+/* The file of that suffix, if there is one. */
+void rq_db_move_to_trash(struct rq_database *db, const char *suffix);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));
 
 /* --- database_commit.c --- */

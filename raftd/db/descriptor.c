@@ -1,5 +1,5 @@
 /* Bytes, integers big-endian:
- *   u64 "RQDESC1\0"  u64 index  u64 term  u64 configuration index  u32 bytes, configuration
+ *   u64 "RQDESC2\0"  u64 index  u64 term  u8 installed  u64 ahead  u64 configuration index  u32 bytes, configuration
  *   u32 databases, each: u16 bytes, name  u32 id  u64 version  u8 file made  u64 first base  u32 origins, each: u64 session  u64 seq
  *   u64 XXH3-64 over all before */
 #include "raftd/db/descriptor.h"
@@ -12,7 +12,8 @@
 
 #include "raftd/wire/bytes.h"
 
-#define MAGIC       0x5251444553433100ull /* "RQDESC1\0" */
+#define MAGIC       0x5251444553433200ull /* "RQDESC2\0" */
+#define MAGIC_1     0x5251444553433100ull /* of a node that was alone for ever: without installed and ahead */
 #define MAGIC_DIGIT 0xff00ull             /* the format */
 #define NAME        "descriptor"
 #define BYTES_MAX   (1u << 30)
@@ -139,6 +140,8 @@ enum rq_err rq_descriptor_write(struct rq_disk *disk, const char *raft_dir, cons
     put_u64(&w, MAGIC);
     put_u64(&w, d->index);
     put_u64(&w, d->term);
+    put(&w, &(uint8_t){ d->installed }, 1);
+    put_u64(&w, d->ahead);
     put_u64(&w, d->configuration_index);
     put_u32(&w, (uint32_t)d->configuration_bytes);
     put(&w, d->configuration, d->configuration_bytes);
@@ -227,11 +230,19 @@ static enum rq_err decode(const uint8_t *data, size_t bytes, struct rq_descripto
     }
     struct reader r = { data, bytes - 8, false };
     uint64_t magic = rq_get_u64(take(&r, 8));
-    if (magic != MAGIC) { /* the digit of a newer format is higher; its hash is where ours is */
+    if (magic != MAGIC && magic != MAGIC_1) { /* the digit of a newer format is higher; its hash is where ours is */
         return (magic & ~MAGIC_DIGIT) == (MAGIC & ~MAGIC_DIGIT) && magic > MAGIC ? RQ_VERSION : RQ_CORRUPT;
     }
     d->index = rq_get_u64(take(&r, 8));
     d->term = rq_get_u64(take(&r, 8));
+    if (magic == MAGIC) {
+        const uint8_t installed = *take(&r, 1);
+        d->installed = installed == 1;
+        d->ahead = rq_get_u64(take(&r, 8));
+        if (installed > 1 || (d->ahead != 0 && d->ahead <= d->index)) {
+            return RQ_CORRUPT;
+        }
+    }
     d->configuration_index = rq_get_u64(take(&r, 8));
     size_t configuration_bytes = rq_get_u32(take(&r, 4));
     if (r.short_of || r.left < configuration_bytes) {

@@ -1,7 +1,8 @@
 /* Descriptor: the state machine at a log index, durable: what a snapshot is here.  The pages are in the replicas.
  *
  * File raft/descriptor: written beside, synced, renamed, directory synced.  Everything up to `index` is applied and durable in
- * the replicas when it is written.  A database's version may be that of a later index: its entries are then no-ops in replay. */
+ * the replicas when it is written.  A database's version may be that of a later index, if it came from another member: entries up
+ * to its stamp have no effect on it in replay. */
 #ifndef RAFTD_DB_DESCRIPTOR_H
 #define RAFTD_DB_DESCRIPTOR_H
 
@@ -24,6 +25,8 @@ struct rq_descriptor_database {
 
 struct rq_descriptor {
     uint64_t index, term;
+    bool installed; /* it came from another member: a log that does not lead up to it was given up for it */
+    uint64_t ahead; /* replicas may be at entries up to this one, past index; 0: none is */
     uint64_t configuration_index;
     uint8_t *configuration; /* owns, as databases */
     size_t configuration_bytes;

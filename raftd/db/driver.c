@@ -513,6 +513,16 @@ uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index)
     return rq_log_term_at(d->log, index);
 }
 
+void rq_driver_installed(struct rq_driver *d, const struct rq_node_snapshot *snapshot)
+{
+    rq_node_installed(d->node, snapshot);
+    pthread_mutex_lock(&d->lock);
+    atomic_store(&d->delivered, rq_node_delivered(d->node));
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+    loop_done(d);
+}
+
 struct rq_driver_view rq_driver_view(const struct rq_driver *d)
 {
     return (struct rq_driver_view){

@@ -84,6 +84,8 @@ uint64_t rq_driver_term_at(struct rq_driver *d, uint64_t index); /* loop context
 bool rq_driver_next_entry(struct rq_driver *d, uint64_t *index, struct rq_log_entry *ret_entry, enum rq_err *ret_err);
 /* Loop context: a message of that member; as rq_node_receive(). */
 void rq_driver_receive(struct rq_driver *d, const struct raft_message *message, const struct rq_log_entry *entries);
+/* Loop context: as rq_node_installed(). */
+void rq_driver_installed(struct rq_driver *d, const struct rq_node_snapshot *snapshot);
 struct rq_driver_view rq_driver_view(const struct rq_driver *d);
 /* Any thread that may wait for the disk: makes ready what the log will want next.  FULL is no reason to end. */
 enum rq_err rq_driver_prepare_log(struct rq_driver *d);

@@ -12,6 +12,7 @@ struct check {
     struct rq_catalog *catalog;
     const struct rq_descriptor *descriptor;
     const struct rq_log *log;
+    bool fetching;
     uint64_t newest;
     char *text; /* [512]; empty: no contradiction so far */
 };
@@ -28,11 +29,26 @@ static bool is_ours(const struct check *c, const char *name, uint32_t id, const 
     return rq_catalog_knows_file(c->catalog, id, info->inode, info->device);
 }
 
+/* The term of an entry, and where the log ends.  A log that was given up for the descriptor says nothing. */
+static uint64_t term_of(const struct check *c, uint64_t index, uint64_t *ret_last)
+{
+    const struct rq_descriptor *d = c->descriptor;
+    const bool given_up =
+        d->installed && rq_log_first(c->log) != d->index + 1 && rq_log_term_at(c->log, d->index) != d->term;
+    *ret_last = given_up ? d->index : rq_log_last(c->log);
+    *ret_last = d->ahead > *ret_last ? d->ahead : *ret_last;
+    return index == d->index ? d->term : given_up ? 0 : rq_log_term_at(c->log, index);
+}
+
 static void compare(struct check *c, const char *name, const struct rq_replica_state *state)
 {
-    const uint64_t last = rq_log_last(c->log), index = state->stamp.index;
+    const uint64_t index = state->stamp.index;
+    uint64_t last;
     c->newest = index > c->newest ? index : c->newest;
-    const uint64_t term = index == c->descriptor->index ? c->descriptor->term : rq_log_term_at(c->log, index);
+    const uint64_t term = term_of(c, index, &last);
+    if (c->fetching) {
+        return;
+    }
     if (index > last) {
         (void)snprintf(c->text, 512, "%.200s: the file was made by log entry %llu of term %u; the log ends at %llu",
                        name, (unsigned long long)index, state->stamp.term, (unsigned long long)last);
@@ -67,10 +83,10 @@ static enum rq_err look(void *ctx, const char *name)
 }
 
 enum rq_err rq_stamps_check(struct rq_disk *disk, const char *dir, struct rq_catalog *catalog,
-                            const struct rq_descriptor *descriptor, const struct rq_log *log, uint64_t *ret_newest,
-                            char text[512])
+                            const struct rq_descriptor *descriptor, const struct rq_log *log, bool fetching,
+                            uint64_t *ret_newest, char text[512])
 {
-    struct check c = { disk, dir, catalog, descriptor, log, 0, text };
+    struct check c = { disk, dir, catalog, descriptor, log, fetching, 0, text };
     text[0] = '\0';
     enum rq_err err = disk->ops->list(disk, dir, look, &c);
     *ret_newest = c.newest;

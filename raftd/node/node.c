@@ -350,6 +350,11 @@ uint64_t rq_node_committed(const struct rq_node *n)
     return n->core.committed;
 }
 
+uint64_t rq_node_delivered(const struct rq_node *n)
+{
+    return n->delivered;
+}
+
 const char *rq_node_role(const struct rq_node *n)
 {
     switch (n->core.raft.state) {

@@ -122,6 +122,7 @@ uint64_t rq_node_wake_ms(const struct rq_node *n);
 bool rq_node_leads(const struct rq_node *n); /* and has committed an entry of its own term */
 uint64_t rq_node_term(const struct rq_node *n);
 uint64_t rq_node_committed(const struct rq_node *n);
+uint64_t rq_node_delivered(const struct rq_node *n); /* newest entry that the machine was given, or that a descriptor stands for */
 const char *rq_node_role(const struct rq_node *n); /* "Leader", "Follower", "Candidate": rqlite's words */
 
 /* --- membership: asked of the leader, one change at a time ---

@@ -14,6 +14,7 @@
 enum rq_head_kind {
     RQ_HEAD_BRING = 10, /* here is a staged body: END from there says that it is durable there */
     RQ_HEAD_FETCH = 11, /* give me a staged body */
+    RQ_HEAD_COPY = 12,  /* I want to copy databases: raftd/cluster/copy_wire.h; nothing but the kind */
 };
 
 struct rq_head_body {
@@ -25,7 +26,7 @@ struct rq_head_body {
 
 /* 0: not the head of any stream. */
 uint64_t rq_head_kind(const uint8_t *data, size_t bytes);
-/* As in msg.h; kind is one of the two above. */
+/* As in msg.h; kind is BRING or FETCH. */
 enum rq_err rq_head_put_body(struct rq_bytes *out, enum rq_head_kind kind, const struct rq_head_body *head);
 enum rq_err rq_head_get_body(const uint8_t *data, size_t bytes, struct rq_head_body *ret);
 

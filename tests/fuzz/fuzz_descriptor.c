@@ -14,7 +14,9 @@ static void try_descriptor(const uint8_t *data, size_t bytes)
     MUST(err == RQ_OK || err == RQ_CORRUPT || err == RQ_VERSION);
     if (err == RQ_OK) {
         MUST(rq_descriptor_write(&d->disk, RAFT, &descriptor) == RQ_OK);
-        must_hold(d, PATH, data, bytes);
+        if (data[6] != '1') { /* which is read, never written */
+            must_hold(d, PATH, data, bytes);
+        }
         rq_descriptor_fini(&descriptor);
     }
     record_disk_free(d);

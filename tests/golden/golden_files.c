@@ -126,7 +126,7 @@ void golden_descriptor(struct rq_bytes *out)
         { .name = "new.db", .id = 9 },
     };
     uint8_t configuration[4] = { 0xc0, 0xc1, 0xc2, 0xc3 };
-    const struct rq_descriptor descriptor = { 100, 3, 1, configuration, sizeof configuration, databases, 2 };
+    const struct rq_descriptor descriptor = { 100, 3, true, 107, 1, configuration, sizeof configuration, databases, 2 };
     rq_origins_init(&databases[0].origins, 300);
     rq_origins_init(&databases[1].origins, 0);
     must(rq_origins_put(&databases[0].origins, (struct rq_origin){ 0x1122334455667788u, 5 }));

@@ -15,7 +15,7 @@ static void begin(void)
         { .name = "empty", .id = 9 },
     };
     uint8_t configuration[5] = { 1, 2, 3, 4, 5 };
-    const struct rq_descriptor d = { 100, 7, 1, configuration, sizeof configuration, databases, 2 };
+    const struct rq_descriptor d = { 100, 7, true, 105, 1, configuration, sizeof configuration, databases, 2 };
     (void)snprintf(dir, sizeof dir, "/tmp/rq-descriptor-XXXXXX");
     check(mkdtemp(dir) != NULL);
     rq_origins_init(&databases[0].origins, (1ull << 33) - 2);
@@ -39,6 +39,8 @@ static void comes_back_as_it_was_written(void)
     check_eq(rq_descriptor_read(rq_disk_real(), dir, &d), RQ_OK);
     check_eq(d.index, 100);
     check_eq(d.term, 7);
+    check(d.installed);
+    check_eq(d.ahead, 105);
     check_eq(d.configuration_index, 1);
     check_eq(d.configuration_bytes, 5);
     check_eq(d.configuration[4], 5);

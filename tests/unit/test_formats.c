@@ -166,7 +166,7 @@ static void newer_files_are_refused_and_damaged_ones_are_none(void)
 static void newer_descriptor_is_refused(void)
 {
     begin("descriptor");
-    golden.data[6] = '2';
+    golden.data[6] = '3';
     seal_u64(golden.size - 8);
     put(RAFT "/descriptor");
     check_eq(read_descriptor(), RQ_VERSION);
@@ -174,6 +174,19 @@ static void newer_descriptor_is_refused(void)
     seal_u64(golden.size - 8);
     put(RAFT "/descriptor");
     check_eq(read_descriptor(), RQ_CORRUPT);
+    end();
+}
+
+static void descriptor_of_a_node_that_was_alone_is_read(void)
+{
+    enum { AFTER_TERM = 24, NEW_FIELDS = 9 };
+    begin("descriptor");
+    golden.data[6] = '1';
+    golden.size -= NEW_FIELDS;
+    memmove(golden.data + AFTER_TERM, golden.data + AFTER_TERM + NEW_FIELDS, golden.size - AFTER_TERM);
+    seal_u64(golden.size - 8);
+    put(RAFT "/descriptor");
+    check_eq(read_descriptor(), RQ_OK);
     end();
 }
 
@@ -424,6 +437,7 @@ int main(int argc, char **argv)
         TAP(newer_node_is_refused),
         TAP(newer_files_are_refused_and_damaged_ones_are_none),
         TAP(newer_descriptor_is_refused),
+        TAP(descriptor_of_a_node_that_was_alone_is_read),
         TAP(newer_segment_is_refused),
         TAP(newer_meta_is_refused),
         TAP(damage_of_a_record_costs_no_more_than_the_last_batch),

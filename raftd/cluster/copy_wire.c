@@ -1,0 +1,244 @@
+#include "raftd/cluster/copy_wire.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/db/catalog.h"
+
+/* --- questions and answers ----------------------------------------------------------------------------------------------- */
+
+void rq_copy_put_question(uint8_t out[RQ_COPY_QUESTION_BYTES], const struct rq_copy_question *q)
+{
+    rq_put_u32(out, (uint32_t)q->kind);
+    rq_put_u32(out + 4, q->count);
+    rq_put_u64(out + 8, q->value);
+}
+
+enum rq_err rq_copy_get_question(const uint8_t in[RQ_COPY_QUESTION_BYTES], struct rq_copy_question *ret_q)
+{
+    const uint32_t kind = rq_get_u32(in), count = rq_get_u32(in + 4);
+    *ret_q = (struct rq_copy_question){ (enum rq_copy_kind)kind, count, rq_get_u64(in + 8) };
+    switch (kind) {
+        case RQ_COPY_PICTURE:
+            return RQ_OK;
+        case RQ_COPY_DATABASE:
+            return count > 0 ? RQ_OK : RQ_PROTOCOL;
+        case RQ_COPY_HASHES: {
+            const bool fits = ret_q->value > 0 && ret_q->value <= UINT32_MAX - RQ_COPY_HASHES_MAX;
+            return fits && count > 0 && count <= RQ_COPY_HASHES_MAX ? RQ_OK : RQ_PROTOCOL;
+        }
+        case RQ_COPY_PAGES: /* how many they may be, their size says */
+            return count > 0 && count <= RQ_COPY_PAGES_BYTES / 512 ? RQ_OK : RQ_PROTOCOL;
+        default:
+            return RQ_PROTOCOL;
+    }
+}
+
+void rq_copy_put_answer(uint8_t out[RQ_COPY_ANSWER_BYTES], const struct rq_copy_answer *a)
+{
+    rq_put_u32(out, (uint32_t)a->err);
+    rq_put_u32(out + 4, a->bytes);
+}
+
+void rq_copy_get_answer(const uint8_t in[RQ_COPY_ANSWER_BYTES], struct rq_copy_answer *ret_a)
+{
+    *ret_a = (struct rq_copy_answer){ (enum rq_err)rq_get_u32(in), rq_get_u32(in + 4) };
+}
+
+/* --- writing ------------------------------------------------------------------------------------------------------------- */
+
+struct writer {
+    struct rq_bytes *out;
+    enum rq_err err;
+};
+
+static void put(struct writer *w, const void *data, size_t bytes)
+{
+    if (w->err == RQ_OK) {
+        w->err = rq_bytes_put(w->out, data, bytes);
+    }
+}
+
+static void put_u32(struct writer *w, uint32_t v)
+{
+    uint8_t b[4];
+    rq_put_u32(b, v);
+    put(w, b, sizeof b);
+}
+
+static void put_u64(struct writer *w, uint64_t v)
+{
+    uint8_t b[8];
+    rq_put_u64(b, v);
+    put(w, b, sizeof b);
+}
+
+static void put_block(struct writer *w, const void *data, size_t bytes)
+{
+    put_u32(w, (uint32_t)bytes);
+    put(w, data, bytes);
+}
+
+enum rq_err rq_copy_put_picture(struct rq_bytes *out, const struct rq_descriptor *d)
+{
+    struct writer w = { out, RQ_OK };
+    put_u64(&w, d->index);
+    put_u64(&w, d->term);
+    put_u64(&w, d->configuration_index);
+    put_block(&w, d->configuration, d->configuration_bytes);
+    put_u32(&w, d->database_count);
+    for (uint32_t i = 0; i < d->database_count; i++) {
+        put_u32(&w, d->databases[i].id);
+        put_block(&w, d->databases[i].name, strlen(d->databases[i].name));
+    }
+    return w.err;
+}
+
+enum rq_err rq_copy_put_database(struct rq_bytes *out, const struct rq_replica_state *state,
+                                 const struct rq_origins *origins)
+{
+    struct writer w = { out, RQ_OK };
+    put_u32(&w, state->stamp.db_id);
+    put_u32(&w, state->stamp.term);
+    put_u64(&w, state->stamp.index);
+    put_u64(&w, state->version);
+    put_u32(&w, state->page_size);
+    put_u32(&w, state->page_count);
+    put_u64(&w, origins->first);
+    put_u64(&w, origins->next);
+    for (uint64_t base = origins->first; base < origins->next; base++) {
+        struct rq_origin o = { 0 };
+        (void)rq_origins_find(origins, base, &o); /* it is in range */
+        put_u64(&w, o.session);
+        put_u64(&w, o.seq);
+    }
+    return w.err;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------------- */
+
+struct reader {
+    const uint8_t *at;
+    size_t left;
+    bool short_of; /* something was missing: everything read since is 0 */
+};
+
+static const uint8_t *take(struct reader *r, size_t bytes)
+{
+    if (r->short_of || r->left < bytes) {
+        r->short_of = true;
+        return NULL;
+    }
+    const uint8_t *p = r->at;
+    r->at += bytes;
+    r->left -= bytes;
+    return p;
+}
+
+static uint32_t take_u32(struct reader *r)
+{
+    const uint8_t *p = take(r, 4);
+    return p != NULL ? rq_get_u32(p) : 0;
+}
+
+static uint64_t take_u64(struct reader *r)
+{
+    const uint8_t *p = take(r, 8);
+    return p != NULL ? rq_get_u64(p) : 0;
+}
+
+static const uint8_t *take_block(struct reader *r, size_t *ret_bytes)
+{
+    *ret_bytes = take_u32(r);
+    return take(r, *ret_bytes);
+}
+
+static enum rq_err take_database(struct reader *r, struct rq_descriptor *d)
+{
+    struct rq_descriptor_database *db = &d->databases[d->database_count];
+    size_t bytes;
+    db->id = take_u32(r);
+    const char *name = (const char *)take_block(r, &bytes);
+    if (name == NULL || db->id == 0 || db->id > d->index || !rq_db_name_valid(name, bytes)) {
+        return RQ_PROTOCOL;
+    }
+    memcpy(db->name, name, bytes);
+    for (uint32_t i = 0; i < d->database_count; i++) {
+        if (d->databases[i].id == db->id || strcmp(d->databases[i].name, db->name) == 0) {
+            return RQ_PROTOCOL;
+        }
+    }
+    d->database_count++;
+    return RQ_OK;
+}
+
+static enum rq_err take_picture(struct reader *r, struct rq_descriptor *d)
+{
+    size_t bytes;
+    d->index = take_u64(r);
+    d->term = take_u64(r);
+    d->configuration_index = take_u64(r);
+    const uint8_t *configuration = take_block(r, &bytes);
+    const uint32_t count = take_u32(r);
+    if (r->short_of || d->index == 0 || d->term == 0 || count > r->left / 9) { /* the bytes of the smallest one */
+        return RQ_PROTOCOL;
+    }
+    d->configuration = malloc(bytes + 1);
+    d->databases = calloc(count + 1u, sizeof *d->databases);
+    if (d->configuration == NULL || d->databases == NULL) {
+        return RQ_NOMEM;
+    }
+    memcpy(d->configuration, configuration, bytes);
+    d->configuration_bytes = bytes;
+    for (uint32_t i = 0; i < count; i++) {
+        enum rq_err err = take_database(r, d);
+        if (err != RQ_OK) {
+            return err;
+        }
+    }
+    return r->short_of || r->left > 0 ? RQ_PROTOCOL : RQ_OK;
+}
+
+enum rq_err rq_copy_get_picture(const uint8_t *data, size_t bytes, struct rq_descriptor *ret_d)
+{
+    struct reader r = { data, bytes, false };
+    struct rq_descriptor d = { 0 };
+    enum rq_err err = take_picture(&r, &d);
+    if (err != RQ_OK) {
+        rq_descriptor_fini(&d);
+        return err;
+    }
+    *ret_d = d;
+    return RQ_OK;
+}
+
+enum rq_err rq_copy_get_database(const uint8_t *data, size_t bytes, struct rq_replica_state *ret_state,
+                                 struct rq_origins *ret_origins)
+{
+    struct reader r = { data, bytes, false };
+    struct rq_replica_state state = { 0 };
+    struct rq_origins origins;
+    state.stamp.db_id = take_u32(&r);
+    state.stamp.term = take_u32(&r);
+    state.stamp.index = take_u64(&r);
+    state.version = take_u64(&r);
+    state.stamp.version_high = (uint32_t)(state.version >> 32);
+    state.page_size = take_u32(&r);
+    state.page_count = take_u32(&r);
+    const uint64_t first = take_u64(&r), next = take_u64(&r);
+    if (r.short_of || next < first || next - first > RQ_ORIGINS_MAX || (next - first) * 16 != r.left) {
+        return RQ_PROTOCOL;
+    }
+    rq_origins_init(&origins, first);
+    for (uint64_t base = first; base < next; base++) {
+        const uint64_t session = take_u64(&r), seq = take_u64(&r);
+        enum rq_err err = rq_origins_put(&origins, (struct rq_origin){ session, seq });
+        if (err != RQ_OK) {
+            rq_origins_fini(&origins);
+            return err;
+        }
+    }
+    *ret_state = state;
+    *ret_origins = origins;
+    return RQ_OK;
+}

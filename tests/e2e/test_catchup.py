@@ -1,0 +1,176 @@
+"""A member whose log was released while it was away gets the databases' state from another one: pages that differ, and no more."""
+
+import random
+import re
+import sqlite3
+import time
+
+from cluster import Cluster, wait_reads
+from harness import check, connect, connect_stock, equal, main, test, wait_for
+
+COMPACTS = ("-raft-snap", "20", "-raft-snap-int", "500ms")
+CAUGHT_UP = re.compile(r"caught up by the databases of another member.*databases=(\d+) pages_compared=(\d+) pages_fetched=(\d+)")
+
+
+def caught_up(node):
+    """What its catch-ups came to, each (databases, pages compared, pages fetched)."""
+    return [tuple(map(int, found)) for found in CAUGHT_UP.findall(node.log())]
+
+
+def fill(node, rows, name="app.db"):
+    connection = connect(node.path(name), busy_ms=20000)
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, b)")
+    for first in range(1, rows + 1, 800):  # each small enough for the log
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2) "
+            "INSERT INTO t SELECT i, randomblob(3900) FROM n",
+            (first, min(first + 799, rows)),
+        )
+    connection.close()
+
+
+def push_out(cluster, node, name="app.db", rounds=45):
+    """So much log that what was before is released; it changes 800 rows of the table over and over."""
+    connection = connect(node.path(name), busy_ms=20000)
+    for _ in range(rounds):
+        connection.execute("UPDATE t SET b = randomblob(3900) WHERE id <= 800")
+    connection.close()
+
+    def released():
+        connection = connect(node.path("spare.db"), busy_ms=20000)
+        connection.execute("CREATE TABLE IF NOT EXISTS s(x)")
+        connection.execute("INSERT INTO s VALUES(1)")
+        connection.close()
+        return cluster.leader().status()["store"]["raft"]["log_size"] < 100 << 20
+
+    wait_for(released, "the log was released", 20)
+
+
+def wal_is_empty(path):
+    """Its first frame is of a former WAL, or there is none."""
+    with open(f"{path}-wal", "rb") as file:
+        start = file.read(32 + 24)
+    return start[16:24] != start[40:48]
+
+
+@test
+def adopted_databases_reach_joiners():
+    cluster = Cluster(start=False)
+    made = sqlite3.connect(cluster.nodes[0].path())
+    made.execute("CREATE TABLE t(x)")
+    made.executemany("INSERT INTO t VALUES(?)", ((number,) for number in range(5000)))
+    made.commit()
+    made.close()
+    for node in cluster.nodes:
+        node.start()
+    for node in cluster.nodes:
+        wait_reads(node, "SELECT count(*) FROM t", 5000)
+    for count, node in enumerate(cluster.nodes, 1):
+        connection = connect(node.path(), busy_ms=20000)
+        connection.execute("INSERT INTO t VALUES(-1)")
+        connection.close()
+        for other in cluster.nodes:
+            wait_reads(other, "SELECT count(*) FROM t", 5000 + count)
+    cluster.wait_equal()
+
+
+@test(seconds=120)
+def a_follower_gets_what_differs():
+    cluster = Cluster(3, *COMPACTS)
+    leader, last = cluster.nodes[0], cluster.nodes[2]
+    fill(leader, 4000)
+    fill(leader, 500, "same.db")
+    cluster.wait_equal()
+    cluster.wait_equal("same.db")
+    reader = connect(last.path())
+    equal(reader.execute("SELECT count(*) FROM t").fetchone(), (4000,))
+    last.stop()
+    push_out(cluster, leader)
+    last.start()
+    wait_for(lambda: caught_up(last), "node 3 caught up by pages", 30)
+    cluster.wait_equal()
+    cluster.wait_equal("same.db")
+    databases, compared, fetched = caught_up(last)[-1]
+    print("NOTE", caught_up(last))
+    check(compared > 4000, f"pages compared: {compared}")
+    check(700 < fetched < 1500, f"pages fetched: {fetched}")
+    wait_for(
+        lambda: reader.execute("SELECT sum(length(b)), total(hex(substr(b, 1, 4)) > 'A') FROM t").fetchone()
+        == connect_stock(leader.path()).execute("SELECT sum(length(b)), total(hex(substr(b, 1, 4)) > 'A') FROM t").fetchone(),
+        "an open connection reads the new state",
+    )
+    connection = connect(last.path(), busy_ms=20000)
+    connection.execute("INSERT INTO t VALUES(99999, 'from 3')")
+    connection.close()
+    cluster.wait_equal()
+    last.stop()
+    last.start()
+    cluster.wait_equal()
+
+
+@test(seconds=120)
+def a_fourth_node_joins_a_compacted_cluster():
+    cluster = Cluster(3, *COMPACTS)
+    fill(cluster.nodes[0], 2000)
+    push_out(cluster, cluster.nodes[1])
+    fourth = cluster.add(4, "-join", cluster.nodes[1].raft).start()
+    cluster.wait_equal()
+    check(caught_up(fourth), "node 4 got its databases by pages")
+    connection = connect(fourth.path(), busy_ms=20000)
+    connection.execute("INSERT INTO t VALUES(99999, 'from 4')")
+    connection.close()
+    cluster.wait_equal()
+
+
+@test(seconds=240)
+def killed_while_it_fetches():
+    cluster = Cluster(3, *COMPACTS)
+    leader, last = cluster.nodes[0], cluster.nodes[2]
+    seed = random.randrange(1 << 30)
+    print(f"NOTE seed {seed}")
+    rng = random.Random(seed)
+    fill(leader, 10000)
+    cluster.wait_equal()
+    last.stop()
+    push_out(cluster, leader)
+    connection = connect(leader.path(), busy_ms=20000)
+    for part in range(8):
+        connection.execute("UPDATE t SET b = randomblob(3901) WHERE id % 8 = ?", (part,))
+    connection.execute("CREATE TABLE new_one(x)")
+    connection.close()
+    for attempt in range(8):
+        last.launch()
+        time.sleep(rng.random() * 1.2)
+        last.kill()
+    victim = cluster.leader(cluster.others(last))
+    last.launch()
+    time.sleep(rng.random() * 0.5)
+    victim.kill()
+    time.sleep(rng.random())
+    victim.start()
+    last.wait_ready(30)
+    cluster.wait_equal(seconds=60)
+    print("NOTE", caught_up(last))
+
+
+@test(seconds=120)
+def a_damaged_replica_is_made_anew():
+    cluster = Cluster()
+    fill(cluster.nodes[0], 500)
+    cluster.wait_equal()
+    last = cluster.nodes[2]
+    wait_for(lambda: wal_is_empty(last.path()), "node 3 has copied its WAL into the database file")
+    last.stop()
+    with open(last.path(), "r+b") as file:
+        file.seek(4096 * 100 + 1000)
+        file.write(b"damage")
+    last.start()
+    wait_for(lambda: "made anew from another member" in last.log(), "node 3 has mended its database", 40)
+    connection = connect(last.path(), busy_ms=20000)
+    connection.execute("UPDATE t SET b = 'mended' WHERE id = 1")
+    connection.close()
+    cluster.wait_equal()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,457 @@
+/* install: a database becomes what another member has, by the pages that differ; whatever happens meanwhile, it is the old one or
+ * the new one. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "raftd/db/database.h"
+#include "raftd/wire/entry.h"
+#include "raftd/wire/txn.h"
+#include "tests/support/record_disk.h"
+#include "tests/support/tap.h"
+
+enum { PAGE = 512, PAGES_MAX = 20000, ID = 7 };
+
+/* --- another member ------------------------------------------------------------------------------------------------------ */
+
+static struct {
+    struct rq_replica_state state;
+    uint8_t fill[PAGES_MAX + 1]; /* what each page is full of; 0: zeros */
+    unsigned pages_until_lost;   /* then the connection is lost; 0: never */
+    bool lies;                   /* sends a page that it did not announce */
+    unsigned fetched, opened;
+} there;
+
+static void page_there(uint32_t pgno, uint8_t page[PAGE])
+{
+    memset(page, there.fill[pgno], PAGE);
+    if (pgno == 1) {
+        memset(page, 0, 100);
+        memcpy(page, "SQLite format 3", 16);
+        rq_put_u16(page + 16, PAGE);
+        page[18] = page[19] = 1;
+        rq_put_u32(page + 24, (uint32_t)there.state.version);
+        rq_put_u32(page + 28, there.state.page_count);
+        rq_put_u32(page + 92, (uint32_t)there.state.version);
+        rq_page1_normalise(page);
+    }
+}
+
+static enum rq_err on_open(void *ctx, uint32_t id, struct rq_replica_state *ret_state, struct rq_origins *ret_origins)
+{
+    (void)ctx;
+    check_eq(id, ID);
+    there.opened++;
+    *ret_state = there.state;
+    rq_origins_init(ret_origins, there.state.version > 0 ? there.state.version - 1 : 0);
+    return there.state.version > 0 ? rq_origins_put(ret_origins, (struct rq_origin){ 77, there.state.version }) : RQ_OK;
+}
+
+static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t *ret_hashes)
+{
+    uint8_t page[PAGE];
+    (void)ctx;
+    check(count <= RQ_COPY_HASHES_MAX && first + count - 1 <= there.state.page_count);
+    for (uint32_t i = 0; i < count; i++) {
+        page_there(first + i, page);
+        ret_hashes[i] = rq_page_hash(page, PAGE);
+    }
+    return RQ_OK;
+}
+
+static enum rq_err on_pages(void *ctx, const uint32_t *pgnos, uint32_t count, uint32_t page_size, uint8_t *ret_pages)
+{
+    (void)ctx;
+    check(page_size == PAGE && count * PAGE <= RQ_COPY_PAGES_BYTES);
+    for (uint32_t i = 0; i < count; i++) {
+        page_there(pgnos[i], ret_pages + (size_t)i * PAGE);
+        ret_pages[(size_t)i * PAGE + 200] ^= there.lies;
+        if (++there.fetched == there.pages_until_lost) {
+            return RQ_AWAY;
+        }
+    }
+    return RQ_OK;
+}
+
+static const struct rq_copy_source source = { NULL, on_open, on_hashes, on_pages };
+
+static void state_there(uint64_t version, uint32_t page_count, uint64_t index)
+{
+    there.state = (struct rq_replica_state){
+        .stamp = { .db_id = ID, .term = 3, .index = index, .version_high = (uint32_t)(version >> 32) },
+        .version = version,
+        .page_size = PAGE,
+        .page_count = page_count,
+    };
+}
+
+/* --- this host ----------------------------------------------------------------------------------------------------------- */
+
+static struct {
+    struct record_disk *disk;
+    struct rq_pool *pool;
+    struct rq_place *place;
+    struct rq_database *db;
+} here;
+
+static void on_submit(void *ctx, struct rq_submit *s)
+{
+    (void)ctx, (void)s;
+    check(false);
+}
+static void on_post_later(void *ctx, struct rq_later *later, uint64_t delay_ms)
+{
+    (void)ctx, (void)later, (void)delay_ms;
+    check(false);
+}
+static uint64_t on_number(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
+static bool on_ready(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+static void on_stir(void *ctx)
+{
+    (void)ctx;
+}
+static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
+{
+    (void)ctx, (void)id, (void)inode, (void)device;
+}
+
+static jmp_buf ended; /* raftd, because its disk failed */
+static bool may_end;
+
+static void on_fatal(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
+static void on_fatal(void *ctx, const char *why, enum rq_err err)
+{
+    (void)ctx;
+    if (may_end) {
+        longjmp(ended, 1);
+    }
+    printf("# fatal: %s: %s\n", why, rq_err_text(err));
+    abort();
+}
+
+static void settle(void)
+{
+    while (rq_pool_run_one(here.pool)) {
+    }
+}
+
+static void open_database(uint64_t version)
+{
+    check_eq(rq_pool_new(0, "test", &here.pool), RQ_OK);
+    const struct rq_database_env env = {
+        .disk = &here.disk->disk,
+        .pool = here.pool,
+        .dir = "/data",
+        .staged_dir = "/data/raft/staged",
+        .trash_dir = "/data/raft/trash",
+        .hashes_dir = "/data/raft/hashes",
+        .http_addr = "localhost:4001",
+        .boot = 1,
+        .wal_soft_frames = 1000,
+        .wal_hard_frames = 4000,
+        .submit = on_submit,
+        .post_later = on_post_later,
+        .leader = on_number,
+        .term = on_number,
+        .ready = on_ready,
+        .stir = on_stir,
+        .file_made = on_file_made,
+        .fatal = on_fatal,
+    };
+    struct rq_database_known known = { .version = version };
+    rq_origins_init(&known.origins, version);
+    check_eq(rq_place_new(here.pool, "app.db", &here.place), RQ_OK);
+    check_eq(rq_database_new(&env, here.place, ID, &known, &here.db), RQ_OK);
+    settle();
+}
+
+static void close_database(void)
+{
+    rq_database_unref(here.db);
+    rq_place_free(here.place);
+    rq_pool_free(here.pool);
+}
+
+static void begin(void)
+{
+    memset(&there, 0, sizeof there);
+    here.disk = record_disk_new();
+    record_disk_mkdir_p(here.disk, "/data/raft/staged");
+    record_disk_mkdir_p(here.disk, "/data/raft/trash");
+    record_disk_mkdir_p(here.disk, "/data/raft/hashes");
+    open_database(0);
+}
+
+static void end(void)
+{
+    close_database();
+    record_disk_free(here.disk);
+}
+
+static enum rq_err install(struct rq_copy_count *count)
+{
+    *count = (struct rq_copy_count){ 0 };
+    there.fetched = 0;
+    return rq_database_install(here.db, &source, count);
+}
+
+/* Every page here is what it is there. */
+static bool is_as_there(void)
+{
+    struct rq_database_info info;
+    uint8_t wanted[PAGE], page[PAGE];
+    rq_database_info(here.db, &info);
+    if (info.version != there.state.version || info.page_count != there.state.page_count || info.state != RQ_DB_LIVE) {
+        return false;
+    }
+    struct rq_replica *r = rq_database_hold(here.db);
+    bool same = r != NULL;
+    for (uint32_t i = 1; same && i <= info.page_count; i++) {
+        page_there(i, wanted);
+        same = rq_replica_read(r, i, page) == RQ_OK && memcmp(page, wanted, PAGE) == 0;
+    }
+    rq_database_release(here.db);
+    return same;
+}
+
+/* 300 pages, and installed. */
+static void begin_with_300(void)
+{
+    struct rq_copy_count count;
+    begin();
+    state_there(5, 300, 10);
+    memset(there.fill, 'a', 301);
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+}
+
+/* --- claims -------------------------------------------------------------------------------------------------------------- */
+
+static void one_that_was_never_here_is_made(void)
+{
+    struct rq_copy_count count;
+    begin();
+    state_there(5, PAGES_MAX, 10);
+    for (unsigned i = 1; i <= PAGES_MAX; i++) {
+        there.fill[i] = (uint8_t)(i % 7);
+    }
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+    check_eq(count.compared, PAGES_MAX);
+    check_eq(count.fetched, PAGES_MAX - PAGES_MAX / 7); /* zeros are not sent */
+    struct rq_database_info info;
+    rq_database_info(here.db, &info);
+    check_eq(info.applied_index, 10);
+    end();
+}
+
+static void only_pages_that_differ_come(void)
+{
+    struct rq_copy_count count;
+    begin_with_300();
+    check_eq(install(&count), RQ_OK);
+    check_eq(count.compared, 300);
+    check_eq(count.fetched, 0);
+    state_there(9, 310, 20);
+    there.fill[5] = 'b';
+    there.fill[300] = 'c';
+    there.fill[310] = 'd';
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+    check_eq(count.fetched, 4); /* 1, 5, 300, 310; those between the last two are zeros */
+    state_there(12, 200, 30);
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+    check_eq(count.fetched, 1);
+    close_database();
+    open_database(12);
+    check(is_as_there());
+    end();
+}
+
+static void none_without_a_commit_stays_so(void)
+{
+    struct rq_copy_count count;
+    struct rq_database_info info;
+    begin();
+    there.state.version = 0;
+    check_eq(install(&count), RQ_OK);
+    rq_database_info(here.db, &info);
+    check_eq(info.state, RQ_DB_EMPTY);
+    end();
+}
+
+static void what_is_newer_here_stays(void)
+{
+    struct rq_copy_count count;
+    struct rq_database_info info;
+    begin_with_300();
+    state_there(4, 299, 9);
+    there.fill[7] = 'x';
+    check_eq(install(&count), RQ_OK);
+    check_eq(there.fetched, 0);
+    rq_database_info(here.db, &info);
+    check_eq(info.version, 5);
+    end();
+}
+
+static void a_copy_that_breaks_off_changes_nothing(void)
+{
+    struct rq_copy_count count;
+    begin_with_300();
+    const struct rq_replica_state before = there.state;
+    for (unsigned lost = 1; lost <= 30; lost += 7) {
+        state_there(9, 300, 20);
+        memset(there.fill + 100, 'b', 40);
+        there.pages_until_lost = lost;
+        check_eq(install(&count), RQ_AWAY);
+        there.state = before;
+        memset(there.fill + 100, 'a', 40);
+        check(is_as_there());
+    }
+    there.pages_until_lost = 0;
+    state_there(9, 300, 20);
+    there.lies = true;
+    check_eq(install(&count), RQ_CORRUPT);
+    there.lies = false;
+    there.state = before;
+    check(is_as_there());
+    state_there(9, 300, 20);
+    there.state.stamp.db_id = ID + 1;
+    check_eq(install(&count), RQ_CORRUPT);
+    there.state = before;
+    check(is_as_there());
+    end();
+}
+
+/* An entry that what was fetched holds already, or that had no effect where it was fetched from. */
+static void entries_up_to_the_stamp_have_no_effect(void)
+{
+    struct rq_copy_count count;
+    struct rq_bytes out;
+    const struct rq_origin origin = { 99, 1 };
+    begin_with_300();
+    state_there(9, 300, 20);
+    check_eq(install(&count), RQ_OK);
+    for (uint64_t index = 18; index <= 21; index++) {
+        uint8_t page[PAGE], changed[PAGE];
+        const struct rq_txn_head head = { ID, PAGE, 300, 1, 9, 10 };
+        rq_bytes_init(&out, 65536);
+        page_there(2, page);
+        memcpy(changed, page, PAGE);
+        changed[3] ^= 1;
+        check_eq(rq_txn_begin(&out, &head, &origin), RQ_OK);
+        check_eq(rq_txn_add(&out, 2, page, changed, PAGE), RQ_OK);
+        check_eq(rq_txn_end(&out, 0), RQ_OK);
+        struct rq_log_entry e = { index, 3, RQ_ENTRY_TXN, rq_blob_new(out.size) };
+        memcpy(e.blob->data, out.data, out.size);
+        rq_database_committed(here.db, &e);
+        settle();
+        rq_blob_unref(e.blob);
+        rq_bytes_fini(&out);
+        struct rq_database_info info;
+        rq_database_info(here.db, &info);
+        check_eq(info.version, index <= 20 ? 9 : 10);
+    }
+    end();
+}
+
+static void a_quarantined_one_is_made_anew(void)
+{
+    struct rq_copy_count count;
+    struct rq_file_info info;
+    begin_with_300();
+    rq_database_quarantine(here.db, "a test says so");
+    settle();
+    state_there(4, 300, 9);
+    check_eq(install(&count), RQ_BUSY); /* not from one that is older */
+    state_there(5, 300, 10);
+    there.pages_until_lost = 1;
+    check_eq(install(&count), RQ_AWAY);
+    struct rq_database_info now;
+    rq_database_info(here.db, &now);
+    check_eq(now.state, RQ_DB_QUARANTINED);
+    there.pages_until_lost = 0;
+    check_eq(install(&count), RQ_OK);
+    check_eq(count.fetched, 300);
+    check(is_as_there());
+    check_eq(here.disk->disk.ops->stat(&here.disk->disk, "/data/raft/trash/7-app.db", &info), RQ_OK);
+    end();
+}
+
+/* One run of the change from version 5 to 9 that ends at that moment.  False: it came to its end. */
+static bool dies_at(uint64_t moment, bool power)
+{
+    struct rq_copy_count count;
+    begin_with_300();
+    const struct rq_replica_state before = there.state;
+    state_there(9, 320, 20);
+    memset(there.fill + 100, 'b', 40);
+    there.fill[320] = 'z';
+    record_disk_stop_at(here.disk, moment);
+    may_end = true;
+    const bool died = setjmp(ended) != 0 || install(&count) != RQ_OK;
+    may_end = false;
+    if (!died) {
+        end();
+        return false;
+    }
+    if (power) {
+        record_disk_power_loss(here.disk, moment);
+    } else {
+        record_disk_crash(here.disk);
+    }
+    record_disk_start(here.disk);
+    open_database(5);
+    struct rq_database_info info;
+    rq_database_info(here.db, &info);
+    check(info.version == 5);
+    struct rq_replica *r = rq_database_hold(here.db);
+    check(r != NULL);
+    struct rq_replica_state found;
+    rq_replica_get_state(r, &found);
+    rq_database_release(here.db);
+    check(found.version == 5 || found.version == 9);
+    if (found.version == 5) {
+        const struct rq_replica_state after = there.state;
+        there.state = before;
+        memset(there.fill + 100, 'a', 40);
+        check(is_as_there());
+        there.state = after;
+        memset(there.fill + 100, 'b', 40);
+    }
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+    check(found.version == 5 || count.fetched == 0);
+    end();
+    return true;
+}
+
+static void a_death_leaves_the_old_state_or_the_new_one(void)
+{
+    for (int power = 0; power < 2; power++) {
+        uint64_t moment = 1;
+        while (dies_at(moment, power == 1)) {
+            moment++;
+        }
+        check(moment > 2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(one_that_was_never_here_is_made),        TAP(only_pages_that_differ_come),
+        TAP(none_without_a_commit_stays_so),         TAP(what_is_newer_here_stays),
+        TAP(a_copy_that_breaks_off_changes_nothing), TAP(entries_up_to_the_stamp_have_no_effect),
+        TAP(a_quarantined_one_is_made_anew),         TAP_APART(a_death_leaves_the_old_state_or_the_new_one),
+    };
+    return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}

@@ -1,0 +1,116 @@
+/* pipe: threads that wait get every byte in order, more than any window at once; and an error when there is nobody any more. */
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "raftd/cluster/pipe.h"
+#include "tests/support/net_rig.h"
+#include "tests/support/tap.h"
+
+#define BYTES ((size_t)5 << 20)
+
+static struct net_node a, b;
+static struct rq_pipe *_Atomic accepted;
+
+static enum rq_err on_stream(void *ctx, const struct rq_peer_who *from, struct rq_stream *stream, const uint8_t *head,
+                             size_t head_bytes, const struct rq_stream_ops **ret_ops, void **ret_ctx,
+                             char text[RQ_TEXT_MAX + 1])
+{
+    struct rq_pipe *p;
+    (void)ctx, (void)from, (void)text;
+    check(head_bytes == 4 && memcmp(head, "head", 4) == 0);
+    enum rq_err err = rq_pipe_accept(stream, ret_ops, ret_ctx, &p);
+    atomic_store(&accepted, p);
+    return err;
+}
+
+static struct rq_pipe *open_pipe(void)
+{
+    struct rq_pipe *p = NULL;
+    atomic_store(&accepted, NULL);
+    net_until(net_connected(&a, b.instance));
+    check_eq(rq_pipe_open(a.peers, b.instance, "head", 4, &p), RQ_OK);
+    net_until(atomic_load(&accepted) != NULL);
+    return p;
+}
+
+static void start_two(void)
+{
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    a.cluster = b.cluster = NET_CLUSTER;
+    net_start(&a, 0);
+    net_start(&b, 1);
+    net_know(&a, (struct net_node *const[]){ &b }, 1);
+    net_know(&b, (struct net_node *const[]){ &a }, 1);
+}
+
+static void stop_two(void)
+{
+    net_stop(&a);
+    net_stop(&b);
+}
+
+static uint8_t pattern(size_t at)
+{
+    return (uint8_t)(at * 31 + at / 251);
+}
+
+static void *write_all(void *arg)
+{
+    uint8_t *data = malloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++) {
+        data[i] = pattern(i);
+    }
+    enum rq_err err = rq_pipe_write(arg, data, BYTES);
+    free(data);
+    return err == RQ_OK ? NULL : arg;
+}
+
+static void every_byte_comes_in_order(void)
+{
+    pthread_t there;
+    void *failed;
+    static uint8_t back[BYTES];
+    start_two();
+    struct rq_pipe *p = open_pipe();
+    check(pthread_create(&there, NULL, write_all, atomic_load(&accepted)) == 0);
+    check_eq(rq_pipe_read(p, back, BYTES), RQ_OK);
+    check(pthread_join(there, &failed) == 0 && failed == NULL);
+    for (size_t i = 0; i < BYTES; i++) {
+        check(back[i] == pattern(i));
+    }
+    rq_pipe_close(p);
+    uint8_t byte;
+    check_eq(rq_pipe_read(atomic_load(&accepted), &byte, 1), RQ_AWAY);
+    rq_pipe_close(atomic_load(&accepted));
+    stop_two();
+}
+
+static void who_waits_is_told_that_nobody_is_there(void)
+{
+    uint8_t byte;
+    start_two();
+    struct rq_pipe *p = open_pipe();
+    check_eq(rq_pipe_write(p, "x", 1), RQ_OK);
+    check_eq(rq_pipe_read(atomic_load(&accepted), &byte, 1), RQ_OK);
+    check_eq(byte, 'x');
+    net_stop(&b);
+    check_eq(rq_pipe_read(p, &byte, 1), RQ_AWAY);
+    check_eq(rq_pipe_write(p, &byte, 1), RQ_AWAY);
+    rq_pipe_close(p);
+    rq_pipe_close(atomic_load(&accepted));
+    net_stop(&a);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(every_byte_comes_in_order),
+        TAP(who_waits_is_told_that_nobody_is_there),
+    };
+    net_stream = on_stream;
+    net_begin();
+    int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+    net_end();
+    return failed;
+}
