@@ -24,11 +24,21 @@ struct flag {
 #define FLAG(name, kind, field, initial, meaning) { name, kind, offsetof(struct rq_flags, field), initial, meaning }
 
 static const struct flag flags[] = {
+    FLAG("auth", FLAG_STRING, auth, "",
+         "JSON file that says who may do what over HTTP; if not set, everybody everything"),
     FLAG("bootstrap-expect", FLAG_UINT, bootstrap_expect, "0",
          "found a cluster when so many nodes have found each other by -join"),
     FLAG("bootstrap-expect-timeout", FLAG_DURATION, bootstrap_timeout_ns, "120s", "how long to wait for them"),
     FLAG("http-addr", FLAG_STRING, http_addr, "localhost:4001", "HTTP server bind address"),
     FLAG("http-adv-addr", FLAG_STRING, http_adv_addr, "", "advertised HTTP address; if not set, same as -http-addr"),
+    FLAG("http-allow-origin", FLAG_STRING, http_allow_origin, "", "value of the Access-Control-Allow-Origin header"),
+    FLAG("http-ca-cert", FLAG_STRING, http_tls.ca_cert, "", "CA certificate for the certificates of HTTPS clients"),
+    FLAG("http-cert", FLAG_STRING, http_tls.cert, "", "certificate of the HTTP server, which then speaks HTTPS"),
+    FLAG("http-key", FLAG_STRING, http_tls.key, "", "private key of -http-cert"),
+    FLAG("http-verify-client", FLAG_BOOL, http_tls.verify_client, "false",
+         "require certificates of HTTPS clients (mutual TLS)"),
+    FLAG("http-verify-common-name", FLAG_STRING, http_tls.verify_common_name, "",
+         "common name that the certificate of an HTTPS client must have"),
     FLAG("join", FLAG_STRING, join, "",
          "comma-delimited raft addresses of nodes, through any of which to join a cluster"),
     FLAG("join-attempts", FLAG_UINT, join_attempts, "5", "rounds over the addresses of -join"),
@@ -148,8 +158,14 @@ static enum rq_flags_result validate(struct rq_flags *f, char text[512])
     if (f->data_dir[strspn(f->data_dir, " \t\r\n")] == '\0') {
         REFUSE("data directory path is required");
     }
+    if ((f->http_tls.cert[0] == '\0') != (f->http_tls.key[0] == '\0')) {
+        REFUSE("either both -http-cert and -http-key must be set, or neither");
+    }
     if ((f->node_tls.cert[0] == '\0') != (f->node_tls.key[0] == '\0')) {
         REFUSE("either both -node-cert and -node-key must be set, or neither");
+    }
+    if (f->http_tls.verify_common_name[0] != '\0' && !f->http_tls.verify_client) {
+        REFUSE("-http-verify-common-name requires -http-verify-client");
     }
     if (f->node_tls.verify_common_name[0] != '\0' && !f->node_tls.verify_client) {
         REFUSE("-node-verify-common-name requires -node-verify-client");

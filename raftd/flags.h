@@ -8,12 +8,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftd/http/https.h"
 #include "raftd/net/tls.h"
 
 struct rq_flags {
     const char *data_dir; /* all strings borrow from argv, or from buffers that live for ever */
     const char *node_id;
-    const char *http_addr, *http_adv_addr;
+    const char *http_addr, *http_adv_addr, *http_allow_origin;
+    struct rq_http_tls_files http_tls; /* -http-cert and its family */
+    const char *auth;                  /* the credentials file; "": none */
     const char *raft_addr, *raft_adv_addr;
     struct rq_tls_files node_tls; /* -node-ca-cert and its family */
     const char *raft_log_level;
@@ -24,10 +27,10 @@ struct rq_flags {
     uint64_t heartbeat_timeout_ns, election_timeout_ns;
     bool shutdown_stepdown, shutdown_remove;
     uint64_t reap_voter_ns, reap_reader_ns; /* 0: never */
-    uint64_t raft_snap;        /* entries since the last descriptor that call for a new one */
-    uint64_t raft_snap_int_ns; /* how often that is looked at */
-    uint64_t scrub_int_ns;     /* ours: from the start of one scrub to the next; 0: never */
-    bool refound;              /* ours: a new cluster from the replicas as they are */
+    uint64_t raft_snap;                     /* entries since the last descriptor that call for a new one */
+    uint64_t raft_snap_int_ns;              /* how often that is looked at */
+    uint64_t scrub_int_ns;                  /* ours: from the start of one scrub to the next; 0: never */
+    bool refound;                           /* ours: a new cluster from the replicas as they are */
     bool version;
 };
 

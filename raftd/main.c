@@ -37,6 +37,7 @@
 #include "raftd/db/stamps.h"
 #include "raftd/flags.h"
 #include "raftd/http/backup.h"
+#include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
 #include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
@@ -80,6 +81,7 @@ struct raftd {
     struct rq_http_server *http;
     struct rq_admin admin;
     struct rq_http_family families[4];
+    struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
     struct rq_link_ops link_ops;
@@ -737,8 +739,15 @@ static void start_http(struct raftd *d)
     if (rq_backup_register() != RQ_OK) {
         refuse("out of memory");
     }
-    if (asprintf(&d->api_url, "http://%s", d->flags.http_adv_addr) < 0) {
+    const struct rq_http_tls_files *tls = d->flags.http_tls.cert[0] != '\0' ? &d->flags.http_tls : NULL;
+    if (asprintf(&d->api_url, "%s://%s", tls != NULL ? "https" : "http", d->flags.http_adv_addr) < 0) {
         refuse("out of memory");
+    }
+    if (d->flags.auth[0] != '\0') {
+        char why[RQ_CREDENTIALS_TEXT_MAX] = "out of memory";
+        if (rq_credentials_new(d->flags.auth, &d->credentials, why) != RQ_OK) {
+            refuse("failed to get credential store: %s", why);
+        }
     }
     d->admin = (struct rq_admin){
         .disk = d->disk,
@@ -750,6 +759,9 @@ static void start_http(struct raftd *d)
         .http_adv_addr = d->flags.http_adv_addr,
         .raft_adv_addr = d->flags.raft_adv_addr,
         .api_url = d->api_url,
+        .allow_origin = d->flags.http_allow_origin,
+        .tls = tls,
+        .auth = d->credentials != NULL,
         .started_s = (uint64_t)time(NULL),
     };
     d->families[0] = (struct rq_http_family){ rq_status_routes, rq_status_route_count, &d->admin };
@@ -759,6 +771,9 @@ static void start_http(struct raftd *d)
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,
+        .allow_origin = d->flags.http_allow_origin,
+        .tls = tls,
+        .credentials = d->credentials,
         .families = d->families,
         .family_count = sizeof d->families / sizeof *d->families,
     };

@@ -8,6 +8,7 @@
 #include "raftd/cluster/cluster.h"
 #include "raftd/db/catalog.h"
 #include "raftd/db/driver.h"
+#include "raftd/http/https.h"
 #include "raftd/http/server.h"
 
 /* Set before the server is started, but for the first three: NULL until the node serves; driver comes last. */
@@ -19,7 +20,10 @@ struct rq_admin {
     const char *dir, *scratch_dir, *node_id, *version;
     const char *http_addr, *http_adv_addr, *raft_adv_addr;
     const char *api_url; /* "http://host:port" */
-    uint64_t started_s;  /* seconds since 1970 */
+    const char *allow_origin;
+    const struct rq_http_tls_files *tls; /* NULL: plain HTTP */
+    bool auth;                           /* there is a credentials file */
+    uint64_t started_s;                  /* seconds since 1970 */
 };
 
 /* The node serves, and knows who leads. */

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raftd/http/credentials.h"
+#include "raftd/http/https.h"
 #include "raftd/net/address.h"
 
 #define THREADS          2
@@ -27,6 +29,7 @@
 struct rq_http_server {
     struct rq_http_config config;
     struct MHD_Daemon *daemon;
+    struct rq_https *https; /* NULL: plain HTTP */
     pthread_mutex_t lock;
     pthread_cond_t idle;
     unsigned waiting; /* threads that answer; guarded by lock */
@@ -190,7 +193,14 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
     add_header(out, "X-Rqlite-Version", x->server->config.version);
     add_header(out, "X-Rqlite-Served-By", r->served_by);
     add_header(out, "Access-Control-Allow-Methods", "OPTIONS, GET, POST");
-    add_header(out, "Access-Control-Allow-Headers", "Content-Type");
+    if (x->server->config.credentials != NULL) {
+        add_header(out, "Access-Control-Allow-Headers", "Content-Type, Authorization");
+        add_header(out, "Access-Control-Allow-Credentials", "true");
+        add_header(out, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"rqlite\"");
+    } else {
+        add_header(out, "Access-Control-Allow-Headers", "Content-Type");
+    }
+    add_header(out, "Access-Control-Allow-Origin", x->server->config.allow_origin);
     add_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
     add_header(out, MHD_HTTP_HEADER_LOCATION, r->status == 301 ? r->location : NULL);
     add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
@@ -297,6 +307,17 @@ static bool find_route(const struct rq_http_server *s, struct exchange *x)
     return x->route != NULL;
 }
 
+static bool may(const struct rq_http_server *s, const struct exchange *x)
+{
+    struct rq_login login;
+    if (s->config.credentials == NULL) {
+        return true;
+    }
+    const char *header = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
+    const bool known = rq_login_parse(header, &login);
+    return rq_credentials_allow(s->config.credentials, known ? &login : NULL, x->route->perm);
+}
+
 static void judge(const struct rq_http_server *s, struct exchange *x)
 {
     if (strcmp(x->request.method, "OPTIONS") == 0) {
@@ -305,6 +326,8 @@ static void judge(const struct rq_http_server *s, struct exchange *x)
         x->verdict = 404;
     } else if (!rq_http_check_params(&x->request, x->text)) {
         x->verdict = 400;
+    } else if (!may(s, x)) {
+        x->verdict = 401;
     } else if (!allows(x->route->methods, x->request.method)) {
         x->verdict = 405;
     }
@@ -425,6 +448,16 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
     }
 }
 
+static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct rq_http_server *s = cls;
+    (void)socket_context;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        rq_https_begin(s->https, connection);
+    }
+}
+
 /* libmicrohttpd's own decoding is put out of action. */
 static size_t leave_as_is(void *cls, struct MHD_Connection *connection, char *s)
 {
@@ -475,23 +508,33 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
         return RQ_NOMEM;
     }
     s->config = *config;
-    int fd = listen_on(config->address, text);
+    enum rq_err err = config->tls != NULL ? rq_https_new(config->tls, &s->https, text) : RQ_OK;
+    int fd = err == RQ_OK ? listen_on(config->address, text) : -1;
     if (fd < 0) {
+        rq_https_free(s->https);
         free(s);
         return RQ_IO;
     }
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
+    const struct MHD_OptionItem tls[] = {
+        { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, rq_https_certificate_callback() },
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)rq_https_priorities },
+        { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, s },
+        { MHD_OPTION_END, 0, NULL },
+    };
     /* The poll back end: the internal epoll thread stalls when 128 connections are ready at once. */
-    s->daemon = MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
-                                 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-                                 (unsigned)IDLE_SECONDS, MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
-                                 MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-                                 leave_as_is, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+    s->daemon = MHD_start_daemon(
+        MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (s->https != NULL ? MHD_USE_TLS : 0), 0, NULL, NULL,
+        on_request, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+        MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+        leave_as_is, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_ARRAY,
+        s->https != NULL ? tls : &tls[sizeof tls / sizeof *tls - 1], MHD_OPTION_END);
     if (s->daemon == NULL) {
         (void)snprintf(text, 256, "libmicrohttpd does not start");
         close(fd);
+        rq_https_free(s->https);
         pthread_mutex_destroy(&s->lock);
         pthread_cond_destroy(&s->idle);
         free(s);
@@ -519,6 +562,7 @@ void rq_http_free(struct rq_http_server *s)
     pthread_mutex_unlock(&s->lock);
     if (idle) { /* a suspended connection cannot be stopped */
         MHD_stop_daemon(s->daemon);
+        rq_https_free(s->https);
         pthread_mutex_destroy(&s->lock);
         pthread_cond_destroy(&s->idle);
         free(s);

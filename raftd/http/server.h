@@ -60,10 +60,15 @@ struct rq_http_family {
 };
 
 struct rq_http_server;
+struct rq_http_tls_files; /* https.h */
+struct rq_credentials;    /* credentials.h */
 
 struct rq_http_config {
     const char *address;                   /* host:port */
     const char *version;                   /* X-Rqlite-Version */
+    const char *allow_origin;              /* Access-Control-Allow-Origin; "" or NULL: none */
+    const struct rq_http_tls_files *tls;   /* borrows; NULL: plain HTTP */
+    struct rq_credentials *credentials;    /* borrows; NULL: everybody may do everything */
     const struct rq_http_family *families; /* borrows */
     size_t family_count;
 };

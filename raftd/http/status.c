@@ -171,6 +171,27 @@ static void put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *r
     yyjson_mut_obj_add_bool(doc, store, "ready", led);
 }
 
+static void put_http(const struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *root)
+{
+    yyjson_mut_val *http = put_obj(doc, root, "http");
+    if (a->allow_origin[0] != '\0') {
+        yyjson_mut_obj_add_str(doc, http, "allow_origin", a->allow_origin);
+    }
+    yyjson_mut_obj_add_str(doc, http, "auth", a->auth ? "enabled" : "disabled");
+    yyjson_mut_obj_add_str(doc, http, "bind_addr", a->http_addr);
+    yyjson_mut_val *tls = put_obj(doc, http, "tls");
+    if (a->tls != NULL) {
+        yyjson_mut_obj_add_str(doc, tls, "ca_file", a->tls->ca_cert);
+        yyjson_mut_obj_add_str(doc, tls, "cert_file", a->tls->cert);
+        yyjson_mut_obj_add_str(doc, tls, "client_auth",
+                               a->tls->verify_client ? "RequireAndVerifyClientCert" : "NoClientCert");
+    }
+    yyjson_mut_obj_add_str(doc, tls, "enabled", a->tls != NULL ? "true" : "false");
+    if (a->tls != NULL) {
+        yyjson_mut_obj_add_str(doc, tls, "key_file", a->tls->key);
+    }
+}
+
 static void put_host(struct rq_admin *s, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
     struct utsname uts = { 0 };
@@ -228,10 +249,8 @@ static void get_status(void *ctx, const struct rq_http_request *request, struct 
     yyjson_mut_val *cluster = put_obj(doc, root, "cluster");
     yyjson_mut_obj_add_str(doc, cluster, "addr", s->raft_adv_addr);
     yyjson_mut_obj_add_str(doc, cluster, "api_addr", s->http_adv_addr);
-    yyjson_mut_obj_add_str(doc, cluster, "https", "false");
-    yyjson_mut_val *http = put_obj(doc, root, "http");
-    yyjson_mut_obj_add_str(doc, http, "auth", "disabled");
-    yyjson_mut_obj_add_str(doc, http, "bind_addr", s->http_addr);
+    yyjson_mut_obj_add_str(doc, cluster, "https", s->tls != NULL ? "true" : "false");
+    put_http(s, doc, root);
     put_host(s, doc, root);
     put_store(s, doc, root);
 

@@ -1,0 +1,195 @@
+"""Who may use the HTTP endpoints: -auth, and HTTPS with and without certificates of clients."""
+
+import base64
+import http.client
+import json
+import os
+import ssl
+import subprocess
+import sys
+
+from harness import Raftd, check, connect, equal, main, temporary, test, wait_for
+
+USERS = [
+    {"username": "bob", "password": "secret1", "perms": ["status"]},
+    {"username": "ann", "password": "secret2", "perms": ["all"]},
+    {"username": "*", "perms": ["ready"]},
+]
+
+
+def login(name, password):
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+def users(entries):
+    path = temporary("users.json")
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@test
+def each_endpoint_wants_its_perm():
+    path = users(USERS)
+    raftd = Raftd(None, "-auth", str(path), "-http-allow-origin", "https://x")  # ready: /readyz is everybody's
+    connect(raftd.path("db.sqlite")).execute("CREATE TABLE t(x)")
+    for method, target in (("GET", "/status"), ("GET", "/nodes"), ("GET", "/leader"), ("DELETE", "/remove"), ("GET", "/db"),
+                           ("DELETE", "/db?db=x"), ("GET", "/db/backup"), ("POST", "/status")):
+        answer = raftd.raw(method, target)
+        equal((answer.status, answer.text), (401, b""), target)
+        equal(answer.headers["WWW-Authenticate"], 'Basic realm="rqlite"')
+        equal(answer.headers["Access-Control-Allow-Headers"], "Content-Type, Authorization")
+        equal(answer.headers["Access-Control-Allow-Origin"], "https://x")
+        check(raftd.raw(method, target, headers=login("ann", "secret2")).status != 401, target)
+        equal(raftd.raw(method, target, headers=login("ann", "secret1")).status, 401, target)
+    equal(raftd.raw("GET", "/status", headers=login("bob", "secret1")).status, 200)
+    equal(raftd.raw("GET", "/db/backup", headers=login("bob", "secret1")).status, 401)
+    equal(raftd.raw("GET", "/readyz").headers["WWW-Authenticate"], 'Basic realm="rqlite"')
+    equal(raftd.raw("OPTIONS", "/status").status, 200)
+    equal(raftd.raw("GET", "/nowhere").status, 404)
+    # The order of the checks: query, who, method.
+    equal(raftd.raw("GET", "/status?timeout=x").status, 400)
+    equal(raftd.raw("POST", "/status", headers=login("bob", "secret1")).status, 405)
+    status = json.loads(raftd.raw("GET", "/status", headers=login("bob", "secret1")).text)
+    equal(status["http"]["auth"], "enabled")
+    # Another file counts without a restart.
+    following = path.with_suffix(".new")
+    following.write_text(json.dumps([*USERS[:2], {"username": "*", "perms": ["ready", "status"]}]))
+    os.replace(following, path)
+    equal(raftd.raw("GET", "/status").status, 200)
+
+
+@test
+def a_file_that_is_no_list_of_users_is_said():
+    path = temporary("users.json")
+    path.write_text("[{")
+    raftd = Raftd(None, "-auth", str(path), start=False).launch()
+    equal(raftd.exit_code(), 1)
+    check("failed to get credential store: " in raftd.log(), raftd.log())
+
+
+# --- HTTPS --------------------------------------------------------------------------------------------------------------
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def authority(name="ca"):
+    key, cert = temporary(f"{name}.key"), temporary(f"{name}.pem")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", 2,
+            "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign")
+    return key, cert
+
+
+def certificate(ca, name, usage="serverAuth"):
+    key, request, cert, extensions = (temporary(f"{name}.{end}") for end in ("key", "csr", "pem", "ext"))
+    extensions.write_text(f"subjectAltName=IP:127.0.0.1\nextendedKeyUsage={usage}\nauthorityKeyIdentifier=keyid\n")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+    openssl("x509", "-req", "-in", request, "-CA", ca[1], "-CAkey", ca[0], "-CAcreateserial", "-out", cert, "-days", 2,
+            "-extfile", extensions)
+    return key, cert
+
+
+def fetch(raftd, ca, target="/status", client=None, version=None):
+    """(status, body), or None if there is no connection; and the certificate that was shown."""
+    context = ssl.create_default_context(cafile=ca[1])
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if client is not None:
+        context.load_cert_chain(client[1], client[0])
+    link = http.client.HTTPSConnection(raftd.http, timeout=10, context=context)
+    try:
+        link.request("GET", target)
+        answer = link.getresponse()
+        return (answer.status, answer.read()), link.sock.getpeercert() if link.sock else None
+    except (ssl.SSLError, ConnectionError) as error:
+        print(error)
+        return None, None
+    finally:
+        link.close()
+
+
+def start(*flags):
+    raftd = Raftd(None, *flags, start=False).launch()
+    wait_for(lambda: "msg=\"ready\"" in raftd.log() or raftd.process.poll() is not None, "raftd is ready")
+    check(raftd.process.poll() is None, raftd.log())
+    return raftd
+
+
+def name_of(shown):
+    return dict(entry[0] for entry in shown["subject"])["commonName"]
+
+
+@test
+def the_server_speaks_https_alone():
+    ca = authority()
+    key, cert = certificate(ca, "first")
+    raftd = start("-http-cert", str(cert), "-http-key", str(key))
+    (code, body), _ = fetch(raftd, ca)
+    status = json.loads(body)
+    equal((code, status["cluster"]["https"], status["http"]["tls"]["enabled"]), (200, "true", "true"))
+    (code, body), _ = fetch(raftd, ca, "/nodes")  # waits on a thread of its own
+    equal([n["api_addr"] for n in json.loads(body).values()], [f"https://{raftd.http}"])
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        equal(fetch(raftd, ca, version=version)[0][0], 200, version)
+    connect(raftd.path("db.sqlite")).execute("CREATE TABLE t AS SELECT randomblob(3000000)")
+    (code, body), _ = fetch(raftd, ca, "/db/backup")
+    equal((code, body[:16]), (200, b"SQLite format 3\0"))
+    check(len(body) > 3000000 and len(body) % 4096 == 0, len(body))
+    check(fetch(raftd, authority("other"))[0] is None, "a client that does not know the authority")
+    try:
+        check(raftd.raw("GET", "/readyz").status != 200, "plain HTTP")
+    except (ConnectionError, http.client.HTTPException):
+        pass
+    # A new certificate is shown without a restart.
+    next_key, next_cert = certificate(ca, "second")
+    os.replace(next_key, key)
+    os.replace(next_cert, cert)
+    equal(name_of(fetch_shown(raftd, ca)), "second")
+    cert.write_text("nonsense")
+    equal(name_of(fetch_shown(raftd, ca)), "second")
+
+
+def fetch_shown(raftd, ca):
+    context = ssl.create_default_context(cafile=ca[1])
+    link = http.client.HTTPSConnection(raftd.http, timeout=10, context=context)
+    link.connect()
+    shown = link.sock.getpeercert()
+    link.close()
+    return shown
+
+
+@test
+def clients_are_asked_for_certificates():
+    ca, other = authority(), authority("other")
+    key, cert = certificate(ca, "server")
+    flags = ["-http-cert", str(cert), "-http-key", str(key), "-http-ca-cert", str(ca[1]), "-http-verify-client"]
+    good, foreign = certificate(ca, "good", "clientAuth"), certificate(other, "good", "clientAuth")
+    raftd = start(*flags)
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        equal(fetch(raftd, ca, client=good, version=version)[0][0], 200)
+        check(fetch(raftd, ca, version=version)[0] is None, "none")
+        check(fetch(raftd, ca, client=foreign, version=version)[0] is None, "of another authority")
+    raftd.kill()
+    named = start(*flags, "-http-verify-common-name", "good")
+    equal(fetch(named, ca, client=good)[0][0], 200)
+    check(fetch(named, ca, client=certificate(ca, "good2", "clientAuth"))[0] is None, "of another name")
+
+
+@test
+def flags_that_do_not_fit_together():
+    def refused(text, *flags):
+        raftd = Raftd(None, *flags, start=False).launch()
+        equal(raftd.exit_code(), 1)
+        check(text in raftd.log(), raftd.log())
+
+    refused("fatal: either both -http-cert and -http-key must be set, or neither", "-http-cert", "x")
+    refused("fatal: -http-verify-common-name requires -http-verify-client", "-http-verify-common-name", "x")
+    refused("failed to start HTTP server: /nowhere/cert: ", "-http-cert", "/nowhere/cert", "-http-key", "/nowhere/key")
+    ca = authority()
+    key, cert = certificate(ca, "one")
+    refused("failed to start HTTP server: ", "-http-cert", str(cert), "-http-key", str(ca[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
