@@ -45,10 +45,10 @@ void net_stop(struct net_node *n);
 /* Each knows the others (by the keys of their numbers). */
 void net_know(struct net_node *n, struct net_node *const *others, unsigned count);
 bool net_connected(struct net_node *n, uint64_t to);
-/* Until it holds, 20 s at most. */
+/* Until it holds, a minute at most. */
 #define net_until(condition)                                               \
     do {                                                                   \
-        for (unsigned net_i = 0; net_i < 20000 && !(condition); net_i++) { \
+        for (unsigned net_i = 0; net_i < 60000 && !(condition); net_i++) { \
             net_pause();                                                   \
         }                                                                  \
         check(condition);                                                  \

@@ -112,11 +112,11 @@ static void a_request_of_the_largest_size_passes(void)
     static uint8_t body[RQ_PEER_BODY_MAX + 1];
     struct net_answer answer = { 0 };
     struct iovec part = { body, RQ_PEER_BODY_MAX };
-    check_eq(rq_peers_request(a.peers, b.instance, &part, 1, 10000, net_answered, &answer), RQ_OK);
+    check_eq(rq_peers_request(a.peers, b.instance, &part, 1, 60000, net_answered, &answer), RQ_OK);
     net_until(atomic_load(&answer.count) > 0);
     check_eq(answer.err, RQ_OK);
     part.iov_len++;
-    check_eq(rq_peers_request(a.peers, b.instance, &part, 1, 10000, net_answered, &answer), RQ_TOOBIG);
+    check_eq(rq_peers_request(a.peers, b.instance, &part, 1, 60000, net_answered, &answer), RQ_TOOBIG);
     stop_two();
 }
 
