@@ -3,7 +3,7 @@
 import random
 import re
 import sqlite3
-import time
+import threading
 
 from cluster import Cluster, wait_reads
 from harness import check, connect, connect_stock, equal, main, test, wait_for
@@ -128,7 +128,7 @@ def killed_while_it_fetches():
     leader, last = cluster.nodes[0], cluster.nodes[2]
     seed = random.randrange(1 << 30)
     print(f"NOTE seed {seed}")
-    rng = random.Random(seed)
+    rng, never = random.Random(seed), threading.Event()
     fill(leader, 10000)
     cluster.wait_equal()
     last.stop()
@@ -140,13 +140,13 @@ def killed_while_it_fetches():
     connection.close()
     for attempt in range(8):
         last.launch()
-        time.sleep(rng.random() * 1.2)
+        never.wait(rng.random() * 1.2)  # any point of catching up
         last.kill()
     victim = cluster.leader(cluster.others(last))
     last.launch()
-    time.sleep(rng.random() * 0.5)
+    never.wait(rng.random() * 0.5)
     victim.kill()
-    time.sleep(rng.random())
+    never.wait(rng.random())
     victim.start()
     last.wait_ready(30)
     cluster.wait_equal(seconds=60)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 import urllib.request
 
@@ -93,10 +94,9 @@ def memory_that_is_lost_does_not_vote():
     forgets.kill()
     wiped(forgets).launch()
     lags.launch()
-    end = time.monotonic() + 5  # many elections' time
-    while time.monotonic() < end:
+    end, never = time.monotonic() + 5, threading.Event()  # many elections' time
+    while not never.wait(0.1) and time.monotonic() < end:
         check(not lags.leads() and not (forgets.alive() and forgets.leads()), "who lacks what was committed leads")
-        time.sleep(0.1)
     leader.start()
     lags.wait_ready(30)
     for node in (leader, lags):

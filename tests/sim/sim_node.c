@@ -210,7 +210,7 @@ static int soak(void)
 {
     const char *seconds = getenv("RQ_SECONDS");
     time_t now = time(NULL);
-    return sweep((uint64_t)now * 1000000, UINT64_MAX - 1, now + (seconds != NULL ? atoi(seconds) : 600));
+    return sweep((uint64_t)now * 1000000, UINT64_MAX - 1, now + (seconds != NULL ? strtol(seconds, NULL, 10) : 600));
 }
 
 static int usage(void)
