@@ -668,6 +668,9 @@ static void await_cluster(struct raftd *d)
     may_be_stopped(d, true);
     while (!rq_driver_wait_started(d->driver, d->newest_stamp, 1000)) {
         (void)rq_cluster_describe(d->cluster, text); /* at another address than it was nobody finds it */
+        if (rq_driver_view(d->driver).leader_id == 0) {
+            rq_cluster_learn(d->cluster);
+        }
         if (++seconds % 10 == 0) {
             const struct rq_driver_view view = rq_driver_view(d->driver);
             rq_note(RQ_LEVEL_INFO, "waiting for the cluster", "leader=%016llx delivered=%llu committed=%llu",

@@ -237,6 +237,7 @@ static enum rq_err on_judge(void *ctx, const struct rq_peer_who *who, char text[
     }
     pthread_mutex_lock(&c->lock);
     const struct rq_member *m = rq_members_find(&c->members, who->instance);
+    m = m != NULL ? m : rq_members_find(&c->told, who->instance);
     const bool known = m != NULL, right = known && memcmp(m->key, who->key, RQ_NODE_KEY_BYTES) == 0;
     pthread_mutex_unlock(&c->lock);
     if (!known) {
@@ -251,25 +252,58 @@ static enum rq_err on_judge(void *ctx, const struct rq_peer_who *who, char text[
     return RQ_OK;
 }
 
-/* Loop context, or before the node starts. */
-static void set_members(struct rq_cluster *c, const struct rq_members *members)
+struct dialled {
+    size_t count;
+    struct rq_peer_member list[2 * RQ_MEMBERS_MAX];
+};
+
+static void dial_all(struct dialled *d, const struct rq_members *members, uint64_t self)
 {
-    struct rq_peer_member list[RQ_MEMBERS_MAX];
-    size_t count = 0;
-    pthread_mutex_lock(&c->lock);
-    c->members = *members;
-    pthread_mutex_unlock(&c->lock);
     for (unsigned i = 0; i < members->count; i++) {
         const struct rq_member *m = &members->list[i];
-        if (m->instance != c->config.instance) {
-            list[count] = (struct rq_peer_member){ .instance = m->instance, .address = m->raft_addr };
-            memcpy(list[count++].key, m->key, RQ_NODE_KEY_BYTES);
+        bool there = m->instance == self;
+        for (size_t k = 0; k < d->count && !there; k++) {
+            there = d->list[k].instance == m->instance;
+        }
+        if (!there) {
+            d->list[d->count] = (struct rq_peer_member){ .instance = m->instance, .address = m->raft_addr };
+            memcpy(d->list[d->count++].key, m->key, RQ_NODE_KEY_BYTES);
         }
     }
-    enum rq_err err = rq_peers_set_members(c->peers, list, count);
+}
+
+static bool holds_all(const struct rq_members *members, const struct rq_members *others)
+{
+    bool all = true;
+    for (unsigned i = 0; i < others->count; i++) {
+        all = all && rq_members_find(members, others->list[i].instance) != NULL;
+    }
+    return all;
+}
+
+/* Loop context, or before the node starts: of members and told one is as it was.  What was told counts until the log says as much. */
+static void set_members(struct rq_cluster *c, const struct rq_members *members, const struct rq_members *told)
+{
+    struct dialled dialled = { 0 };
+    pthread_mutex_lock(&c->lock);
+    c->members = *members;
+    c->told = *told;
+    if (holds_all(&c->members, &c->told)) {
+        c->told.count = 0;
+    }
+    pthread_mutex_unlock(&c->lock);
+    dial_all(&dialled, &c->told, c->config.instance); /* newer addresses first */
+    dial_all(&dialled, &c->members, c->config.instance);
+    enum rq_err err = rq_peers_set_members(c->peers, dialled.list, dialled.count);
     if (err != RQ_OK) {
         rq_fatal("no memory for the members of the cluster", err);
     }
+}
+
+void rq_cluster_told(struct rq_cluster *c, const struct rq_members *told)
+{
+    const struct rq_members members = c->members; /* nobody else writes it */
+    set_members(c, &members, told);
 }
 
 void rq_cluster_is(struct rq_cluster *c, uint64_t cluster, const struct rq_members *members)
@@ -279,7 +313,7 @@ void rq_cluster_is(struct rq_cluster *c, uint64_t cluster, const struct rq_membe
     pthread_mutex_unlock(&c->lock);
     rq_peers_set_cluster(c->peers, cluster);
     if (members != NULL) {
-        set_members(c, members);
+        rq_cluster_told(c, members);
     }
 }
 
@@ -317,7 +351,9 @@ void rq_cluster_self(const struct rq_cluster *c, struct rq_member *ret_member)
 
 static void on_members(void *ctx, const struct rq_members *members)
 {
-    set_members(ctx, members);
+    struct rq_cluster *c = ctx;
+    const struct rq_members told = c->told; /* nobody else writes it */
+    set_members(c, members, &told);
 }
 
 static void on_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id)

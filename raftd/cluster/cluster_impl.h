@@ -1,6 +1,6 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
- * cluster_members.c (what members ask for), cluster_contact.c (who answers), reach.c (a leader that a member does not hear),
- * reap.c, copy_source.c and catchup.c (databases that are copied). */
+ * cluster_members.c (what members ask for), cluster_contact.c (who answers), learn.c (who the members are), reach.c (a leader that
+ * a member does not hear), reap.c, copy_source.c and catchup.c (databases that are copied). */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
 
@@ -41,10 +41,16 @@ struct rq_cluster {
 
     pthread_mutex_t lock;
     uint64_t cluster;                                 /* guarded by lock, as what follows */
-    struct rq_members members;                        /* in force; before the log says it: those of the join */
+    struct rq_members members;                        /* in force here; loop context writes, as told */
+    struct rq_members told;                           /* by a member, and newer: they may connect, too (learn.c) */
     struct rq_member waiting[RQ_CLUSTER_WAITING_MAX]; /* who has sent NOTIFY; this node is the first */
     unsigned waiting_count;
 };
+
+/* A member that this node has a connection to, each time another one; 0: none.  Loop context. */
+uint64_t rq_cluster_someone(struct rq_cluster *c);
+/* Loop context, or before the node starts. */
+void rq_cluster_told(struct rq_cluster *c, const struct rq_members *told);
 
 /* A thread that waits for an answer which comes on another one. */
 struct rq_waiter {

@@ -75,8 +75,7 @@ static void on_passed_on(void *ctx, enum rq_err err, const uint8_t *data, size_t
     refuse(w, err, text[0] != '\0' ? text : rq_err_text(err));
 }
 
-/* A member that this node has a connection to, each time another one; 0: none. */
-static uint64_t someone(struct rq_cluster *c)
+uint64_t rq_cluster_someone(struct rq_cluster *c)
 {
     struct rq_members members;
     struct rq_peer_state state;
@@ -99,7 +98,7 @@ static void pass_on(struct wish *w)
     struct iovec part = { w->ask, w->bytes };
     enum rq_err err = RQ_AWAY;
     if (to == 0 && w->call == NULL) {
-        to = someone(w->cluster);
+        to = rq_cluster_someone(w->cluster);
     }
     if (to != 0 && to != w->cluster->config.instance) {
         err = rq_peers_request(w->cluster->peers, to, &part, 1, PASS_ON_MS, on_passed_on, w);

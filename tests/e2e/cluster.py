@@ -61,6 +61,18 @@ class Cluster:
     def others(self, *nodes):
         return [node for node in self.nodes if node not in nodes]
 
+    def summary(self):
+        """What each node says of its log."""
+
+        def one(node):
+            try:
+                store = node.status()["store"]
+                return {**store["raft"], "databases": {name: each["version"] for name, each in store["databases"].items()}}
+            except (OSError, KeyError, AssertionError) as error:
+                return error
+
+        return "; ".join(f"node {node.name}: {one(node)}" for node in self.nodes)
+
     def wait_equal(self, name="app.db", seconds=30.0):
         """Until the database has the same bytes on every host, the stamp among them; then its pages are proved to hang together."""
         images = []
@@ -97,14 +109,14 @@ class Writer(threading.Thread):
 
     def __init__(self, ledger, node, name):
         super().__init__(daemon=True)
-        self.ledger, self.node, self.name = ledger, node, name
+        self.ledger, self.node, self.name, self.done = ledger, node, name, ledger.done
         self.acknowledged, self.refused, self.unknown, self.wrong = [], [], [], []
         self.times = []  # of the acknowledgements
 
     def run(self):
         connection = connect(self.node.path(), busy_ms=self.ledger.busy_ms, timeout=self.ledger.timeout_ms)
         number = 0
-        while not self.ledger.done.is_set():
+        while not self.done.is_set():
             number += 1
             try:
                 connection.execute("INSERT INTO ledger VALUES(?, ?)", (self.name, number))
@@ -122,30 +134,31 @@ class Writer(threading.Thread):
 
 
 class Ledger:
-    """Writers on each of the nodes, each with a connection of its own to the node's replica."""
+    """Writers on each of the nodes (or of those given), each with a connection of its own to the node's replica."""
 
-    def __init__(self, cluster, nodes=None, writers=1, busy_ms=20000, timeout_ms=20000):
+    def __init__(self, cluster, nodes=None, busy_ms=20000, timeout_ms=20000):
         self.cluster = cluster
         self.busy_ms, self.timeout_ms = busy_ms, timeout_ms
-        self.done = threading.Event()
         first = connect(cluster.nodes[0].path(), busy_ms=20000)
         first.execute("CREATE TABLE ledger(writer, number)")
         first.close()
         for node in cluster.nodes:
             wait_reads(node, "SELECT count(*) FROM ledger", 0)
         self.began = time.monotonic()
-        self.writers = [
-            Writer(self, node, f"{node.name}.{number}") for node in nodes or cluster.nodes for number in range(writers)
-        ]
-        for writer in self.writers:
-            writer.start()
+        self.writers = []
+        self.write_on(nodes or cluster.nodes)
 
-    def count(self, nodes=None):
-        return sum(len(writer.acknowledged) for writer in self.writers if nodes is None or writer.node in nodes)
+    def write_on(self, nodes):
+        """Further writers; those before have to be stopped."""
+        self.done = threading.Event()
+        writers = [Writer(self, node, f"{node.name}.{len(self.writers)}") for node in nodes]
+        self.writers += writers
+        for writer in writers:
+            writer.start()
 
     def wait_more(self, commits, nodes=None, seconds=30.0):
         """Until each writer (on those nodes) has so many more acknowledged."""
-        writers = [writer for writer in self.writers if nodes is None or writer.node in nodes]
+        writers = [each for each in self.writers if each.done is self.done and (nodes is None or each.node in nodes)]
         before = [len(writer.acknowledged) for writer in writers]
 
         def more():
@@ -155,7 +168,7 @@ class Ledger:
         try:
             wait_for(more, f"everybody has {commits} more commits", seconds)
         except AssertionError as error:
-            raise AssertionError(f"{error}: {self.summary()}") from None
+            raise AssertionError(f"{error}: {self.summary()}; {self.cluster.summary()}") from None
 
     def check_wrong(self):
         for writer in self.writers:
