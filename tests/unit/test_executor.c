@@ -18,7 +18,7 @@
 #include "tests/support/tap.h"
 #include "vfs/shim.h"
 
-#define DEADLINE_S 20
+#define DEADLINE_S 90
 
 static char base_dir[64], served[128], path[200];
 static struct log_host *host;
