@@ -473,19 +473,6 @@ static enum rq_err keep_snapshot(struct rq_core *core, uint64_t index, uint64_t 
     return RQ_OK;
 }
 
-/* The whole log counts as committed, and the forced configuration as the one that holds at its end. */
-static enum rq_err force(struct rq_core *core, const struct rq_node_config *config)
-{
-    uint64_t last = config->found.last_index;
-    uint64_t term = last > config->snapshot_index ? rq_log_term_at(core->env.log, last) : config->snapshot_term;
-    if (last == 0 || !rq_filter_configuration_ok(config->forced_configuration, config->forced_configuration_bytes)) {
-        return RQ_MISUSE;
-    }
-    core->forced_index = last;
-    core->config.found.committed = last;
-    return keep_snapshot(core, last, term, last, config->forced_configuration, config->forced_configuration_bytes);
-}
-
 enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *config, const struct rq_node_env *env)
 {
     *core = (struct rq_core){ .env = *env, .config = *config };
@@ -504,9 +491,6 @@ enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *con
     }
     core->committed = config->snapshot_index;
     core->committed_term = config->snapshot_term;
-    if (err == RQ_OK && config->forced_configuration != NULL) {
-        err = force(core, config);
-    }
     err = err == RQ_OK ? load_and_begin(core) : err;
     if (err == RQ_OK) { /* what an earlier life knew to be committed, whatever this one has heard yet */
         const struct rq_log_found *f = &core->config.found;
@@ -803,9 +787,6 @@ void rq_core_receive(struct rq_core *core, const struct raft_message *message, c
 {
     struct raft_message m = *message, answer;
     unsigned clipped;
-    if (core->forced_index > 0) {
-        return;
-    }
     switch (rq_filter_receive(&core->raft, &m, entries, &clipped, &answer)) {
         case RQ_FILTER_DROP:
             return;
@@ -859,7 +840,7 @@ void rq_core_persisted(struct rq_core *core)
 void rq_core_timer(struct rq_core *core)
 {
     uint64_t now = clock_ms(core);
-    if (core->forced_index > 0 || rq_core_is_removed(core)) {
+    if (rq_core_is_removed(core)) {
         return;
     }
     if (rq_core_owes_barrier(core) && now >= core->retry_ms) {
@@ -888,7 +869,7 @@ uint64_t rq_core_wake_ms(const struct rq_core *core)
     } else if (core->raft.state != RAFT_LEADER && core->retry_ms > wake) {
         wake = core->retry_ms;
     }
-    if (core->forced_index > 0 || rq_core_is_removed(core)) {
+    if (rq_core_is_removed(core)) {
         return UINT64_MAX;
     }
     return wake > core->now_ms ? wake : core->now_ms + 1; /* G12: never spin on a time-out that stays in the past */
@@ -897,9 +878,6 @@ uint64_t rq_core_wake_ms(const struct rq_core *core)
 enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trailing, uint64_t *ret_released)
 {
     struct raft *r = &core->raft;
-    if (index >= core->forced_index) {
-        core->forced_index = 0;
-    }
     if (index > raft_commit_index(r) || index > r->last_stored || index < r->configuration_committed_index) {
         return RQ_BUSY; /* known by an earlier life only: the core would hold a snapshot above its own commit index */
     }
@@ -931,8 +909,7 @@ enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trail
 
 bool rq_core_leads(const struct rq_core *core)
 {
-    return core->raft.state == RAFT_LEADER && core->committed_term == raft_current_term(&core->raft) &&
-           core->forced_index == 0;
+    return core->raft.state == RAFT_LEADER && core->committed_term == raft_current_term(&core->raft);
 }
 
 bool rq_core_is_removed(const struct rq_core *core)

@@ -37,8 +37,6 @@ struct rq_core {
     struct rq_core_wanted wanted; /* index 0: none */
     struct rq_core_peer peers[RQ_MEMBERS_MAX]; /* of this leadership, in no order */
     unsigned peer_count;
-    uint64_t
-        forced_index; /* a forced configuration holds, and no descriptor has it up to here: takes no part until one does */
     uint64_t removed_index; /* a configuration of this index, without us, is committed */
     bool started;
     bool barrier_reserved; /* the log has room for the barrier of a leader to be */

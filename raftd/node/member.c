@@ -157,25 +157,3 @@ const struct rq_member *rq_members_find_name(const struct rq_members *members, c
     }
     return NULL;
 }
-
-enum rq_err rq_members_force(const struct rq_members *known, const struct rq_member_wish *wishes, unsigned count,
-                             struct rq_members *ret_members)
-{
-    struct rq_members *forced = ret_members;
-    forced->count = 0;
-    for (unsigned i = 0; i < count; i++) {
-        const struct rq_member *m = rq_members_find_name(known, wishes[i].name);
-        if (m == NULL) {
-            return RQ_NOTFOUND;
-        }
-        if (rq_members_find(forced, m->instance) != NULL || !rq_member_text_ok(wishes[i].raft_addr)) {
-            return RQ_MISUSE;
-        }
-        struct rq_member *f = &forced->list[forced->count++];
-        *f = *m;
-        f->votes = wishes[i].votes;
-        f->role = f->votes ? RQ_MEMBER_VOTER : RQ_MEMBER_STANDBY;
-        snprintf(f->raft_addr, sizeof f->raft_addr, "%s", wishes[i].raft_addr);
-    }
-    return may_be_in_force(forced) ? RQ_OK : RQ_MISUSE;
-}

@@ -54,13 +54,4 @@ const struct rq_member *rq_members_find(const struct rq_members *members, uint64
 /* The newest instance of that name. */
 const struct rq_member *rq_members_find_name(const struct rq_members *members, const char *name);
 
-/* For an operator who has lost the majority for good: who shall be in the cluster from now on, by name.  The instances are those
- * of the last list that is known.  NOTFOUND: a name that it does not hold; MISUSE: no voter, or a name twice. */
-struct rq_member_wish {
-    const char *name, *raft_addr;
-    bool votes;
-};
-enum rq_err rq_members_force(const struct rq_members *known, const struct rq_member_wish *wishes, unsigned count,
-                             struct rq_members *ret_members);
-
 #endif

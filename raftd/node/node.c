@@ -170,38 +170,63 @@ void rq_node_free(struct rq_node *n)
     }
 }
 
-enum rq_err rq_node_found(struct rq_log *log, const struct rq_members *members)
+/* A list as an entry's blob. */
+static enum rq_err list_blob(const struct rq_members *members, struct rq_blob **ret_blob)
 {
-    if (rq_log_last(log) > 0) {
-        return RQ_EXISTS;
-    }
     uint8_t *data;
     size_t bytes;
     enum rq_err err = rq_members_encode(members, &data, &bytes);
     if (err != RQ_OK) {
         return err;
     }
-    struct rq_blob *blob = rq_blob_new(bytes);
-    if (blob == NULL) {
-        free(data);
-        return RQ_NOMEM;
+    *ret_blob = rq_blob_new(bytes);
+    if (*ret_blob != NULL) {
+        memcpy((*ret_blob)->data, data, bytes);
     }
-    memcpy(blob->data, data, bytes);
     free(data);
-    err = rq_log_reserve(log, bytes, 1);
+    return *ret_blob != NULL ? RQ_OK : RQ_NOMEM;
+}
+
+/* Without a node: the list is in force for whoever starts on this log, in this term. */
+static enum rq_err write_list(struct rq_log *log, uint64_t index, uint64_t term, uint64_t vote, uint64_t committed,
+                              const struct rq_members *members)
+{
+    struct rq_blob *blob = NULL;
+    enum rq_err err = list_blob(members, &blob);
     if (err == RQ_OK) {
-        err = rq_log_put_meta(log, 1, 0);
+        err = rq_log_reserve(log, blob->bytes, 1);
     }
     if (err == RQ_OK) {
-        struct rq_log_entry e = { .index = 1, .term = 1, .type = RQ_ENTRY_CHANGE, .blob = blob };
-        err = rq_log_append(log, &e, 1, 0);
+        err = rq_log_put_meta(log, term, vote);
+    }
+    if (err == RQ_OK) {
+        const struct rq_log_entry e = { .index = index, .term = term, .type = RQ_ENTRY_CHANGE, .blob = blob };
+        err = rq_log_append(log, &e, 1, committed);
     }
     uint64_t durable = 0;
     if (err == RQ_OK) {
         err = rq_log_write(log, &durable);
     }
-    assert(err != RQ_OK || durable == 1);
+    assert(err != RQ_OK || durable == index);
     rq_blob_unref(blob);
+    return err;
+}
+
+enum rq_err rq_node_found(struct rq_log *log, const struct rq_members *members)
+{
+    return rq_log_last(log) > 0 ? RQ_EXISTS : write_list(log, 1, 1, 0, 0, members);
+}
+
+enum rq_err rq_node_recover(struct rq_log *log, struct rq_log_found *found, const struct rq_member *survivor)
+{
+    struct rq_members members = { .count = 1, .list = { *survivor } };
+    enum rq_err err =
+        write_list(log, found->last_index + 1, found->term + 1, survivor->instance, found->committed, &members);
+    if (err == RQ_OK) {
+        found->last_index++;
+        found->term++;
+        found->vote = survivor->instance;
+    }
     return err;
 }
 

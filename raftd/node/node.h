@@ -77,12 +77,6 @@ struct rq_node_config {
     const uint8_t *snapshot_configuration; /* as rq_members_encode() gave it */
     size_t snapshot_configuration_bytes;
     bool snapshot_installed; /* it came from another member: a log that does not lead up to it was given up for it */
-    /* Recovery from a majority that is lost for good (rq_members_force): this configuration holds instead of that in the log, and
-     * the whole log counts as committed, also what never was.  All survivors start with the same one.  The node takes no part
-     * until rq_node_compacted() tells of a descriptor at or above the log's end: until that is durable a start has to force it
-     * again, after that it must not.  NULL: none. */
-    const uint8_t *forced_configuration;
-    size_t forced_configuration_bytes;
 };
 
 /* A descriptor, as far as the node knows it. */
@@ -102,6 +96,11 @@ void rq_node_free(struct rq_node *n);
  * after a crash in its midst.  Usually one voter, whom the others join: several must write the very same list.  EXISTS: the log
  * holds entries; MISUSE: such a list cannot be in force. */
 enum rq_err rq_node_found(struct rq_log *log, const struct rq_members *members);
+
+/* Recovery from a majority that is lost for good: this voter alone is the cluster, and its whole log counts as committed, also what
+ * never was.  The log is open and no node is started on it yet; *found is what an opening would find now.  Durable on return, may be
+ * repeated after a crash.  No other instance may ever be started again: what it holds may be another history. */
+enum rq_err rq_node_recover(struct rq_log *log, struct rq_log_found *found, const struct rq_member *survivor);
 
 /* Appends an entry if this node leads and has committed an entry of its own term: else AWAY.  FULL when the log has no room,
  * BUSY when too much is uncommitted or leadership is being handed over, TOOBIG for an entry that can never be taken.  OK says only that it was appended: its fate is told by machine->committed.

@@ -206,31 +206,6 @@ static void found_by_instance_and_the_newest_by_name(void)
     check(rq_members_find_name(&m, "d") == NULL);
 }
 
-static void an_operator_may_force_any_known_members(void)
-{
-    struct rq_members known = three(), forced;
-    add(&known, 9, "b", true); /* b has lost its disk */
-    const struct rq_member_wish wishes[] = { { "c", "moved.example:1", true }, { "b", "b.example:4002", false } };
-    check_eq(rq_members_force(&known, wishes, 2, &forced), RQ_OK);
-    check_eq(forced.count, 2);
-    check_eq(forced.list[0].instance, 3);
-    check_eq(forced.list[0].role, RQ_MEMBER_VOTER);
-    check(strcmp(forced.list[0].raft_addr, "moved.example:1") == 0);
-    check(strcmp(forced.list[0].http_addr, "c.example:4001") == 0);
-    check_eq(forced.list[1].instance, 9); /* the newest of that name */
-    check_eq(forced.list[1].role, RQ_MEMBER_STANDBY);
-
-    const struct rq_member_wish unknown[] = { { "a", "a.example:1", true }, { "z", "z.example:1", true } };
-    check_eq(rq_members_force(&known, unknown, 2, &forced), RQ_NOTFOUND);
-    const struct rq_member_wish twice[] = { { "a", "a.example:1", true }, { "a", "a.example:2", true } };
-    check_eq(rq_members_force(&known, twice, 2, &forced), RQ_MISUSE);
-    const struct rq_member_wish mute[] = { { "a", "a.example:1", false } };
-    check_eq(rq_members_force(&known, mute, 1, &forced), RQ_MISUSE);
-    const struct rq_member_wish bad[] = { { "a", "a b", true } };
-    check_eq(rq_members_force(&known, bad, 1, &forced), RQ_MISUSE);
-    check_eq(rq_members_force(&known, NULL, 0, &forced), RQ_MISUSE);
-}
-
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -241,7 +216,6 @@ int main(int argc, char **argv)
         TAP(what_is_no_list_is_refused),
         TAP(every_truncation_and_any_flipped_byte_is_survived),
         TAP(found_by_instance_and_the_newest_by_name),
-        TAP(an_operator_may_force_any_known_members),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
