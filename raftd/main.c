@@ -6,7 +6,8 @@
  *   files       inode of each replica            staged/     pages of big transactions (staged.h)
  *   founding    there until adoption is done     trash/      dropped databases
  *   hashes/     of the replicas' pages (page_hashes.h)     key         of this instance, for its peers (node_key.h)
- *   fetching    there while the databases' state comes from another member (catalog.h) */
+ *   fetching    there while the databases' state comes from another member (catalog.h)
+ *   peers.json  by an operator who has lost a majority (recovery.h); peers.info: that was done */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -27,6 +28,7 @@
 #include <unistd.h>
 
 #include "raftd/cluster/cluster.h"
+#include "raftd/cluster/recovery.h"
 #include "raftd/db/adopt.h"
 #include "raftd/db/background.h"
 #include "raftd/db/catalog.h"
@@ -70,7 +72,8 @@ struct raftd {
     struct rq_descriptor descriptor;
     struct rq_node_key *key;
     struct rq_cluster *cluster;
-    bool joined; /* into a cluster that others have founded: the log comes from there */
+    bool recovers; /* a majority is lost for good: this node goes on alone */
+    bool joined;   /* into a cluster that others have founded: the log comes from there */
     uint64_t newest_stamp;
     struct rq_log *log;
     struct rq_pool *pool;
@@ -351,6 +354,39 @@ static void write_identity(struct raftd *d)
     }
 }
 
+/* An operator has said that a majority is lost for good.  What goes on is another cluster from here on: who was away, or in doubt of
+ * that, does not get in with what it has. */
+static void find_recovery(struct raftd *d)
+{
+    struct rq_recovery recovery;
+    char text[RQ_TEXT_MAX + 1];
+    enum rq_err err = d->founding ? RQ_NOTFOUND : rq_recovery_read(d->disk, d->raft_dir, &recovery, text);
+    if (err == RQ_NOTFOUND) {
+        return;
+    }
+    if (err != RQ_OK) {
+        refuse("%s/peers.json: %s", d->raft_dir, text);
+    }
+    if (strcmp(recovery.survivor, d->identity.node_id) != 0) {
+        refuse(
+            "%s/peers.json lets node %s go on with what it has; what this node has may differ: start it with an empty "
+            "directory and -join %s",
+            d->raft_dir, recovery.survivor, recovery.address);
+    }
+    struct rq_file_info info;
+    char *fetching = join(d->raft_dir, "fetching");
+    if (d->disk->ops->stat(d->disk, fetching, &info) == RQ_OK) {
+        refuse(
+            "%s/peers.json: this node was being brought up to date and has its databases in part: let another one go "
+            "on",
+            d->raft_dir);
+    }
+    free(fetching);
+    d->recovers = true;
+    d->identity.cluster = rq_random_id();
+    write_identity(d);
+}
+
 static void check_node_id(const struct raftd *d)
 {
     if (strlen(d->flags.node_id) > RQ_NODE_ID_MAX || !rq_member_text_ok(d->flags.node_id)) {
@@ -546,6 +582,28 @@ static void read_descriptor(struct raftd *d, const struct rq_log_found *found)
     }
 }
 
+static void recover(struct raftd *d, struct rq_log_found *found)
+{
+    struct rq_member self;
+    struct rq_node_config node = { .found = *found,
+                                   .snapshot_index = d->descriptor.index,
+                                   .snapshot_term = d->descriptor.term,
+                                   .snapshot_installed = d->descriptor.installed };
+    rq_cluster_self(d->cluster, &self);
+    self.role = RQ_MEMBER_VOTER;
+    self.votes = true;
+    rq_note(RQ_LEVEL_WARN, "the majority is lost, says peers.json: this node goes on alone, with all it has",
+            "last=%llu committed=%llu", (unsigned long long)found->last_index, (unsigned long long)found->committed);
+    enum rq_err err = rq_node_recover(d->log, &node, &self);
+    if (err == RQ_OK) {
+        err = rq_recovery_done(d->disk, d->raft_dir);
+    }
+    if (err != RQ_OK) {
+        refuse("recovery by %s/peers.json: %s", d->raft_dir, rq_err_text(err));
+    }
+    *found = node.found;
+}
+
 static void refuse_log(const struct raftd *d, const char *text)
 {
     refuse(
@@ -574,6 +632,9 @@ static void start_node(struct raftd *d)
     struct rq_log_found found;
     open_log(d, &found);
     read_descriptor(d, &found);
+    if (d->recovers) {
+        recover(d, &found);
+    }
     if (rq_pool_new(POOL_THREADS, "raftd-pool", &d->pool) != RQ_OK) {
         refuse("out of memory or threads");
     }
@@ -655,7 +716,7 @@ static void start_node(struct raftd *d)
 static void await_cluster(struct raftd *d)
 {
     if (rq_cluster_is_alone(d->cluster)) {
-        if (!d->founding && d->flags.join[0] != '\0' && d->flags.bootstrap_expect == 0) {
+        if (!d->founding && !d->recovers && d->flags.join[0] != '\0' && d->flags.bootstrap_expect == 0) {
             refuse("node is the only node in a single-node cluster, joining other clusters not supported");
         }
         if (!rq_driver_wait_leads(d->driver, LEAD_WAIT_MS)) {
@@ -870,6 +931,7 @@ int main(int argc, char **argv)
     open_dir(&d);
     find_identity(&d);
     check_node_id(&d);
+    find_recovery(&d);
     start_http(&d);
     if (d.founding && d.flags.join[0] == '\0' && d.flags.non_voter) {
         refuse("cannot create a new non-voting node without joining it to an existing cluster");

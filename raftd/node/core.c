@@ -297,12 +297,13 @@ static bool descriptor_fits(const struct rq_node_config *config)
            (!empty || f->first_index == config->snapshot_index + 1);
 }
 
-/* C6.  The descriptor came from another member, and the crash fell between its becoming durable and the log's first entry behind
- * it: a log that does not lead up to it was given up then, and is now. */
-static enum rq_err drop_log_given_up(struct rq_log *log, struct rq_node_config *config)
+enum rq_err rq_core_drop_log_given_up(struct rq_log *log, struct rq_node_config *config)
 {
     struct rq_log_found *f = &config->found;
     uint64_t index = config->snapshot_index;
+    if (!config->snapshot_installed || index == 0) {
+        return RQ_OK;
+    }
     if (f->last_index >= index && f->first_index <= index + 1 &&
         (f->first_index == index + 1 || rq_log_term_at(log, index) == config->snapshot_term)) {
         return RQ_OK;
@@ -483,8 +484,8 @@ enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *con
             ? keep_snapshot(core, config->snapshot_index, config->snapshot_term, config->snapshot_configuration_index,
                             config->snapshot_configuration, config->snapshot_configuration_bytes)
             : RQ_NOMEM;
-    if (err == RQ_OK && config->snapshot_installed && config->snapshot_index > 0) {
-        err = drop_log_given_up(env->log, &core->config);
+    if (err == RQ_OK) {
+        err = rq_core_drop_log_given_up(env->log, &core->config);
     }
     if (err == RQ_OK && !descriptor_fits(&core->config)) {
         err = RQ_CORRUPT;

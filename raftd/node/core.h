@@ -42,6 +42,10 @@ struct rq_core {
     bool barrier_reserved; /* the log has room for the barrier of a leader to be */
 };
 
+/* C6.  The descriptor came from another member, and the crash fell between its becoming durable and the log's first entry behind
+ * it: a log that does not lead up to it was given up then, and is now.  config->found is what there is then. */
+enum rq_err rq_core_drop_log_given_up(struct rq_log *log, struct rq_node_config *config);
+
 /* CORRUPT: log and descriptor do not fit together; nothing was started. */
 enum rq_err rq_core_start(struct rq_core *core, const struct rq_node_config *config, const struct rq_node_env *env);
 void rq_core_fini(struct rq_core *core);

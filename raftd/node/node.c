@@ -217,11 +217,14 @@ enum rq_err rq_node_found(struct rq_log *log, const struct rq_members *members)
     return rq_log_last(log) > 0 ? RQ_EXISTS : write_list(log, 1, 1, 0, 0, members);
 }
 
-enum rq_err rq_node_recover(struct rq_log *log, struct rq_log_found *found, const struct rq_member *survivor)
+enum rq_err rq_node_recover(struct rq_log *log, struct rq_node_config *config, const struct rq_member *survivor)
 {
     struct rq_members members = { .count = 1, .list = { *survivor } };
-    enum rq_err err =
-        write_list(log, found->last_index + 1, found->term + 1, survivor->instance, found->committed, &members);
+    struct rq_log_found *found = &config->found;
+    enum rq_err err = rq_core_drop_log_given_up(log, config);
+    if (err == RQ_OK) {
+        err = write_list(log, found->last_index + 1, found->term + 1, survivor->instance, found->committed, &members);
+    }
     if (err == RQ_OK) {
         found->last_index++;
         found->term++;

@@ -98,9 +98,10 @@ void rq_node_free(struct rq_node *n);
 enum rq_err rq_node_found(struct rq_log *log, const struct rq_members *members);
 
 /* Recovery from a majority that is lost for good: this voter alone is the cluster, and its whole log counts as committed, also what
- * never was.  The log is open and no node is started on it yet; *found is what an opening would find now.  Durable on return, may be
- * repeated after a crash.  No other instance may ever be started again: what it holds may be another history. */
-enum rq_err rq_node_recover(struct rq_log *log, struct rq_log_found *found, const struct rq_member *survivor);
+ * never was.  The log is open and no node is started on it yet; config is what one would be started with, as far as log and descriptor
+ * go, and is so again afterwards.  Durable on return, may be repeated after a crash.  No other instance may ever be started again: what
+ * it holds may be another history. */
+enum rq_err rq_node_recover(struct rq_log *log, struct rq_node_config *config, const struct rq_member *survivor);
 
 /* Appends an entry if this node leads and has committed an entry of its own term: else AWAY.  FULL when the log has no room,
  * BUSY when too much is uncommitted or leadership is being handed over, TOOBIG for an entry that can never be taken.  OK says only that it was appended: its fate is told by machine->committed.
@@ -121,7 +122,8 @@ uint64_t rq_node_wake_ms(const struct rq_node *n);
 bool rq_node_leads(const struct rq_node *n); /* and has committed an entry of its own term */
 uint64_t rq_node_term(const struct rq_node *n);
 uint64_t rq_node_committed(const struct rq_node *n);
-uint64_t rq_node_delivered(const struct rq_node *n); /* newest entry that the machine was given, or that a descriptor stands for */
+uint64_t rq_node_delivered(
+    const struct rq_node *n); /* newest entry that the machine was given, or that a descriptor stands for */
 const char *rq_node_role(const struct rq_node *n); /* "Leader", "Follower", "Candidate": rqlite's words */
 
 /* --- membership: asked of the leader, one change at a time ---

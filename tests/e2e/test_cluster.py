@@ -302,6 +302,43 @@ def without_a_majority_reads_go_on_and_writes_wait():
     cluster.wait_equal()
 
 
+@test(seconds=120)
+def one_that_is_left_goes_on_by_peers_json():
+    """Two of three are lost for good; the one that is left is told so, and the others come back empty."""
+    cluster = Cluster()
+    writes_everywhere(cluster)
+    left, other, late = cluster.nodes[1], cluster.nodes[0], cluster.nodes[2]
+    wait_reads(left, "SELECT count(*) FROM hello", 3)
+    for node in cluster.nodes:
+        node.kill()
+    peers = f'[{{"id": "{left.name}", "address": "{left.raft}", "non_voter": false}}]'
+    for node in (left, other):
+        (node.directory / "raft" / "peers.json").write_text(peers)
+    refused(other, f"node {left.name} go on", f"-join {left.raft}")
+    left.start()
+    check(not (left.directory / "raft" / "peers.json").exists(), "the recovery is done once")
+    check((left.directory / "raft" / "peers.info").exists(), "and what was asked for can be read")
+    equal(connect(left.path()).execute("SELECT count(*) FROM hello").fetchone(), (3,), "rows that were committed")
+    connect(left.path()).execute("INSERT INTO hello VALUES('alone')")
+    left.kill()
+    left.flags = [flag for flag in left.flags if flag != "-join" and flag != other.raft]
+    left.start()
+
+    late.launch()  # it knows nothing of that, and gets nobody to follow it
+    for node in (other,):
+        node.directory.rename(temporary("lost"))
+        node.flags += ["-join", left.raft]
+        node.start(40)
+    wait_reads(other, "SELECT count(*) FROM hello", 4)
+    check(not late.leads() and not left.status()["store"]["raft"]["state"] == "Follower", "the old cluster leads nobody")
+    late.kill()
+    late.directory.rename(temporary("lost"))
+    late.flags = [flag if flag != other.raft else left.raft for flag in late.flags]
+    late.start(40)
+    wait_reads(late, "SELECT count(*) FROM hello", 4)
+    cluster.wait_equal()
+
+
 # --- under load ----------------------------------------------------------------------------------------------------------
 
 

@@ -486,7 +486,7 @@ static void survivor_leads_alone_with_everything_it_has(void)
         memory_log_crash(rig.log, &config.found);
         const uint64_t term = config.found.term;
         rig_fill_member(&self, SELF);
-        check_eq(rq_node_recover(rig.log, &config.found, &self), RQ_OK);
+        check_eq(rq_node_recover(rig.log, &config, &self), RQ_OK);
         check_eq(config.found.last_index, 5 + times + (times - 1));
         check_eq(config.found.term, term + 1);
         check_eq(rig_start_with(&config), RQ_OK);
@@ -497,6 +497,34 @@ static void survivor_leads_alone_with_everything_it_has(void)
         check_eq(rig.members.count, 1);
         check_eq(rig_submit(1), RQ_OK);
     }
+}
+
+/* It died between a state's becoming durable here and the log behind it, and then the others were lost. */
+static void survivor_goes_on_from_a_state_that_it_was_given(void)
+{
+    rig_start_member();
+    rq_node_free(rig.node);
+    rig.node = NULL;
+    struct rq_blob *configuration = rig_configuration_of(3);
+    struct rq_node_config config = {
+        .snapshot_index = 40,
+        .snapshot_term = 3,
+        .snapshot_configuration_index = 30,
+        .snapshot_configuration = configuration->data,
+        .snapshot_configuration_bytes = configuration->bytes,
+        .snapshot_installed = true,
+    };
+    struct rq_member self;
+    memory_log_crash(rig.log, &config.found);
+    rig_fill_member(&self, SELF);
+    check_eq(rq_node_recover(rig.log, &config, &self), RQ_OK);
+    check_eq(config.found.first_index, 41);
+    check_eq(config.found.last_index, 41);
+    check_eq(rig_start_with(&config), RQ_OK);
+    rig_persist();
+    check(rq_node_leads(rig.node));
+    check_eq(rig.delivered[0], 41);
+    rq_blob_unref(configuration);
 }
 
 int main(int argc, char **argv)
@@ -527,6 +555,7 @@ int main(int argc, char **argv)
         TAP(leader_is_told_what_is_there_already),
         TAP(fetched_state_that_the_log_has_reached_changes_nothing),
         TAP(survivor_leads_alone_with_everything_it_has),
+        TAP(survivor_goes_on_from_a_state_that_it_was_given),
     };
     int failed = tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
     rig_reset();
