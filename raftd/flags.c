@@ -40,7 +40,9 @@ static const struct flag flags[] = {
     FLAG("http-verify-common-name", FLAG_STRING, http_tls.verify_common_name, "",
          "common name that the certificate of an HTTPS client must have"),
     FLAG("join", FLAG_STRING, join, "",
-         "comma-delimited raft addresses of nodes, through any of which to join a cluster"),
+         "comma-delimited raft addresses, or http:// or https:// URLs, of nodes, through any of which to join a "
+         "cluster"),
+    FLAG("join-as", FLAG_STRING, join_as, "", "user of the -auth file in whose name to join a cluster"),
     FLAG("join-attempts", FLAG_UINT, join_attempts, "5", "rounds over the addresses of -join"),
     FLAG("join-interval", FLAG_DURATION, join_interval_ns, "3s", "pause between two rounds"),
     FLAG("node-id", FLAG_STRING, node_id, "", "unique ID of the node; if not set, the advertised raft address"),
@@ -222,7 +224,8 @@ static enum rq_flags_result validate(struct rq_flags *f, char text[512])
          at += at[strcspn(at, ",")] == ',' ? strcspn(at, ",") + 1 : strcspn(at, ",")) {
         char address[400];
         (void)snprintf(address, sizeof address, "%.*s", (int)strcspn(at, ","), at);
-        if (!rq_split_host_port(address, host, port)) {
+        const bool is_url = strncasecmp(address, "http://", 7) == 0 || strncasecmp(address, "https://", 8) == 0;
+        if (!is_url && !rq_split_host_port(address, host, port)) {
             REFUSE("%.300s is an invalid join address", address);
         }
         if (f->bootstrap_expect == 0 && strcmp(address, f->raft_adv_addr) == 0) {

@@ -20,7 +20,7 @@ struct rq_flags {
     const char *raft_addr, *raft_adv_addr;
     struct rq_tls_files node_tls; /* -node-ca-cert and its family */
     const char *raft_log_level;
-    const char *join;
+    const char *join, *join_as;
     uint64_t join_attempts, join_interval_ns;
     uint64_t bootstrap_expect, bootstrap_timeout_ns;
     bool non_voter;

@@ -41,6 +41,7 @@
 #include "raftd/http/backup.h"
 #include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
+#include "raftd/http/join.h"
 #include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
 #include "raftd/http/status.h"
@@ -83,7 +84,7 @@ struct raftd {
     struct rq_link *link;
     struct rq_http_server *http;
     struct rq_admin admin;
-    struct rq_http_family families[4];
+    struct rq_http_family families[5];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -428,6 +429,37 @@ static void may_be_stopped(struct raftd *d, bool may)
     (void)pthread_sigmask(may ? SIG_UNBLOCK : SIG_BLOCK, &d->stops, NULL);
 }
 
+static bool on_may_join(void *ctx, const char *user, const char *password, bool votes)
+{
+    const struct raftd *d = ctx;
+    struct rq_login login;
+    (void)snprintf(login.username, sizeof login.username, "%s", user);
+    (void)snprintf(login.password, sizeof login.password, "%s", password);
+    return rq_credentials_allow(d->credentials, user[0] != '\0' ? &login : NULL,
+                                votes ? "join" : "join-read-only,join-read-replica");
+}
+
+/* An unknown user is nobody, as with rqlited. */
+static void on_login(void *ctx, char user[RQ_MEMBER_TEXT_MAX + 1], char password[RQ_MEMBER_TEXT_MAX + 1])
+{
+    const struct raftd *d = ctx;
+    struct rq_login login;
+    if (d->flags.join_as[0] != '\0' && rq_credentials_login(d->credentials, d->flags.join_as, &login)) {
+        (void)snprintf(user, RQ_MEMBER_TEXT_MAX + 1, "%s", login.username);
+        (void)snprintf(password, RQ_MEMBER_TEXT_MAX + 1, "%s", login.password);
+    }
+}
+
+static enum rq_err on_find(void *ctx, const char *url, char address[RQ_PEERS_ADDRESS_MAX], char text[RQ_TEXT_MAX + 1])
+{
+    struct raftd *d = ctx;
+    struct rq_login login = { "", "" };
+    if (d->credentials != NULL) {
+        on_login(d, login.username, login.password);
+    }
+    return rq_join_find(url, &login, &d->flags.http_tls, address, text);
+}
+
 static void open_cluster(struct raftd *d)
 {
     char text[RQ_TEXT_MAX + 1];
@@ -449,6 +481,10 @@ static void open_cluster(struct raftd *d)
         .reap_reader_ms = d->flags.reap_reader_ns / 1000000u,
         .key = d->key,
         .tls = &d->flags.node_tls,
+        .doors = { .ctx = d,
+                   .may_join = d->credentials != NULL ? on_may_join : NULL,
+                   .login = d->credentials != NULL ? on_login : NULL,
+                   .find = on_find },
     };
     err = rq_cluster_new(&config, &d->cluster, text);
     if (err != RQ_OK) {
@@ -830,8 +866,9 @@ static void start_http(struct raftd *d)
     };
     d->families[0] = (struct rq_http_family){ rq_status_routes, rq_status_route_count, &d->admin };
     d->families[1] = (struct rq_http_family){ rq_nodes_routes, rq_nodes_route_count, &d->admin };
-    d->families[3] = (struct rq_http_family){ rq_backup_routes, rq_backup_route_count, &d->admin };
     d->families[2] = (struct rq_http_family){ rq_databases_routes, rq_databases_route_count, &d->admin };
+    d->families[3] = (struct rq_http_family){ rq_backup_routes, rq_backup_route_count, &d->admin };
+    d->families[4] = (struct rq_http_family){ rq_join_routes, rq_join_route_count, &d->admin };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,

@@ -21,6 +21,17 @@ struct rq_catalog;
 struct rq_catchup;
 struct rq_cluster;
 
+/* What raftd knows of who may join, and of where others are; each may be NULL. */
+struct rq_cluster_doors {
+    void *ctx;
+    /* May a node join in this user's name ("": nobody's)?  Any thread, must not wait.  NULL: every node may. */
+    bool (*may_join)(void *ctx, const char *user, const char *password, bool votes);
+    /* Whose name this node joins in; left as they are ("") when nobody's. */
+    void (*login)(void *ctx, char user[RQ_MEMBER_TEXT_MAX + 1], char password[RQ_MEMBER_TEXT_MAX + 1]);
+    /* The raft address of the node whose HTTP API is at that URL.  Blocks.  PERM: refused for good; with words. */
+    enum rq_err (*find)(void *ctx, const char *url, char address[RQ_PEERS_ADDRESS_MAX], char text[RQ_TEXT_MAX + 1]);
+};
+
 struct rq_cluster_config {
     uint64_t cluster, instance;                                           /* cluster 0: none yet */
     const char *node_name, *listen_address, *raft_address, *http_address; /* borrows; as advertised, but for listen */
@@ -29,6 +40,7 @@ struct rq_cluster_config {
     uint64_t reap_voter_ms, reap_reader_ms; /* the leader removes who is silent for so long; 0: never */
     struct rq_node_key *key;                /* borrows */
     const struct rq_tls_files *tls;         /* borrows */
+    struct rq_cluster_doors doors;
 };
 
 /* Listens.  IO, PERM with words. */

@@ -72,6 +72,9 @@ bool rq_cluster_take_text(char to[RQ_MEMBER_TEXT_MAX + 1], struct rq_str from);
 /* What it says of itself; of a stranger it has to be what it has proved. */
 enum rq_err rq_cluster_take_member(const struct rq_peer_who *from, const struct rq_ask_member *m,
                                    struct rq_member *ret_member);
+/* The credentials file does not let this stranger in; the call is answered. */
+bool rq_cluster_keeps_out(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
+                          const struct rq_ask_member *m);
 struct rq_ask rq_cluster_join_ask(enum rq_ask_kind kind, const struct rq_member *m); /* borrows m */
 enum rq_err rq_cluster_put_joined(struct rq_cluster *c, struct rq_bytes *out);
 

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "raftd/cluster/cluster_impl.h"
@@ -72,6 +73,26 @@ enum rq_err rq_cluster_take_member(const struct rq_peer_who *from, const struct 
     return from->kind != RQ_PEER_JOIN || proved ? RQ_OK : RQ_PERM;
 }
 
+bool rq_cluster_keeps_out(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
+                          const struct rq_ask_member *m)
+{
+    char user[RQ_MEMBER_TEXT_MAX + 1] = "", password[RQ_MEMBER_TEXT_MAX + 1] = "";
+    if (c->config.doors.may_join == NULL || from->kind != RQ_PEER_JOIN) {
+        return false; /* a member has asked them itself, or is known already */
+    }
+    if (m->user.bytes <= RQ_MEMBER_TEXT_MAX && m->password.bytes <= RQ_MEMBER_TEXT_MAX) {
+        (void)snprintf(user, sizeof user, "%.*s", (int)m->user.bytes, m->user.data);
+        (void)snprintf(password, sizeof password, "%.*s", (int)m->password.bytes, m->password.data);
+    }
+    if (c->config.doors.may_join(c->config.doors.ctx, user, password, m->votes)) {
+        return false;
+    }
+    rq_note(RQ_LEVEL_WARN, "a node may not join: its user is not in the credentials file with that perm",
+            "instance=%016llx address=%s", (unsigned long long)from->instance, from->address);
+    rq_call_fail(call, RQ_PERM, "unauthorized (did you forget to set -join-as?)");
+    return true;
+}
+
 struct rq_ask rq_cluster_join_ask(enum rq_ask_kind kind, const struct rq_member *m)
 {
     return (struct rq_ask){
@@ -81,7 +102,9 @@ struct rq_ask rq_cluster_join_ask(enum rq_ask_kind kind, const struct rq_member 
                     .raft_addr = { m->raft_addr, (uint32_t)strlen(m->raft_addr) },
                     .http_addr = { m->http_addr, (uint32_t)strlen(m->http_addr) },
                     .votes = m->votes,
-                    .key = m->key },
+                    .key = m->key,
+                    .user = { "", 0 },
+                    .password = { "", 0 } },
     };
 }
 
@@ -115,6 +138,12 @@ void rq_cluster_asked_notify(struct rq_cluster *c, const struct rq_peer_who *fro
     struct rq_bytes reply;
     if (rq_cluster_take_member(from, &ask->member, &member) != RQ_OK) {
         rq_call_fail(call, RQ_PERM, RQ_CLUSTER_BAD_MEMBER);
+        return;
+    }
+    pthread_mutex_lock(&c->lock);
+    const bool founded = c->cluster != 0; /* then it is only told of it */
+    pthread_mutex_unlock(&c->lock);
+    if (!founded && rq_cluster_keeps_out(c, from, call, &ask->member)) {
         return;
     }
     pthread_mutex_lock(&c->lock);
@@ -164,15 +193,38 @@ static void on_joined(void *ctx, enum rq_err err, const struct rq_peer_who *who,
     rq_waiter_done(&j->waiter, err, data, bytes);
 }
 
-/* One question to one address. */
+static bool is_url(const char *address)
+{
+    return strncasecmp(address, "http://", 7) == 0 || strncasecmp(address, "https://", 8) == 0;
+}
+
+/* One question to one address, which may be that of the HTTP API. */
 static enum rq_err ask_address(struct rq_cluster *c, enum rq_ask_kind kind, const char *address, unsigned timeout_ms,
                                struct joining *j)
 {
+    const struct rq_cluster_doors *doors = &c->config.doors;
+    char user[RQ_MEMBER_TEXT_MAX + 1] = "", password[RQ_MEMBER_TEXT_MAX + 1] = "", found[RQ_PEERS_ADDRESS_MAX];
     struct rq_member self;
     struct rq_bytes body;
-    rq_cluster_self(c, &self);
-    const struct rq_ask ask = rq_cluster_join_ask(kind, &self);
     memset(j, 0, sizeof *j);
+    if (is_url(address)) {
+        enum rq_err why = doors->find != NULL ? doors->find(doors->ctx, address, found, j->waiter.text) : RQ_MISUSE;
+        if (why == RQ_OK && strcmp(found, c->config.raft_address) == 0) {
+            (void)snprintf(j->waiter.text, sizeof j->waiter.text, "this is the node itself");
+            why = RQ_AWAY;
+        }
+        if (why != RQ_OK) {
+            return why;
+        }
+        address = found;
+    }
+    if (doors->login != NULL) {
+        doors->login(doors->ctx, user, password);
+    }
+    rq_cluster_self(c, &self);
+    struct rq_ask ask = rq_cluster_join_ask(kind, &self);
+    ask.member.user = (struct rq_str){ user, (uint32_t)strlen(user) };
+    ask.member.password = (struct rq_str){ password, (uint32_t)strlen(password) };
     rq_bytes_init(&body, 1u << 16);
     rq_waiter_init(&j->waiter);
     enum rq_err err = rq_ask_put(&body, &ask);

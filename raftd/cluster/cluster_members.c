@@ -171,6 +171,9 @@ void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from,
         rq_call_fail(call, err, RQ_CLUSTER_BAD_MEMBER);
         return;
     }
+    if (rq_cluster_keeps_out(c, from, call, &ask->member)) {
+        return;
+    }
     make_wish(c, call, NULL, &what, data, bytes);
 }
 

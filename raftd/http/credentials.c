@@ -143,13 +143,26 @@ static yyjson_val *find_user(struct rq_credentials *c, const char *name)
     return found;
 }
 
+/* Is name one of "a,b,c"? */
+static bool is_among(const char *name, const char *list)
+{
+    for (const char *at = list; *at != '\0';) {
+        const size_t n = strcspn(at, ",");
+        if (n == strlen(name) && strncmp(at, name, n) == 0) {
+            return true;
+        }
+        at += n + (at[n] == ',');
+    }
+    return false;
+}
+
 static bool has_perm(yyjson_val *user, const char *wanted)
 {
     yyjson_val *perm;
     yyjson_arr_iter each;
     yyjson_arr_iter_init(yyjson_obj_get(user, "perms"), &each);
     while ((perm = yyjson_arr_iter_next(&each)) != NULL) {
-        if (yyjson_equals_str(perm, wanted) || yyjson_equals_str(perm, "all")) {
+        if (is_among(yyjson_get_str(perm), wanted) || yyjson_equals_str(perm, "all")) {
             return true;
         }
     }

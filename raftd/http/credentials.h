@@ -30,7 +30,7 @@ bool rq_login_parse(const char *header, struct rq_login *ret);
 /* Of that user, for a node that joins in its name; false: no such user. */
 bool rq_credentials_login(struct rq_credentials *c, const char *username, struct rq_login *ret);
 
-/* login: NULL for who does not say who he is. */
+/* login: NULL for who does not say who he is.  perm: one, or several separated by commas, any of which will do. */
 bool rq_credentials_allow(struct rq_credentials *c, const struct rq_login *login, const char *perm);
 
 #endif

@@ -12,12 +12,14 @@ static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
     rq_mp_put_text(w, m->http_addr);
     rq_mp_put_bool(w, m->votes);
     rq_mp_put_bin(w, m->key, RQ_ASK_KEY_BYTES);
+    rq_mp_put_text(w, m->user);
+    rq_mp_put_text(w, m->password);
 }
 
 enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
 {
     static const uint32_t fields[] = {
-        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 7,  [RQ_ASK_NOTIFY] = 7,   [RQ_ASK_REMOVE] = 2,
+        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 9,  [RQ_ASK_NOTIFY] = 9,   [RQ_ASK_REMOVE] = 2,
         [RQ_ASK_REACH] = 2,  [RQ_ASK_ABOUT] = 1, [RQ_ASK_TRANSFER] = 2,
     };
     const size_t before = out->size;
@@ -75,6 +77,8 @@ static void get_member(struct rq_mp_reader *r, struct rq_ask_member *m)
     if (r->err == RQ_OK && key_bytes != RQ_ASK_KEY_BYTES) {
         rq_mp_read_fail(r, RQ_PROTOCOL);
     }
+    m->user = get_text(r);
+    m->password = get_text(r);
 }
 
 enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)

@@ -40,7 +40,8 @@ struct rq_ask_member {
     uint64_t instance;
     struct rq_str name, raft_addr, http_addr;
     bool votes;
-    const uint8_t *key; /* RQ_ASK_KEY_BYTES, borrows */
+    const uint8_t *key;           /* RQ_ASK_KEY_BYTES, borrows */
+    struct rq_str user, password; /* of a credentials file (http/credentials.h); empty: nobody's */
 };
 
 struct rq_ask {

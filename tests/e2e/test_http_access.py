@@ -1,13 +1,12 @@
 """Who may use the HTTP endpoints: -auth, and HTTPS with and without certificates of clients."""
 
-import base64
 import http.client
 import json
 import os
 import ssl
-import subprocess
 import sys
 
+from access import authority, certificate, login
 from harness import Raftd, check, connect, equal, main, temporary, test, wait_for
 
 USERS = [
@@ -15,10 +14,6 @@ USERS = [
     {"username": "ann", "password": "secret2", "perms": ["all"]},
     {"username": "*", "perms": ["ready"]},
 ]
-
-
-def login(name, password):
-    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
 def users(entries):
@@ -68,26 +63,6 @@ def a_file_that_is_no_list_of_users_is_said():
 
 
 # --- HTTPS --------------------------------------------------------------------------------------------------------------
-
-
-def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
-def authority(name="ca"):
-    key, cert = temporary(f"{name}.key"), temporary(f"{name}.pem")
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", 2,
-            "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign")
-    return key, cert
-
-
-def certificate(ca, name, usage="serverAuth"):
-    key, request, cert, extensions = (temporary(f"{name}.{end}") for end in ("key", "csr", "pem", "ext"))
-    extensions.write_text(f"subjectAltName=IP:127.0.0.1\nextendedKeyUsage={usage}\nauthorityKeyIdentifier=keyid\n")
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
-    openssl("x509", "-req", "-in", request, "-CA", ca[1], "-CAkey", ca[0], "-CAcreateserial", "-out", cert, "-days", 2,
-            "-extfile", extensions)
-    return key, cert
 
 
 def fetch(raftd, ca, target="/status", client=None, version=None):

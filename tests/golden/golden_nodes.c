@@ -35,7 +35,9 @@ static void put_member_ask(struct rq_bytes *out, enum rq_ask_kind kind)
                                                        .raft_addr = STR("host2:4002"),
                                                        .http_addr = STR("host2:4001"),
                                                        .votes = true,
-                                                       .key = key } }));
+                                                       .key = key,
+                                                       .user = STR("bob"),
+                                                       .password = STR("secret") } }));
 }
 
 void golden_ask_append(struct rq_bytes *out)

@@ -34,6 +34,7 @@ ONLY_IN = {
     "microhttpd.h": ["raftd/http/"],
     "msgpack": ["raftd/wire/"],
     "sqlite3.h": ["vfs/shim", "ext/", "raftd/db/", "raftd/main.c", "raftd/http/", "raftd/ops/", "shell/"],
+    "curl/": ["raftd/net/fetch.c"],
     "zlib.h": ["raftd/ops/"],
     "sqlite3ext.h": ["vfs/shim", "ext/"],
 }

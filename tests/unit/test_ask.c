@@ -10,8 +10,10 @@ static const uint8_t key[RQ_ASK_KEY_BYTES] = { 1, 2, 3 };
 static const uint8_t entry[] = { 0x91, 0x07 };
 static const struct rq_ask asks[] = {
     { .kind = RQ_ASK_APPEND, .append = { .type = 6, .bytes = sizeof entry } },
-    { .kind = RQ_ASK_JOIN, .member = { UINT64_MAX, STR("n2"), STR("host2:4002"), STR("host2:4001"), true, key } },
-    { .kind = RQ_ASK_NOTIFY, .member = { 1, STR("n2"), STR("host2:4002"), STR("host2:4001"), false, key } },
+    { .kind = RQ_ASK_JOIN,
+      .member = { UINT64_MAX, STR("n2"), STR("host2:4002"), STR("host2:4001"), true, key, STR("bob"), STR("secret") } },
+    { .kind = RQ_ASK_NOTIFY,
+      .member = { 1, STR("n2"), STR("host2:4002"), STR("host2:4001"), false, key, STR(""), STR("") } },
     { .kind = RQ_ASK_REMOVE, .name = STR("n2") },
     { .kind = RQ_ASK_REACH, .instance = 1ull << 63 },
     { .kind = RQ_ASK_ABOUT },
@@ -58,6 +60,7 @@ static void each_ask_comes_back(void)
         check(got.member.instance == ask->member.instance && got.member.votes == ask->member.votes);
         check(same(got.member.name, ask->member.name) && same(got.member.raft_addr, ask->member.raft_addr) &&
               same(got.member.http_addr, ask->member.http_addr));
+        check(same(got.member.user, ask->member.user) && same(got.member.password, ask->member.password));
         check((got.member.key == NULL) == (ask->member.key == NULL));
         check(got.member.key == NULL || memcmp(got.member.key, key, sizeof key) == 0);
     }
@@ -111,7 +114,7 @@ static void values_out_of_bounds_are_refused(void)
     b.data[2] = 0; /* an entry's type is not 0 */
     check_eq(rq_ask_get(b.data, b.size, &got), RQ_PROTOCOL);
     put(&b, &asks[1]);
-    b.data[0] = 0x96; /* an array of one less */
+    b.data[0] = 0x98; /* an array of one less */
     check_eq(rq_ask_get(b.data, b.size, &got), RQ_PROTOCOL);
 
     memset(words, 'w', sizeof words);
@@ -129,7 +132,7 @@ static void key_of_another_length_is_refused(void)
     struct rq_mp_writer w;
     struct rq_ask got;
     rq_bytes_init(&b, 8192);
-    rq_mp_write_begin(&w, &b, 7);
+    rq_mp_write_begin(&w, &b, 9);
     rq_mp_put_uint(&w, RQ_ASK_JOIN);
     rq_mp_put_uint(&w, 1);
     for (unsigned i = 0; i < 3; i++) {
@@ -137,6 +140,8 @@ static void key_of_another_length_is_refused(void)
     }
     rq_mp_put_bool(&w, true);
     rq_mp_put_bin(&w, key, RQ_ASK_KEY_BYTES - 1);
+    rq_mp_put_text(&w, (struct rq_str)STR(""));
+    rq_mp_put_text(&w, (struct rq_str)STR(""));
     check_eq(w.err, RQ_OK);
     check_eq(get_exact(b.data, b.size, &got), RQ_PROTOCOL);
     rq_bytes_fini(&b);

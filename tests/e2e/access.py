@@ -1,0 +1,30 @@
+"""What lets one in, for the tests on harness.py: users, and certificates by openssl(1)."""
+
+import base64
+import subprocess
+
+from harness import temporary
+
+
+def login(name, password):
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def authority(name="ca"):
+    key, cert = temporary(f"{name}.key"), temporary(f"{name}.pem")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", 2,
+            "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign")
+    return key, cert
+
+
+def certificate(ca, name, usage="serverAuth", address="127.0.0.1"):
+    key, request, cert, extensions = (temporary(f"{name}.{end}") for end in ("key", "csr", "pem", "ext"))
+    extensions.write_text(f"subjectAltName=IP:{address}\nextendedKeyUsage={usage}\nauthorityKeyIdentifier=keyid\n")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+    openssl("x509", "-req", "-in", request, "-CA", ca[1], "-CAkey", ca[0], "-CAcreateserial", "-out", cert, "-days", 2,
+            "-extfile", extensions)
+    return key, cert
