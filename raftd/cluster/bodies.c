@@ -53,6 +53,7 @@ struct rq_bodies {
 struct courier {
     struct rq_carriage *carriage;
     uint64_t instance;
+    bool full; /* guarded by the bodies' lock: it had no space, at the last attempt */
 };
 
 struct rq_carriage {
@@ -63,7 +64,7 @@ struct rq_carriage {
     unsigned refs; /* the database's, and each courier's */
     unsigned majority, durable;
     unsigned moving; /* couriers with a stream */
-    bool full;       /* at the last attempt somewhere */
+    unsigned others; /* couriers */
     bool left;
     void (*done)(void *ctx);
     void *ctx;
@@ -116,9 +117,23 @@ static enum rq_err open_conduit(struct rq_bodies *b, uint64_t instance, enum rq_
     return err;
 }
 
-/* The file from the offset on.  EXISTS: the other side wants no more of it. */
+/* The transaction has failed, or all ends: nobody wants it any more. */
+static bool is_given_up_locked(const struct rq_carriage *c)
+{
+    return c->bodies->stops || (c->left && c->durable < c->majority);
+}
+
+static bool is_given_up(const struct rq_carriage *c)
+{
+    pthread_mutex_lock(&c->bodies->lock);
+    const bool given_up = is_given_up_locked(c);
+    pthread_mutex_unlock(&c->bodies->lock);
+    return given_up;
+}
+
+/* The file from the offset on.  EXISTS: the other side wants no more of it.  carriage: for which that is, NULL: none. */
 static enum rq_err send_file(struct rq_bodies *b, struct rq_file *file, uint64_t at, uint64_t end,
-                             struct rq_conduit *conduit)
+                             struct rq_conduit *conduit, struct rq_carriage *carriage)
 {
     uint8_t *block = malloc(BLOCK_BYTES);
     enum rq_err err = block == NULL ? RQ_NOMEM : RQ_OK;
@@ -128,6 +143,9 @@ static enum rq_err send_file(struct rq_bodies *b, struct rq_file *file, uint64_t
         err = b->config.disk->ops->read(file, block, wanted, at, &n);
         if (err == RQ_OK && n < wanted) {
             err = RQ_CORRUPT;
+        }
+        if (err == RQ_OK && carriage != NULL && is_given_up(carriage)) {
+            err = RQ_SHUTDOWN;
         }
         if (err == RQ_OK) {
             err = rq_conduit_write(conduit, block, n);
@@ -190,10 +208,7 @@ static void receive(struct incoming *in)
             err = take_copy(in->conduit, copy);
             fatal_if_io(err);
         }
-        rq_staged_copy_free(copy);
-        if (err != RQ_OK) {
-            fatal_if_io(rq_shelf_forget(b->config.shelf, head->hash, head->origin));
-        }
+        rq_staged_copy_free(copy); /* it stays expected: another stream may have brought it meanwhile */
     }
     if (err == RQ_OK) {
         (void)rq_conduit_finish(in->conduit); /* who has not heard it brings it again */
@@ -209,7 +224,7 @@ static void serve(struct incoming *in)
     struct rq_file *file;
     enum rq_err err = rq_shelf_open(b->config.shelf, in->head.hash, in->head.body_bytes, &file);
     if (err == RQ_OK) {
-        err = send_file(b, file, in->head.offset, in->head.body_bytes, in->conduit);
+        err = send_file(b, file, in->head.offset, in->head.body_bytes, in->conduit, NULL);
         rq_shelf_close(b->config.shelf, file);
         err = err == RQ_OK ? rq_conduit_finish(in->conduit) : err;
     }
@@ -323,7 +338,7 @@ static enum rq_err bring_to(struct rq_carriage *c, uint64_t instance)
     pthread_mutex_lock(&b->lock);
     c->moving++;
     pthread_mutex_unlock(&b->lock);
-    err = send_file(b, c->file, 0, c->entry.body_bytes, conduit);
+    err = send_file(b, c->file, 0, c->entry.body_bytes, conduit, c);
     if (err == RQ_OK || err == RQ_EXISTS) { /* it has it already, and says so by its END */
         err = rq_conduit_finish(conduit);
     }
@@ -336,22 +351,22 @@ static enum rq_err bring_to(struct rq_carriage *c, uint64_t instance)
 
 static void *courier_thread(void *arg)
 {
-    const struct courier *courier = arg;
+    struct courier *courier = arg;
     struct rq_carriage *c = courier->carriage;
     struct rq_bodies *b = c->bodies;
     bool goes_on = true;
     while (goes_on) {
         enum rq_err err = bring_to(c, courier->instance);
         pthread_mutex_lock(&b->lock);
-        c->full = err == RQ_FULL;
+        courier->full = err == RQ_FULL;
         if (err == RQ_OK && ++c->durable == c->majority && !c->left) {
             c->done(c->ctx);
         }
         /* Who could not be reached in time fetches it. */
-        goes_on = err != RQ_OK && !b->stops && !c->left && c->durable < c->majority;
+        goes_on = err != RQ_OK && !is_given_up_locked(c) && c->durable < c->majority;
         if (goes_on) {
             rest(b, RETRY_MS);
-            goes_on = !b->stops && !c->left && c->durable < c->majority;
+            goes_on = !is_given_up_locked(c) && c->durable < c->majority;
         }
         pthread_mutex_unlock(&b->lock);
     }
@@ -395,9 +410,10 @@ static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *entry, stru
         const struct rq_member *m = &members.list[i];
         voters += m->role == RQ_MEMBER_VOTER;
         if (m->role == RQ_MEMBER_VOTER && m->instance != b->config.instance) {
-            c->couriers[others++] = (struct courier){ c, m->instance };
+            c->couriers[others++] = (struct courier){ .carriage = c, .instance = m->instance };
         }
     }
+    c->others = others;
     c->majority = voters / 2 + 1;
     c->durable = voters - others; /* here, when the caller has synced it */
     for (unsigned i = 0; err == RQ_OK && i < others; i++) {
@@ -422,10 +438,14 @@ static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *entry, stru
 static enum rq_carriage_state on_state(struct rq_carriage *c)
 {
     struct rq_bodies *b = c->bodies;
+    bool full = false;
     pthread_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < c->others; i++) {
+        full = full || c->couriers[i].full;
+    }
     const enum rq_carriage_state state = c->durable >= c->majority               ? RQ_CARRIAGE_DONE
                                          : c->durable + c->moving >= c->majority ? RQ_CARRIAGE_MOVES
-                                         : c->full                               ? RQ_CARRIAGE_FULL
+                                         : full                                  ? RQ_CARRIAGE_FULL
                                                                                  : RQ_CARRIAGE_WAITS;
     pthread_mutex_unlock(&b->lock);
     return state;

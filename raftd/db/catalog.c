@@ -1137,7 +1137,7 @@ static enum rq_err name_undelivered(struct rq_catalog *c, bool below)
 enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c)
 {
     enum rq_err err = name_undelivered(c, true);
-    return err == RQ_OK ? rq_shelf_sweep(c->shelf) : err;
+    return err == RQ_OK ? rq_shelf_sweep(c->shelf, is_alone(c) ? 0 : RQ_SHELF_EXPECT_LOOKS) : err;
 }
 
 enum rq_err rq_catalog_look_at_bodies(struct rq_catalog *c)

@@ -256,15 +256,33 @@ enum rq_err rq_shelf_look(struct rq_shelf *s)
     return err != RQ_OK ? err : deleted;
 }
 
-static bool keep(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES])
+/* At the start. */
+struct sweep {
+    struct rq_shelf *shelf;
+    unsigned looks;
+};
+
+/* With the lock held.  Without memory a body is kept, until the next start. */
+static bool keep(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES], bool part)
 {
-    return is_needed(ctx, hash);
+    const struct sweep *sweep = ctx;
+    struct need *n;
+    if (is_needed(sweep->shelf, hash) || part || sweep->looks == 0) {
+        return is_needed(sweep->shelf, hash);
+    }
+    n = add(sweep->shelf);
+    if (n != NULL) {
+        *n = (struct need){ .looks = sweep->looks };
+        memcpy(n->hash, hash, sizeof n->hash);
+    }
+    return true;
 }
 
-enum rq_err rq_shelf_sweep(struct rq_shelf *s)
+enum rq_err rq_shelf_sweep(struct rq_shelf *s, unsigned looks)
 {
+    struct sweep sweep = { s, looks };
     pthread_mutex_lock(&s->lock);
-    enum rq_err err = rq_staged_sweep(s->disk, s->dir, keep, s);
+    enum rq_err err = rq_staged_sweep(s->disk, s->dir, keep, &sweep);
     pthread_mutex_unlock(&s->lock);
     return err;
 }

@@ -50,8 +50,9 @@ enum rq_err rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger
  * the log, delivered or not, names it: those are to be expected for ever. */
 bool rq_shelf_is_due(struct rq_shelf *s);
 enum rq_err rq_shelf_look(struct rq_shelf *s);
-/* At start, with everything delivered: deletes what nobody needs. */
-enum rq_err rq_shelf_sweep(struct rq_shelf *s);
+/* At start, with everything delivered: what nobody needs, so far as is known, is deleted after so many looks, or now (0).  It may
+ * have been brought here just before the process died, and its entry is still to come. */
+enum rq_err rq_shelf_sweep(struct rq_shelf *s, unsigned looks);
 
 /* A body for who reads it while it may be deleted: its bytes stay as they are until close.  NOTFOUND also when it has another size. */
 enum rq_err rq_shelf_open(struct rq_shelf *s, const uint8_t hash[RQ_BODY_HASH_BYTES], uint64_t body_bytes,

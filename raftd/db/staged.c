@@ -382,7 +382,7 @@ enum rq_err rq_staged_drop_spare(struct rq_disk *disk, const char *dir, uint64_t
 struct sweep {
     struct rq_disk *disk;
     const char *dir;
-    bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]);
+    bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES], bool part);
     void *ctx;
     struct rq_bytes names; /* to be deleted, each with its NUL: a directory is not changed while it is listed */
 };
@@ -407,7 +407,7 @@ static enum rq_err look_at(void *ctx, const char *name)
     uint8_t hash[RQ_BODY_HASH_BYTES];
     const size_t prefix = strlen(RQ_STAGED_PART);
     const bool part = strncmp(name, RQ_STAGED_PART, prefix) == 0;
-    if (!hash_in(part ? name + prefix : name, hash) || s->keep(s->ctx, hash)) {
+    if (!hash_in(part ? name + prefix : name, hash) || s->keep(s->ctx, hash, part)) {
         return RQ_OK;
     }
     return rq_bytes_put(&s->names, name, strlen(name) + 1);
@@ -442,7 +442,7 @@ static enum rq_err sweep(struct sweep *s, enum rq_err (*look)(void *ctx, const c
 }
 
 enum rq_err rq_staged_sweep(struct rq_disk *disk, const char *dir,
-                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]), void *ctx)
+                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES], bool part), void *ctx)
 {
     struct sweep s = { .disk = disk, .dir = dir, .keep = keep, .ctx = ctx };
     return sweep(&s, look_at);

@@ -71,8 +71,8 @@ enum rq_err rq_staged_drop_spare(struct rq_disk *disk, const char *dir, uint64_t
 
 /* At start, before anything is written here: deletes the spare, and what was never finished, but for copies (staged_copy.h). */
 enum rq_err rq_staged_sweep_unfinished(struct rq_disk *disk, const char *dir);
-/* Deletes the bodies, and the copies of bodies, that keep() does not want. */
+/* Deletes the bodies, and what there is of copies (part), that keep() does not want. */
 enum rq_err rq_staged_sweep(struct rq_disk *disk, const char *dir,
-                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES]), void *ctx);
+                            bool (*keep)(void *ctx, const uint8_t hash[RQ_BODY_HASH_BYTES], bool part), void *ctx);
 
 #endif

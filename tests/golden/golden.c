@@ -276,6 +276,8 @@ static const struct sample {
     { "peer-welcome", peer_welcome },
     { "peer-failed", peer_failed },
     { "peer-frames", peer_frames },
+    { "head-bring", golden_head_bring },
+    { "head-fetch", golden_head_fetch },
     { "ask-append", golden_ask_append },
     { "ask-join", golden_ask_join },
     { "ask-notify", golden_ask_notify },

@@ -6,6 +6,7 @@
 #include "raftd/node/member.h"
 #include "raftd/node/message.h"
 #include "raftd/wire/ask.h"
+#include "raftd/wire/head.h"
 #include "raftd/wire/entry.h"
 #include "tests/support/log_rig.h"
 #include "tests/support/record_disk.h"
@@ -65,6 +66,27 @@ void golden_ask_remove(struct rq_bytes *out)
 void golden_ask_reach(struct rq_bytes *out)
 {
     must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_REACH, .instance = INSTANCE }));
+}
+
+static struct rq_head_body head_body(void)
+{
+    struct rq_head_body head = { .body_bytes = 1000, .origin = { INSTANCE, 3 }, .offset = 100 };
+    for (uint8_t i = 0; i < RQ_BODY_HASH_BYTES; i++) {
+        head.hash[i] = (uint8_t)(0x10 + i);
+    }
+    return head;
+}
+
+void golden_head_bring(struct rq_bytes *out)
+{
+    const struct rq_head_body head = head_body();
+    must(rq_head_put_body(out, RQ_HEAD_BRING, &head));
+}
+
+void golden_head_fetch(struct rq_bytes *out)
+{
+    const struct rq_head_body head = head_body();
+    must(rq_head_put_body(out, RQ_HEAD_FETCH, &head));
 }
 
 void golden_ask_about(struct rq_bytes *out)

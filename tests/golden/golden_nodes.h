@@ -15,6 +15,8 @@ void golden_ask_transfer(struct rq_bytes *out);
 void golden_answer_about(struct rq_bytes *out);
 void golden_answer_append(struct rq_bytes *out);
 void golden_answer_join(struct rq_bytes *out);
+void golden_head_bring(struct rq_bytes *out);
+void golden_head_fetch(struct rq_bytes *out);
 void golden_members(struct rq_bytes *out); /* what a CHANGE entry holds */
 
 void golden_raft_append(struct rq_bytes *out);
