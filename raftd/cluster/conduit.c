@@ -21,11 +21,8 @@ struct rq_conduit {
     char text[RQ_TEXT_MAX + 1];
 };
 
-static void unref(struct rq_conduit *c)
+static void free_conduit(struct rq_conduit *c)
 {
-    if (atomic_fetch_sub(&c->refs, 1) != 1) {
-        return;
-    }
     if (c->stream != NULL) {
         rq_stream_unref(c->stream);
     }
@@ -34,6 +31,13 @@ static void unref(struct rq_conduit *c)
     pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->lock);
     free(c);
+}
+
+static void unref(struct rq_conduit *c)
+{
+    if (atomic_fetch_sub(&c->refs, 1) == 1) {
+        free_conduit(c);
+    }
 }
 
 /* --- from the peers' thread --------------------------------------------------------------------------------------------------- */
@@ -112,8 +116,7 @@ enum rq_err rq_conduit_open(struct rq_peers *peers, uint64_t instance, const voi
     enum rq_err err = rq_stream_open(peers, instance, head, head_bytes, &stream_ops, c, &c->stream);
     if (err != RQ_OK) {
         c->stream = NULL;
-        unref(c); /* there will be no closed() */
-        unref(c);
+        free_conduit(c); /* there will be no closed() */
         return err;
     }
     *ret_conduit = c;
