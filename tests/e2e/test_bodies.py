@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import threading
 
 from cluster import Cluster, wait_reads
-from harness import IOERR_UNKNOWN, check, connect, connect_stock, equal, main, test, wait_for
+from harness import IOERR_UNKNOWN, check, connect, connect_stock, equal, main, small_file_system, test, wait_for
+from harness import fill as fill_disk
 
 ROWS = 60000  # 6 MB: above what goes into the log
 FILL = (
@@ -177,6 +179,50 @@ def commit_waits_for_a_majority_and_then_fails_for_certain():
     fill(connection, 2)
     cluster.wait_equal()
     equal(batches(cluster.nodes[0]), {2: ROWS}, "batches")
+
+
+@test(seconds=120)
+def slow_host_keeps_nobody_waiting():
+    """One that stands still has no part in the majority, and gets the body later."""
+    cluster = Cluster()
+    ready(cluster)
+    leader = cluster.leader()
+    slow = cluster.others(leader)[0]
+    connection = connect(leader.path(), busy_ms=20000)
+    slow.process.send_signal(signal.SIGSTOP)
+    try:
+        for batch in range(3):
+            fill(connection, batch)
+        check(not staged(slow), "a process that stands still has a body")
+    finally:
+        slow.process.send_signal(signal.SIGCONT)
+    wait_reads(slow, "SELECT count(*) FROM big", 3 * ROWS)
+    cluster.wait_equal()
+    check("quarantined" not in slow.log(), slow.log())
+
+
+@test(seconds=120)
+def host_without_space_keeps_nobody_waiting():
+    """Two of three have space; the third applies the transaction when it has some, too."""
+    cluster = Cluster(start=False)
+    small = cluster.nodes[2]
+    small.directory.rmdir()
+    small.directory = small_file_system(96)
+    for node in cluster.nodes:
+        node.start(40)
+    ready(cluster)
+    cluster.leader()
+    filler = small.directory / "filler"
+    fill_disk(filler, leave=4 << 20)
+    connection = connect(cluster.nodes[0].path(), busy_ms=20000)
+    fill(connection, 1)
+    fill(connection, 2)
+    wait_reads(cluster.nodes[1], "SELECT count(*) FROM big", 2 * ROWS)
+    wait_for(lambda: "a database waits for a staged body" in small.log() or "no space" in small.log(), "it says what it lacks")
+    filler.unlink()
+    wait_reads(small, "SELECT count(*) FROM big", 2 * ROWS, seconds=60)
+    cluster.wait_equal(seconds=60)
+    check("quarantined" not in small.log(), small.log())
 
 
 def kills(victim_of):
