@@ -108,6 +108,10 @@ enum rq_err rq_replica_prove(struct rq_replica *r, const struct rq_page_claim *c
 /* A page of the newest version, in normal form; zeros for a page past the end.  CORRUPT: changed behind our back. */
 enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page);
 
+/* A page of the database file as it lies there, read by somebody's snapshot that still holds it.  CORRUPT: it is not what we wrote.
+ * One that the WAL has a newer version of is not looked at.  Any thread. */
+enum rq_err rq_replica_verify(struct rq_replica *r, uint32_t pgno, const uint8_t *page);
+
 /* Space in -wal for so many more frames, without anything half done: FULL. */
 enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames);
 

@@ -7,8 +7,8 @@
 #include <time.h>
 
 #include "raftd/cluster/cluster_impl.h"
+#include "raftd/cluster/conduit.h"
 #include "raftd/cluster/copy_wire.h"
-#include "raftd/cluster/pipe.h"
 #include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
@@ -16,8 +16,8 @@
 #include "raftd/wire/mp.h"
 
 #define LOOK_MS          1000 /* is a database quarantined? */
-#define AGAIN_MS         200  /* after all members were asked in vain */
-#define AGAIN_MAX_MS     10000
+#define AGAIN_MS         200  /* after all members were asked in vain; then twice that, and so on */
+#define AGAIN_MAX_MS     5000
 #define COPY_MEMBERS_MAX RQ_MEMBERS_MAX
 
 struct rq_catchup {
@@ -32,7 +32,7 @@ struct rq_catchup {
 /* --- a member that is copied from ---------------------------------------------------------------------------------------- */
 
 struct remote {
-    struct rq_pipe *pipe;
+    struct rq_conduit *conduit;
     struct rq_bytes answer;
 };
 
@@ -53,7 +53,7 @@ static enum rq_err remote_open(struct rq_cluster *c, uint64_t instance, struct r
     rq_mp_put_uint(&w, RQ_HEAD_COPY);
     enum rq_err err = w.err;
     if (err == RQ_OK) {
-        err = rq_pipe_open(c->peers, instance, head.data, head.size, &ret_remote->pipe);
+        err = rq_conduit_open(c->peers, instance, head.data, head.size, &ret_remote->conduit);
     }
     rq_bytes_fini(&head);
     rq_bytes_init(&ret_remote->answer, RQ_COPY_ANSWER_MAX);
@@ -62,7 +62,7 @@ static enum rq_err remote_open(struct rq_cluster *c, uint64_t instance, struct r
 
 static void remote_close(struct remote *r)
 {
-    rq_pipe_close(r->pipe);
+    rq_conduit_free(r->conduit);
     rq_bytes_fini(&r->answer);
 }
 
@@ -72,12 +72,12 @@ static enum rq_err ask(struct remote *r, const struct rq_copy_question *q, const
     uint8_t asked[RQ_COPY_QUESTION_BYTES], head[RQ_COPY_ANSWER_BYTES];
     struct rq_copy_answer a = { RQ_OK, 0 };
     rq_copy_put_question(asked, q);
-    enum rq_err err = rq_pipe_write(r->pipe, asked, sizeof asked);
+    enum rq_err err = rq_conduit_write(r->conduit, asked, sizeof asked);
     if (err == RQ_OK) {
-        err = rq_pipe_write(r->pipe, more, more_bytes);
+        err = rq_conduit_write(r->conduit, more, more_bytes);
     }
     if (err == RQ_OK) {
-        err = rq_pipe_read(r->pipe, head, sizeof head);
+        err = rq_conduit_read_exactly(r->conduit, head, sizeof head);
     }
     if (err != RQ_OK) {
         return from_there(err);
@@ -89,7 +89,7 @@ static enum rq_err ask(struct remote *r, const struct rq_copy_question *q, const
     }
     err = rq_bytes_reserve(&r->answer, a.bytes);
     if (err == RQ_OK) {
-        err = from_there(rq_pipe_read(r->pipe, r->answer.data, a.bytes));
+        err = from_there(rq_conduit_read_exactly(r->conduit, r->answer.data, a.bytes));
         r->answer.size = a.bytes;
     }
     return err == RQ_OK && a.err != RQ_OK ? from_there(a.err) : err;
@@ -341,17 +341,18 @@ static uint64_t wait_for_wish(struct rq_catchup *u, unsigned ms, bool again)
 static void *catchup_thread(void *arg)
 {
     struct rq_catchup *u = arg;
-    bool failed = false;
+    unsigned pause_ms = 0; /* after a failure */
     for (;;) {
-        const uint64_t wanted = wait_for_wish(u, failed ? AGAIN_MS : LOOK_MS, failed);
-        failed = false;
+        const uint64_t wanted = wait_for_wish(u, pause_ms > 0 ? pause_ms : LOOK_MS, pause_ms > 0);
         if (wanted == 0) {
             look_for_damage(u);
             continue;
         }
-        failed = rq_driver_view(atomic_load(&u->cluster->driver)).delivered < wanted && install(u, wanted) != RQ_OK;
+        const bool done =
+            rq_driver_view(atomic_load(&u->cluster->driver)).delivered >= wanted || install(u, wanted) == RQ_OK;
+        pause_ms = done ? 0 : pause_ms == 0 ? AGAIN_MS : pause_ms * 2 < AGAIN_MAX_MS ? pause_ms * 2 : AGAIN_MAX_MS;
         pthread_mutex_lock(&u->lock);
-        if (!failed && u->wanted == wanted) {
+        if (done && u->wanted == wanted) {
             u->wanted = 0;
         }
         pthread_mutex_unlock(&u->lock);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "raftd/run/clock.h"
 #include "raftd/wire/bytes.h"
@@ -13,6 +14,8 @@ struct rq_conduit {
     atomic_uint refs;         /* the thread's, and the stream's until it is closed */
     struct rq_stream *stream; /* counted */
     struct rq_bytes taken;    /* the thread's: what it reads in */
+    const uint8_t *rest;      /* of that, what read_exactly() has not handed out */
+    size_t rest_bytes;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct rq_bytes come; /* guarded by lock, as the rest */
@@ -191,6 +194,27 @@ enum rq_err rq_conduit_read(struct rq_conduit *c, const uint8_t **ret_data, size
     *ret_data = c->taken.data;
     *ret_bytes = c->taken.size;
     return c->taken.size > 0 || ended ? RQ_OK : closed ? err : silent(c);
+}
+
+enum rq_err rq_conduit_read_exactly(struct rq_conduit *c, void *data, size_t bytes)
+{
+    uint8_t *to = data;
+    while (bytes > 0) {
+        if (c->rest_bytes == 0) {
+            enum rq_err err = rq_conduit_read(c, &c->rest, &c->rest_bytes);
+            if (err != RQ_OK || c->rest_bytes == 0) {
+                c->rest_bytes = 0;
+                return err == RQ_OK ? RQ_AWAY : err;
+            }
+        }
+        const size_t n = bytes < c->rest_bytes ? bytes : c->rest_bytes;
+        memcpy(to, c->rest, n);
+        c->rest += n;
+        c->rest_bytes -= n;
+        to += n;
+        bytes -= n;
+    }
+    return RQ_OK;
 }
 
 enum rq_err rq_conduit_write(struct rq_conduit *c, const void *data, size_t bytes)

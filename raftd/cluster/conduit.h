@@ -23,6 +23,8 @@ enum rq_err rq_conduit_accept(struct rq_stream *stream, const struct rq_stream_o
 /* The next bytes, which are valid until the next call; so long the other side sends no more than one window.  0 bytes: it has sent
  * everything.  Else why it was closed. */
 enum rq_err rq_conduit_read(struct rq_conduit *c, const uint8_t **ret_data, size_t *ret_bytes);
+/* So many, copied.  AWAY: the other side has ended before; else as above.  Of use for a conduit that is read in no other way. */
+enum rq_err rq_conduit_read_exactly(struct rq_conduit *c, void *data, size_t bytes);
 /* All of it.  EXISTS: the other side has ended, and wants no more. */
 enum rq_err rq_conduit_write(struct rq_conduit *c, const void *data, size_t bytes);
 /* Nothing more will be written; waits until the other side has ended, too: OK. */

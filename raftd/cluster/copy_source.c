@@ -2,12 +2,13 @@
  *
  * The database that is being copied is held still by a reader's snapshot, so its WAL cannot begin anew meanwhile. */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "raftd/cluster/cluster_impl.h"
+#include "raftd/cluster/conduit.h"
 #include "raftd/cluster/copy_wire.h"
-#include "raftd/cluster/pipe.h"
 #include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/txn.h"
@@ -17,7 +18,7 @@
 
 struct session {
     struct rq_cluster *cluster; /* borrows: it lives as long as the process */
-    struct rq_pipe *pipe;       /* owns */
+    struct rq_conduit *conduit; /* owns */
     struct rq_database *db;     /* counted; NULL: none is open */
     bool reading;               /* the snapshot is active */
     struct rq_snapshot snapshot;
@@ -76,9 +77,27 @@ static enum rq_err answer_database(struct session *s, uint32_t id)
     return err;
 }
 
+/* Damage is not passed on: here it fences the database. */
+static enum rq_err verify(struct session *s, uint32_t pgno, const uint8_t *page)
+{
+    char text[RQ_DB_TEXT_BYTES];
+    struct rq_replica *r = rq_database_hold(s->db);
+    enum rq_err err = r != NULL ? rq_replica_verify(r, pgno, page) : RQ_QUARANTINED;
+    rq_database_release(s->db);
+    if (err == RQ_CORRUPT) {
+        (void)snprintf(text, sizeof text, "changed behind raftd's back: page %u was changed", pgno);
+        rq_database_quarantine(s->db, text);
+        err = RQ_QUARANTINED;
+    }
+    return err;
+}
+
 static enum rq_err read_page(struct session *s, uint32_t pgno, uint8_t *page)
 {
     enum rq_err err = rq_snapshot_read(&s->snapshot, pgno, 0, page, s->snapshot.page_size);
+    if (err == RQ_OK) {
+        err = verify(s, pgno, page);
+    }
     if (err == RQ_OK && pgno == 1) {
         rq_page1_normalise(page);
     }
@@ -106,7 +125,8 @@ static enum rq_err answer_hashes(struct session *s, const struct rq_copy_questio
 static enum rq_err answer_pages(struct session *s, const struct rq_copy_question *q)
 {
     uint8_t *numbers = malloc(q->count * sizeof(uint32_t));
-    enum rq_err err = numbers == NULL ? RQ_NOMEM : rq_pipe_read(s->pipe, numbers, q->count * sizeof(uint32_t));
+    enum rq_err err =
+        numbers == NULL ? RQ_NOMEM : rq_conduit_read_exactly(s->conduit, numbers, q->count * sizeof(uint32_t));
     const uint64_t bytes = s->reading ? (uint64_t)q->count * s->snapshot.page_size : 0;
     if (err == RQ_OK && (bytes == 0 || (bytes > RQ_COPY_PAGES_BYTES && q->count > 1))) {
         err = RQ_PROTOCOL;
@@ -144,7 +164,7 @@ static enum rq_err serve_one(struct session *s)
 {
     uint8_t asked[RQ_COPY_QUESTION_BYTES], head[RQ_COPY_ANSWER_BYTES];
     struct rq_copy_question q;
-    enum rq_err err = rq_pipe_read(s->pipe, asked, sizeof asked);
+    enum rq_err err = rq_conduit_read_exactly(s->conduit, asked, sizeof asked);
     if (err == RQ_OK) {
         err = rq_copy_get_question(asked, &q);
     }
@@ -160,9 +180,9 @@ static enum rq_err serve_one(struct session *s)
     }
     if (err == RQ_OK) {
         rq_copy_put_answer(head, &(struct rq_copy_answer){ said, (uint32_t)s->answer.size });
-        err = rq_pipe_write(s->pipe, head, sizeof head);
+        err = rq_conduit_write(s->conduit, head, sizeof head);
     }
-    return err == RQ_OK ? rq_pipe_write(s->pipe, s->answer.data, s->answer.size) : err;
+    return err == RQ_OK ? rq_conduit_write(s->conduit, s->answer.data, s->answer.size) : err;
 }
 
 static void *session_thread(void *arg)
@@ -171,7 +191,7 @@ static void *session_thread(void *arg)
     while (serve_one(s) == RQ_OK) {
     }
     close_database(s);
-    rq_pipe_close(s->pipe);
+    rq_conduit_free(s->conduit);
     rq_bytes_fini(&s->answer);
     atomic_fetch_sub(&s->cluster->copy_sessions, 1);
     free(s);
@@ -191,22 +211,19 @@ enum rq_err rq_cluster_asked_copy(struct rq_cluster *c, struct rq_stream *stream
     }
     enum rq_err err = atomic_fetch_add(&c->copy_sessions, 1) < SESSIONS_MAX ? RQ_OK : RQ_BUSY;
     if (err == RQ_OK) {
-        err = rq_pipe_accept(stream, ret_ops, ret_ctx, &s->pipe);
+        err = rq_conduit_accept(stream, ret_ops, ret_ctx, &s->conduit);
     }
     if (err == RQ_OK) {
         s->cluster = c;
         rq_snapshot_init(&s->snapshot, rq_disk_real());
         rq_bytes_init(&s->answer, RQ_COPY_ANSWER_MAX);
-        err = pthread_create(&thread, NULL, session_thread, s) == 0 ? RQ_OK : RQ_NOMEM;
-        if (err != RQ_OK) {
-            rq_pipe_refused(s->pipe);
+        if (pthread_create(&thread, NULL, session_thread, s) == 0) {
+            (void)pthread_detach(thread);
+            return RQ_OK;
         }
+        rq_conduit_free(s->conduit); /* taken, and given up: the other side asks somebody else */
     }
-    if (err != RQ_OK) {
-        atomic_fetch_sub(&c->copy_sessions, 1);
-        free(s);
-        return err;
-    }
-    (void)pthread_detach(thread);
-    return RQ_OK;
+    atomic_fetch_sub(&c->copy_sessions, 1);
+    free(s);
+    return err;
 }

@@ -201,7 +201,7 @@ struct rq_copy_count {
     uint64_t compared, fetched; /* pages */
 };
 
-/* The replica becomes what the source has, if that is newer, or the same and this one is damaged: pages that differ are fetched,
+/* The replica becomes what the source has, if that is newer, or this one damaged: pages that differ are fetched,
  * and become one transaction, durable on return.  Readers see the old state until then, and so does a start after a kill.  A quarantined
  * one is made anew.  Blocks; entries wait meanwhile.  BUSY: the source is older.  FULL: no space; CORRUPT: what came is not what was
  * announced, or cannot be; or the errors of the source: nothing has happened.  EXISTS: dropped meanwhile. */

@@ -201,9 +201,6 @@ static enum rq_err write_differing(struct rq_database *db, struct differing *d, 
     const bool anew = d->base == NULL;
     enum rq_err err =
         next_differing(d, &pgno, &page); /* before anything is given up: the source is there, and has pages */
-    if (err == RQ_NOTFOUND && !anew && rq_stamp_equal(&db->file.stamp, &state->stamp)) {
-        return RQ_OK;
-    }
     if (err != RQ_OK && err != RQ_NOTFOUND) {
         return err;
     }
@@ -250,6 +247,10 @@ static enum rq_err install(struct rq_database *db, const struct rq_copy_source *
     if (err == RQ_OK && state.version < db->version) { /* by the log, meanwhile; a damaged one needs a newer source */
         rq_origins_fini(&origins);
         return damaged ? RQ_BUSY : RQ_OK;
+    }
+    if (err == RQ_OK && !damaged && db->replica != NULL && rq_stamp_equal(&db->file.stamp, &state.stamp)) {
+        take_state(db, &origins); /* the same transactions have made it */
+        return RQ_OK;
     }
     if (err == RQ_OK) {
         err = differing_init(&d, source, damaged ? NULL : db->replica, db->file.page_count, &state);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <yyjson.h>
 
+#include "raftd/cluster/catchup.h"
 #include "raftd/db/applied.h"
 #include "raftd/http/databases.h"
 #include "raftd/http/json.h"
@@ -140,6 +141,21 @@ static void put_raft(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *st
     yyjson_mut_obj_add_bool(doc, raft, "voter", votes);
 }
 
+/* What came from other members page by page. */
+static void put_catchup(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *store)
+{
+    struct rq_catchup *catchup = rq_cluster_catchup(atomic_load(&a->cluster));
+    struct rq_catchup_stats stats = { 0 };
+    if (catchup != NULL) {
+        rq_catchup_stats(catchup, &stats);
+    }
+    yyjson_mut_val *in = put_obj(doc, store, "catchup");
+    yyjson_mut_obj_add_uint(doc, in, "installs", stats.installs);
+    yyjson_mut_obj_add_uint(doc, in, "pages_compared", stats.pages_compared);
+    yyjson_mut_obj_add_uint(doc, in, "pages_fetched", stats.pages_fetched);
+    yyjson_mut_obj_add_uint(doc, in, "repairs", stats.repairs);
+}
+
 static void put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
     yyjson_mut_val *store = put_obj(doc, root, "store");
@@ -157,6 +173,7 @@ static void put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *r
 
     yyjson_mut_obj_add_str(doc, store, "addr", a->raft_adv_addr);
     put_databases(doc, store, catalog);
+    put_catchup(a, doc, store);
     yyjson_mut_obj_add_uint(doc, store, "db_applied_index", view.delivered);
     yyjson_mut_obj_add_str(doc, store, "dir", a->dir);
     yyjson_mut_obj_add_uint(doc, store, "fsm_index", view.delivered);

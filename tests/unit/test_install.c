@@ -257,8 +257,7 @@ static void only_pages_that_differ_come(void)
     struct rq_copy_count count;
     begin_with_300();
     check_eq(install(&count), RQ_OK);
-    check_eq(count.compared, 300);
-    check_eq(count.fetched, 0);
+    check_eq(count.compared, 0); /* the same transactions have made it */
     state_there(9, 310, 20);
     there.fill[5] = 'b';
     there.fill[300] = 'c';

@@ -1,34 +1,34 @@
-/* pipe: threads that wait get every byte in order, more than any window at once; and an error when there is nobody any more. */
+/* conduit: threads that wait get every byte in order, more than any window at once; and an error when there is nobody any more. */
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "raftd/cluster/pipe.h"
+#include "raftd/cluster/conduit.h"
 #include "tests/support/net_rig.h"
 #include "tests/support/tap.h"
 
 #define BYTES ((size_t)5 << 20)
 
 static struct net_node a, b;
-static struct rq_pipe *_Atomic accepted;
+static struct rq_conduit *_Atomic accepted;
 
 static enum rq_err on_stream(void *ctx, const struct rq_peer_who *from, struct rq_stream *stream, const uint8_t *head,
                              size_t head_bytes, const struct rq_stream_ops **ret_ops, void **ret_ctx,
                              char text[RQ_TEXT_MAX + 1])
 {
-    struct rq_pipe *p;
+    struct rq_conduit *p;
     (void)ctx, (void)from, (void)text;
     check(head_bytes == 4 && memcmp(head, "head", 4) == 0);
-    enum rq_err err = rq_pipe_accept(stream, ret_ops, ret_ctx, &p);
+    enum rq_err err = rq_conduit_accept(stream, ret_ops, ret_ctx, &p);
     atomic_store(&accepted, p);
     return err;
 }
 
-static struct rq_pipe *open_pipe(void)
+static struct rq_conduit *open_conduit(void)
 {
-    struct rq_pipe *p = NULL;
+    struct rq_conduit *p = NULL;
     atomic_store(&accepted, NULL);
     net_until(net_connected(&a, b.instance));
-    check_eq(rq_pipe_open(a.peers, b.instance, "head", 4, &p), RQ_OK);
+    check_eq(rq_conduit_open(a.peers, b.instance, "head", 4, &p), RQ_OK);
     net_until(atomic_load(&accepted) != NULL);
     return p;
 }
@@ -61,7 +61,7 @@ static void *write_all(void *arg)
     for (size_t i = 0; i < BYTES; i++) {
         data[i] = pattern(i);
     }
-    enum rq_err err = rq_pipe_write(arg, data, BYTES);
+    enum rq_err err = rq_conduit_write(arg, data, BYTES);
     free(data);
     return err == RQ_OK ? NULL : arg;
 }
@@ -72,17 +72,17 @@ static void every_byte_comes_in_order(void)
     void *failed;
     static uint8_t back[BYTES];
     start_two();
-    struct rq_pipe *p = open_pipe();
+    struct rq_conduit *p = open_conduit();
     check(pthread_create(&there, NULL, write_all, atomic_load(&accepted)) == 0);
-    check_eq(rq_pipe_read(p, back, BYTES), RQ_OK);
+    check_eq(rq_conduit_read_exactly(p, back, BYTES), RQ_OK);
     check(pthread_join(there, &failed) == 0 && failed == NULL);
     for (size_t i = 0; i < BYTES; i++) {
         check(back[i] == pattern(i));
     }
-    rq_pipe_close(p);
+    rq_conduit_free(p);
     uint8_t byte;
-    check_eq(rq_pipe_read(atomic_load(&accepted), &byte, 1), RQ_AWAY);
-    rq_pipe_close(atomic_load(&accepted));
+    check_eq(rq_conduit_read_exactly(atomic_load(&accepted), &byte, 1), RQ_AWAY);
+    rq_conduit_free(atomic_load(&accepted));
     stop_two();
 }
 
@@ -90,15 +90,15 @@ static void who_waits_is_told_that_nobody_is_there(void)
 {
     uint8_t byte;
     start_two();
-    struct rq_pipe *p = open_pipe();
-    check_eq(rq_pipe_write(p, "x", 1), RQ_OK);
-    check_eq(rq_pipe_read(atomic_load(&accepted), &byte, 1), RQ_OK);
+    struct rq_conduit *p = open_conduit();
+    check_eq(rq_conduit_write(p, "x", 1), RQ_OK);
+    check_eq(rq_conduit_read_exactly(atomic_load(&accepted), &byte, 1), RQ_OK);
     check_eq(byte, 'x');
     net_stop(&b);
-    check_eq(rq_pipe_read(p, &byte, 1), RQ_AWAY);
-    check_eq(rq_pipe_write(p, &byte, 1), RQ_AWAY);
-    rq_pipe_close(p);
-    rq_pipe_close(atomic_load(&accepted));
+    check_eq(rq_conduit_read_exactly(p, &byte, 1), RQ_AWAY);
+    check_eq(rq_conduit_write(p, &byte, 1), RQ_AWAY);
+    rq_conduit_free(p);
+    rq_conduit_free(atomic_load(&accepted));
     net_stop(&a);
 }
 
