@@ -6,6 +6,10 @@
 
 #include "raftd/wire/mp.h"
 
+/* Beside raft's own types. */
+#define ROUND_ASKED    101u
+#define ROUND_ANSWERED 102u
+
 #define HEAD_FIELDS  3u                                    /* type, version, term */
 #define ENTRY_FIELDS 3u                                    /* type, term, bytes */
 #define BODY_MAX     (RQ_RAFT_MESSAGE_BYTES + (64u << 20)) /* one entry may be as large as a segment of the log */
@@ -157,6 +161,24 @@ enum rq_err rq_raft_message_put(const struct raft_message *m, struct rq_log *log
     return err;
 }
 
+enum rq_err rq_raft_message_put_round(const struct rq_round *round,
+                                      void (*piece)(void *ctx, const uint8_t *data, size_t bytes), void *ctx)
+{
+    struct rq_bytes out;
+    struct rq_mp_writer w;
+    rq_bytes_init(&out, 64);
+    rq_mp_write_begin(&w, &out, HEAD_FIELDS + 1);
+    rq_mp_put_uint(&w, round->answer ? ROUND_ANSWERED : ROUND_ASKED);
+    rq_mp_put_uint(&w, 0);
+    rq_mp_put_uint(&w, round->term);
+    rq_mp_put_uint(&w, round->round);
+    if (w.err == RQ_OK) {
+        piece(ctx, out.data, out.size);
+    }
+    rq_bytes_fini(&out);
+    return w.err;
+}
+
 /* --- decoding ------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t get_u64(struct rq_mp_reader *r)
@@ -255,10 +277,16 @@ enum rq_err rq_raft_message_get(const uint8_t *data, size_t bytes, struct rq_raf
     struct rq_raft_message m = { .entries = NULL };
     struct rq_mp_reader r;
     rq_mp_read_begin(&r, data, bytes);
-    const uint64_t type = rq_mp_get_uint(&r, RAFT_APPEND_ENTRIES, RAFT_TIMEOUT_NOW);
+    const uint64_t type = rq_mp_get_uint(&r, RAFT_APPEND_ENTRIES, ROUND_ANSWERED);
     const unsigned char version = (unsigned char)rq_mp_get_uint(&r, 0, UINT8_MAX);
     const uint64_t term = rq_mp_get_uint(&r, 1, UINT64_MAX);
-    if (r.err == RQ_OK) {
+    m.is_round = type >= ROUND_ASKED;
+    if (r.err == RQ_OK && type > RAFT_TIMEOUT_NOW && !m.is_round) {
+        rq_mp_read_fail(&r, RQ_PROTOCOL);
+    }
+    if (r.err == RQ_OK && m.is_round) {
+        m.round = (struct rq_round){ term, rq_mp_get_uint(&r, 1, UINT64_MAX), type == ROUND_ANSWERED };
+    } else if (r.err == RQ_OK) {
         m.message.type = (enum raft_message_type)type;
         get_fields(&r, &m, version, term);
     }

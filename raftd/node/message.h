@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "raftd/log/log.h"
+#include "raftd/node/node.h"
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/err.h"
 
@@ -22,7 +23,13 @@
 enum rq_err rq_raft_message_put(const struct raft_message *m, struct rq_log *log,
                                 void (*piece)(void *ctx, const uint8_t *data, size_t bytes), void *ctx);
 
+/* Gives out the question or answer as the only piece. */
+enum rq_err rq_raft_message_put_round(const struct rq_round *round,
+                                      void (*piece)(void *ctx, const uint8_t *data, size_t bytes), void *ctx);
+
 struct rq_raft_message {
+    bool is_round;
+    struct rq_round round;        /* for rq_node_receive_round(), or: */
     struct raft_message message;  /* for rq_node_receive(); server_id and server_address are the caller's */
     struct rq_log_entry *entries; /* owns, with a reference to each blob */
     unsigned entry_count;

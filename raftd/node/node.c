@@ -7,6 +7,7 @@
 #include "raftd/node/core.h"
 #include "raftd/node/filter.h"
 #include "raftd/node/membership.h"
+#include "raftd/node/reads.h"
 
 struct role {
     bool leads;
@@ -21,6 +22,7 @@ struct rq_node {
     bool delivering;
     struct role told;
     struct rq_membership membership;
+    struct rq_reads reads;
     uint64_t install_asked; /* index; 0: none */
     bool removed_told, settling;
 
@@ -138,6 +140,7 @@ static void settle(struct rq_node *n)
         tell_members(n);
         tell_role(n);
     }
+    rq_reads_go_on(&n->reads, &n->core);
 }
 
 enum rq_err rq_node_new(const struct rq_node_config *config, const struct rq_node_env *env,
@@ -164,6 +167,7 @@ enum rq_err rq_node_new(const struct rq_node_config *config, const struct rq_nod
 void rq_node_free(struct rq_node *n)
 {
     if (n != NULL) {
+        rq_reads_fini(&n->reads);
         rq_membership_fini(&n->membership);
         rq_core_fini(&n->core);
         free(n);
@@ -288,6 +292,17 @@ void rq_node_receive(struct rq_node *n, const struct raft_message *message, cons
     settle(n);
 }
 
+void rq_node_receive_round(struct rq_node *n, uint64_t from, const struct rq_round *round)
+{
+    rq_reads_receive(&n->reads, &n->core, from, round);
+    rq_reads_go_on(&n->reads, &n->core);
+}
+
+void rq_node_read(struct rq_node *n, struct rq_node_read *r)
+{
+    rq_reads_add(&n->reads, &n->core, r);
+}
+
 void rq_node_told_removed(struct rq_node *n, uint64_t from, uint64_t index)
 {
     if (rq_filter_is_voter(&n->core.raft.configuration, from) && n->core.raft.state != RAFT_LEADER) {
@@ -359,8 +374,13 @@ void rq_node_timer(struct rq_node *n)
 
 uint64_t rq_node_wake_ms(const struct rq_node *n)
 {
-    uint64_t core = rq_core_wake_ms(&n->core), membership = rq_membership_wake_ms(&n->membership, &n->core);
-    return core < membership ? core : membership;
+    uint64_t wake = rq_core_wake_ms(&n->core);
+    const uint64_t others[] = { rq_membership_wake_ms(&n->membership, &n->core),
+                                rq_reads_wake_ms(&n->reads, &n->core) };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        wake = others[i] < wake ? others[i] : wake;
+    }
+    return wake;
 }
 
 bool rq_node_leads(const struct rq_node *n)

@@ -21,6 +21,12 @@
 struct raft_message; /* raft.h */
 struct rq_node;
 
+/* A leader's question to a voter, are you still in this term?, and the answer, which repeats it: reads.h. */
+struct rq_round {
+    uint64_t term, round;
+    bool answer;
+};
+
 /* At most so much may wait for its commit: the core looks at each uncommitted entry again at every answer. */
 #define RQ_NODE_UNCOMMITTED_ENTRIES_MAX 256u
 #define RQ_NODE_UNCOMMITTED_BYTES_MAX   ((uint64_t)16 << 20)
@@ -53,6 +59,8 @@ struct rq_node_env {
     /* For another member; copies what it needs before it returns.  An AppendEntries names its entries only by prev_log_index and
      * n_entries: they are in the log.  NULL in a cluster of one, which has nobody to talk to. */
     void (*send)(void *ctx, const struct raft_message *message);
+    /* For another member: its rq_node_receive_round().  What is lost is asked again.  NULL as send. */
+    void (*send_round)(void *ctx, uint64_t to, const struct rq_round *round);
     /* For an instance that is no member, by a committed configuration of this index: its rq_node_told_removed().  Best effort: it
      * is told again when it is heard again.  NULL as send. */
     void (*tell_removed)(void *ctx, uint64_t instance, uint64_t index);
@@ -115,6 +123,19 @@ void rq_node_persisted(struct rq_node *n);
 /* A message from the authenticated member that message->server_id names.  For AppendEntries: entries holds n_entries of them,
  * and message->append_entries.entries is not looked at.  Borrows all; takes its own references to blobs. */
 void rq_node_receive(struct rq_node *n, const struct raft_message *message, const struct rq_log_entry *entries);
+
+void rq_node_receive_round(struct rq_node *n, uint64_t from, const struct rq_round *round);
+
+/* Wants to know how far the log was committed, anywhere, when it asked. */
+struct rq_node_read {
+    struct rq_node_read *next; /* the node's, as round */
+    uint64_t round;
+    /* Once, perhaps from inside.  OK: everything that was committed by the time of the question is at or below index.  AWAY: this
+     * node does not lead, or ceased to. */
+    void (*done)(struct rq_node_read *r, enum rq_err err, uint64_t index);
+};
+/* Borrows r until done.  Takes a message to a majority and back, and no write. */
+void rq_node_read(struct rq_node *n, struct rq_node_read *r);
 
 void rq_node_timer(struct rq_node *n); /* when now_ms >= rq_node_wake_ms */
 uint64_t rq_node_wake_ms(const struct rq_node *n);

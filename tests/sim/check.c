@@ -292,6 +292,7 @@ void check_delivered(struct sim_host *h, const struct rq_log_entry *e)
     }
     h->cached = (struct sim_state){ e->index, e->term, mix(mix(h->cached.hash, e->index), hash_of(e)) };
 
+    w->shown_last = e->index > w->shown_last ? e->index : w->shown_last;
     struct sim_committed *known = &w->ledger[e->index];
     uint64_t payload = host_payload(e);
     if (known->chain == 0) {
@@ -316,6 +317,15 @@ void check_delivered(struct sim_host *h, const struct rq_log_entry *e)
         sim_count(w, SIM_acknowledged);
         h->submitted_term[e->index] = 0;
     }
+}
+
+void check_read(const struct sim_host *h, uint64_t shown, uint64_t index)
+{
+    if (index < shown) {
+        sim_fail(h->world, "stale read: host %u answers %" PRIu64 ", and %" PRIu64 " had been shown before the question",
+                 h->number, index, shown);
+    }
+    sim_count(h->world, SIM_reads);
 }
 
 static void check_leader(struct sim_host *h, const struct raft *r)

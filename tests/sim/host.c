@@ -119,12 +119,17 @@ static void env_send(void *ctx, const struct raft_message *m)
         sim_count(h->world, SIM_votes_without_a_vote);
     }
     plant_message(h, &sent);
-    world_send(h, &sent, 0);
+    world_send(h, &sent, 0, NULL);
+}
+
+static void env_send_round(void *ctx, uint64_t to, const struct rq_round *round)
+{
+    world_send(ctx, &(struct raft_message){ .server_id = to }, 0, round);
 }
 
 static void env_tell_removed(void *ctx, uint64_t instance, uint64_t index)
 {
-    world_send(ctx, &(struct raft_message){ .server_id = instance }, index);
+    world_send(ctx, &(struct raft_message){ .server_id = instance }, index, NULL);
 }
 
 /* Only a disk that died or failed may end a node. */
@@ -215,7 +220,7 @@ static void close_all(struct sim_host *h)
     h->log = NULL;
     h->alive = false;
     h->write_at = h->report_at = h->compact_at = h->install_at = h->ask_at = SIM_NEVER;
-    h->paused_until = 0;
+    h->paused_until = h->timer_from = 0;
     h->messages_to_death = 0;
 }
 
@@ -323,6 +328,7 @@ static enum rq_err start_node(struct sim_host *h, const struct rq_log_found *fou
         .now_ms = env_now_ms,
         .write_wanted = env_write_wanted,
         .send = w->host_count > 1 ? env_send : NULL,
+        .send_round = w->host_count > 1 ? env_send_round : NULL,
         .tell_removed = env_tell_removed,
         .fatal = env_fatal,
     };
@@ -626,9 +632,47 @@ void host_receive(struct sim_host *h, const struct sim_message *m)
     }
     if (m->removed_index > 0) {
         rq_node_told_removed(h->node, m->message.server_id, m->removed_index);
+    } else if (m->round.term > 0) {
+        rq_node_receive_round(h->node, m->message.server_id, &m->round);
     } else {
         rq_node_receive(h->node, &m->message, m->entries);
     }
+    check_step(h);
+}
+
+/* A read that must see whatever anybody had seen when it began. */
+struct sim_read {
+    struct rq_node_read read; /* first */
+    struct sim_host *host;
+    uint64_t shown;
+};
+
+static void read_done(struct rq_node_read *r, enum rq_err err, uint64_t index)
+{
+    struct sim_read *read = (struct sim_read *)r;
+    struct sim_host *h = read->host;
+    if (err == RQ_OK) {
+        check_read(h, read->shown, index);
+    } else {
+        sim_count(h->world, SIM_reads_given_up);
+    }
+    free(read);
+}
+
+void host_read(struct sim_host *h)
+{
+    const struct world *w = h->world;
+    if (sim_plant == SIM_PLANT_READ_AT_ONCE) {
+        check_read(h, w->shown_last, rq_node_committed(h->node));
+        return;
+    }
+    struct sim_read *read = calloc(1, sizeof *read);
+    *read = (struct sim_read){ .read = { .done = read_done }, .host = h, .shown = w->shown_last };
+    if (setjmp(h->world->on_death) != 0) {
+        bury(h);
+        return;
+    }
+    rq_node_read(h->node, &read->read);
     check_step(h);
 }
 

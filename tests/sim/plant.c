@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "raftd/node/filter.h"
+#include "raftd/node/reads.h"
 #include "tests/sim/world.h"
 
 void plant_disk(struct sim_host *h)
@@ -85,6 +86,17 @@ enum rq_err __wrap_rq_log_restart(struct rq_log *log, uint64_t index);
 enum rq_err __wrap_rq_log_restart(struct rq_log *log, uint64_t index)
 {
     return sim_plant == SIM_PLANT_KEEP_LOG ? RQ_OK : __real_rq_log_restart(log, index);
+}
+
+void __real_rq_reads_receive(struct rq_reads *rs, struct rq_core *core, uint64_t from, const struct rq_round *round);
+void __wrap_rq_reads_receive(struct rq_reads *rs, struct rq_core *core, uint64_t from, const struct rq_round *round);
+void __wrap_rq_reads_receive(struct rq_reads *rs, struct rq_core *core, uint64_t from, const struct rq_round *round)
+{
+    struct rq_round newest = *round;
+    if (sim_plant == SIM_PLANT_READ_OLD_ANSWER && round->answer) {
+        newest.round = rs->round;
+    }
+    __real_rq_reads_receive(rs, core, from, &newest);
 }
 
 enum rq_err __real_rq_node_configuration(struct rq_node *n, uint64_t index, uint8_t **ret_data, size_t *ret_bytes,

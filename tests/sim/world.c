@@ -38,7 +38,7 @@ static struct sim_message take(struct world *w, unsigned at)
 
 static void message_fini(struct sim_message *m)
 {
-    for (unsigned i = 0; m->entries != NULL && m->removed_index == 0 && i < m->message.append_entries.n_entries; i++) {
+    for (unsigned i = 0; m->entries != NULL && i < m->message.append_entries.n_entries; i++) {
         rq_blob_unref(m->entries[i].blob);
     }
     free(m->entries);
@@ -61,7 +61,8 @@ static struct rq_log_entry *take_entries(struct sim_host *from, const struct raf
     return entries;
 }
 
-static void post(struct sim_host *from, const struct raft_message *m, unsigned to, uint64_t removed_index)
+static void post(struct sim_host *from, const struct raft_message *m, unsigned to, uint64_t removed_index,
+                 const struct rq_round *round)
 {
     struct world *w = from->world;
     if (w->in_flight_count == SIM_IN_FLIGHT) {
@@ -70,12 +71,13 @@ static void post(struct sim_host *from, const struct raft_message *m, unsigned t
     struct sim_message *s = &w->in_flight[w->in_flight_count];
     *s =
         (struct sim_message){ .message = *m, .to = to, .to_instance = w->hosts[to].id, .removed_index = removed_index };
+    s->round = round != NULL ? *round : (struct rq_round){ 0 };
     s->message.server_id = from->id;
     s->message.server_address = from->self.raft_addr;
     s->due =
         w->now_ms + 1 + sim_below(w, w->delay_ms_max); /* one random number in a statement: their order is the seed's */
     s->due += sim_chance(w, w->late_permille) ? sim_below(w, 600) : 0;
-    if (removed_index == 0 && m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
+    if (removed_index == 0 && round == NULL && m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
         s->entries = take_entries(from, &m->append_entries);
     }
     w->in_flight_count++;
@@ -91,7 +93,8 @@ struct sim_host *world_host(struct world *w, uint64_t instance)
     return NULL;
 }
 
-void world_send(struct sim_host *from, const struct raft_message *m, uint64_t removed_index)
+void world_send(struct sim_host *from, const struct raft_message *m, uint64_t removed_index,
+                const struct rq_round *round)
 {
     struct world *w = from->world;
     bool calm = w->now_ms >= w->calm_ms;
@@ -105,10 +108,10 @@ void world_send(struct sim_host *from, const struct raft_message *m, uint64_t re
         sim_count(w, SIM_lost_messages);
         return;
     }
-    post(from, m, to, removed_index);
+    post(from, m, to, removed_index, round);
     if (!calm && sim_chance(w, w->double_permille)) {
         sim_count(w, SIM_doubled_messages);
-        post(from, m, to, removed_index);
+        post(from, m, to, removed_index, round);
     }
 }
 
@@ -132,6 +135,15 @@ static void client(struct world *w)
         if (!host_submit(h)) {
             break;
         }
+    }
+}
+
+/* Every host that believes to lead is asked; the one that is wrong must not answer. */
+static void read_here(struct sim_host *h)
+{
+    h->read_at = h->world->now_ms + 1 + sim_below(h->world, 40);
+    if (rq_node_leads(h->node)) {
+        host_read(h);
     }
 }
 
@@ -306,6 +318,7 @@ static void chaos_event(struct world *w)
     }
     if (sim_chance(w, 50)) {
         h->paused_until = w->now_ms + sim_below(w, 1500);
+        h->timer_from = h->paused_until + sim_below(w, 20); /* first comes what waits in its sockets */
         sim_count(w, SIM_pauses);
     }
     if (sim_chance(w, 50) && h->alive && rq_node_leads(h->node)) {
@@ -336,7 +349,7 @@ static void calm_down(struct world *w)
     for (unsigned i = 0; i < w->host_count; i++) {
         struct sim_host *h = &w->hosts[i];
         h->full = h->slow = false;
-        h->paused_until = 0;
+        h->paused_until = h->timer_from = 0;
         h->messages_to_death = 0;
         if (h->alive) {
             record_disk_stop_at(h->disk, 0);
@@ -361,7 +374,7 @@ static void calm_down(struct world *w)
 
 /* --- what happens next --- */
 
-enum what { NOTHING, TIMER, WRITE, REPORT, RESTART, COMPACT, INSTALL, ASK, MESSAGE, CLIENT, CHAOS };
+enum what { NOTHING, READ, TIMER, WRITE, REPORT, RESTART, COMPACT, INSTALL, ASK, MESSAGE, CLIENT, CHAOS };
 
 struct next {
     uint64_t at;
@@ -391,7 +404,8 @@ static struct next find_next(const struct world *w)
             continue;
         }
         uint64_t from = h->paused_until;
-        consider(&next, later(rq_node_wake_ms(h->node), from), TIMER, i);
+        consider(&next, later(h->read_at, from), READ, i);
+        consider(&next, later(rq_node_wake_ms(h->node), later(from, h->timer_from)), TIMER, i);
         consider(&next, later(h->write_at, from), WRITE, i);
         consider(&next, later(h->report_at, from), REPORT, i);
         consider(&next, later(h->compact_at, from), COMPACT, i);
@@ -415,6 +429,9 @@ static void step(struct world *w)
         w->now_ms = next.at;
     }
     switch (next.what) {
+        case READ:
+            read_here(h);
+            break;
         case TIMER:
             host_timer(h);
             break;

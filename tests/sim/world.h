@@ -67,6 +67,8 @@
     X(one_way_partitions)      \
     X(pauses)                  \
     X(minorities_down)         \
+    X(reads)                   \
+    X(reads_given_up)          \
     X(entries_lost_unacknowledged)
 /* clang-format on */
 
@@ -93,7 +95,9 @@ enum sim_counter {
     X(KEEP_LOG, "keep-log")                   /* and beside the old log */                                       \
     X(EARLY_MEMBERS, "early-members")         /* a descriptor holds members that are not committed */            \
     X(SAME_INSTANCE, "same-instance")         /* a wiped host comes back as the instance that it was */          \
-    X(SWAP_MEMBERS, "swap-members")           /* one change puts one member in another's place */
+    X(SWAP_MEMBERS, "swap-members")           /* one change puts one member in another's place */                \
+    X(READ_AT_ONCE, "read-at-once")           /* a leader answers reads without asking the others */              \
+    X(READ_OLD_ANSWER, "read-old-answer")     /* an answer to a former round counts for the present one */
 
 enum sim_plant {
     SIM_PLANT_NONE,
@@ -131,7 +135,7 @@ struct sim_host {
     uint64_t write_at, report_at, restart_at, compact_at; /* SIM_NEVER: not wanted */
     bool slow, full;
     uint64_t install_at, install_index, install_from;
-    uint64_t ask_at, paused_until;
+    uint64_t ask_at, read_at, paused_until, timer_from;
     unsigned messages_to_death; /* 0: none */
     bool absent;                /* dead until the end */
     bool founder, fresh;        /* fresh: founds or begins an empty log at its next start */
@@ -160,6 +164,7 @@ struct sim_message {
     uint64_t due;
     uint64_t to_instance;
     uint64_t removed_index;       /* not 0: not a raft message, but this */
+    struct rq_round round;        /* term not 0: not a raft message, but this */
     struct rq_log_entry *entries; /* owns */
 };
 
@@ -197,6 +202,7 @@ struct world {
 
     struct sim_committed ledger[SIM_INDEX_MAX];
     uint64_t ledger_last;
+    uint64_t shown_last; /* some host has given it to its machine: somebody may have read it, or knows of its commit */
     struct rq_members members; /* the newest committed list, and its entry */
     uint64_t members_index;
     struct sim_identity identities[SIM_IDENTITY_MAX];
@@ -233,6 +239,7 @@ void host_install(struct sim_host *h);
 void host_receive(struct sim_host *h, const struct sim_message *m);
 /* False: refused. */
 bool host_submit(struct sim_host *h);
+void host_read(struct sim_host *h);
 void host_transfer(struct sim_host *h, uint64_t to);
 void host_join(struct sim_host *leader, const struct rq_member *member);
 /* False: refused. */
@@ -246,6 +253,7 @@ void check_descriptor(struct sim_host *h);                                      
 void check_installed(struct sim_host *h);                                        /* and the node knows */
 void check_members_of(const struct sim_host *h, const struct sim_descriptor *d); /* that this host made */
 void check_delivered(struct sim_host *h, const struct rq_log_entry *e);
+void check_read(const struct sim_host *h, uint64_t shown, uint64_t index); /* shown: when it was asked */
 void check_step(struct sim_host *h);
 void check_end(struct world *w);
 
@@ -256,7 +264,8 @@ void plant_message(struct sim_host *from, struct raft_message *m);
 void plant_step(struct sim_host *h); /* before the checks */
 
 /* world.c */
-void world_send(struct sim_host *from, const struct raft_message *m, uint64_t removed_index);
+void world_send(struct sim_host *from, const struct raft_message *m, uint64_t removed_index,
+                const struct rq_round *round);
 struct sim_host *world_host(struct world *w, uint64_t instance); /* NULL: no such instance any more */
 /* Every list of members that is in force anywhere keeps a majority of voters without this host. */
 bool world_can_lose(const struct world *w, const struct sim_host *lost);

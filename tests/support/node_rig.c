@@ -23,6 +23,13 @@ static void send_message(void *ctx, const struct raft_message *m)
     rig.sent[rig.sent_count++ % SENT_MAX] = *m;
 }
 
+static void send_round(void *ctx, uint64_t to, const struct rq_round *round)
+{
+    (void)ctx;
+    rig.rounds_to[rig.round_count % SENT_MAX] = to;
+    rig.rounds[rig.round_count++ % SENT_MAX] = *round;
+}
+
 static void on_fatal(void *ctx, const char *why, enum rq_err err)
 {
     (void)ctx;
@@ -90,6 +97,7 @@ enum rq_err rig_start_with(struct rq_node_config *config)
                                      .now_ms = now_ms,
                                      .write_wanted = write_wanted,
                                      .send = send_message,
+                                     .send_round = send_round,
                                      .tell_removed = tell_removed,
                                      .fatal = on_fatal };
     config->id = SELF;

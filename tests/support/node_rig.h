@@ -34,6 +34,9 @@ struct node_rig {
     uint64_t term, leader_id;
     struct raft_message sent[SENT_MAX];
     unsigned sent_count;
+    struct rq_round rounds[SENT_MAX];
+    uint64_t rounds_to[SENT_MAX];
+    unsigned round_count;
     unsigned fatal_count;
     jmp_buf on_fatal;
     bool submit_in_delivery;

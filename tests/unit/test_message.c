@@ -134,6 +134,24 @@ static void every_kind_comes_back(void)
     check_eq(got.message.timeout_now.last_log_term, 6);
 }
 
+static void round_comes_back(void)
+{
+    for (unsigned answer = 0; answer < 2; answer++) {
+        const struct rq_round round = { .term = UINT64_MAX, .round = 77, .answer = answer };
+        struct rq_raft_message got;
+        check_eq(rq_raft_message_put_round(&round, on_piece, NULL), RQ_OK);
+        check_eq(piece_count, 1);
+        check_eq(rq_raft_message_get(pieces[0].data, pieces[0].bytes, &got), RQ_OK);
+        check(got.is_round);
+        check(got.round.term == UINT64_MAX);
+        check_eq(got.round.round, 77);
+        check_eq(got.round.answer, answer);
+        damage(pieces[0].data, pieces[0].bytes);
+        forget();
+        rq_raft_message_fini(&got);
+    }
+}
+
 /* What the pieces hold together is what the core has sent, each with the prev that the log has. */
 static void expect_entries(uint64_t prev, unsigned count, size_t bytes)
 {
@@ -206,6 +224,7 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(every_kind_comes_back),
+        TAP(round_comes_back),
         TAP(entries_travel_with_the_message),
         TAP(what_is_large_is_split),
         TAP(entries_that_are_gone_are_not_made_up),
