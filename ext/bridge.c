@@ -21,6 +21,7 @@
 #include "ext/link.h"
 
 #define READY_MS       500u /* a raftd that is asked for the right to write answers within this, or is away */
+#define AGAIN_MS       250u /* a busy handler tries many times, and does not count how long each takes */
 #define PAUSE_MS_MAX   50u
 #define TIMEOUT_MS_MIN 100u /* a commit may take that long anywhere: with less, an ordinary one would end as UNKNOWN */
 #define BYTES_PER_MS   16384u /* what a big transaction may take on top of timeout_ms */
@@ -242,6 +243,49 @@ static enum rq_err bridge_commit(struct rq_sink *s, const struct rq_sink_commit 
     return err;
 }
 
+/* --- reading ------------------------------------------------------------------------------------------------------------ */
+
+/* Over and over until it is too late: raftd may come back, or a leader. */
+static enum rq_err bridge_read(struct rq_sink *s, uint32_t db_id, uint64_t max_age_ms, bool again,
+                               uint64_t *ret_left_ms)
+{
+    struct bridge *b = bridge_of(s);
+    uint64_t deadline = rq_now_ms() + (again && b->timeout_ms > AGAIN_MS ? AGAIN_MS : b->timeout_ms);
+    unsigned pause_ms = 1;
+    for (;;) {
+        (void)rq_link_alive(&b->link);
+        const uint64_t begin = rq_now_ms();
+        const struct rq_msg_read read = {
+            .db_id = db_id,
+            .max_age_ms = max_age_ms,
+            .wait_ms = deadline > begin ? (uint32_t)(deadline - begin) : 0,
+        };
+        struct rq_answer answer;
+        enum rq_err err = rq_link_open(&b->link, deadline);
+        if (err == RQ_OK) {
+            uint64_t id = rq_link_begin(&b->link);
+            err = rq_msg_put_read(&b->link.out, id, &read);
+            if (err == RQ_OK) { /* raftd gives up in time, and says why */
+                err = rq_link_call(&b->link, id, RQ_MSG_READY, deadline + READY_MS, &answer);
+            }
+        }
+        if (err == RQ_OK) {
+            err = answer.err;
+            if (err == RQ_OK) {
+                struct rq_msg_ready ready;
+                err = rq_msg_get_ready(answer.body, answer.bytes, &ready);
+                if (err == RQ_OK) {
+                    *ret_left_ms = ready.left_ms;
+                }
+                return err;
+            }
+        }
+        if ((err != RQ_AWAY && err != RQ_UNREADY && err != RQ_SHUTDOWN) || !pause_before_retry(&pause_ms, deadline)) {
+            return err;
+        }
+    }
+}
+
 static const char *bridge_text(struct rq_sink *s)
 {
     return bridge_of(s)->link.text;
@@ -262,6 +306,7 @@ static const struct rq_sink_ops bridge_ops = {
     .open = bridge_open,
     .ready = bridge_ready,
     .commit = bridge_commit,
+    .read = bridge_read,
     .text = bridge_text,
     .close = bridge_close,
     .orphan = bridge_orphan,

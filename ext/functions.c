@@ -8,6 +8,7 @@
 #include "ext/link.h"
 #include "ext/module.h"
 #include "vfs/control.h"
+#include "vfs/shim.h"
 
 SQLITE_EXTENSION_INIT3
 
@@ -206,6 +207,16 @@ static int status_close(sqlite3_vtab_cursor *cursor)
     return SQLITE_OK;
 }
 
+/* If there is nothing worse to tell. */
+static void tell_refused(sqlite3 *db, const char *schema, struct status_row *row)
+{
+    char *text = NULL;
+    if (row->message[0] == '\0' && sqlite3_file_control(db, schema, RQ_FCNTL_READ_REFUSED, &text) == SQLITE_OK) {
+        copy_str(row->message, sizeof row->message, str_of(text));
+        sqlite3_free(text);
+    }
+}
+
 static int status_next(sqlite3_vtab_cursor *cursor)
 {
     struct status_cursor *c = (struct status_cursor *)cursor;
@@ -215,6 +226,7 @@ static int status_next(sqlite3_vtab_cursor *cursor)
         const char *schema = (const char *)sqlite3_column_text(c->databases, 1);
         const char *path = schema == NULL ? NULL : sqlite3_db_filename(db, schema);
         if (path != NULL && path[0] == '/' && read_row(path, sqlite3_uri_parameter(path, "raftd"), &c->row)) {
+            tell_refused(db, schema, &c->row);
             c->row_id++;
             return SQLITE_OK;
         }

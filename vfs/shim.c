@@ -492,6 +492,12 @@ static int open_served(const char *name, sqlite3_file *file, int flags, int *ret
     if (db->sink == NULL) {
         goto undo;
     }
+    const char *wrong = rq_shim_read_set(db, uri_text(name, flags, "consistency"), uri_text(name, flags, "freshness"));
+    if (wrong != NULL) {
+        sqlite3_log(SQLITE_CANTOPEN, "rqvfs: %s: %s", name, wrong);
+        code = SQLITE_CANTOPEN;
+        goto undo;
+    }
     if (db->sink->ops->commit == NULL) {
         db->hold = rq_hold_new(db, shim.config.disk, shim.spill_dir, shim.config.memory_max);
         if (db->hold == NULL) {

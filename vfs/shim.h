@@ -12,12 +12,15 @@
 #include "vfs/sink.h"
 
 /* Extended result codes of our own (also docs/protocol.md). */
-#define RQVFS_BUSY_AWAY           (5 | (81 << 8)) /* SQLITE_BUSY: raftd away or no leader; nothing has happened */
-#define RQVFS_BUSY_CONSISTENCY    (5 | (82 << 8)) /* SQLITE_BUSY: the asked consistency cannot be kept now; for clusters */
+#define RQVFS_BUSY_AWAY           (5 | (81 << 8))  /* SQLITE_BUSY: raftd away or no leader; nothing has happened */
+#define RQVFS_BUSY_CONSISTENCY    (5 | (82 << 8))  /* SQLITE_BUSY: the asked consistency cannot be kept now */
 #define RQVFS_IOERR_UNKNOWN       (10 | (81 << 8)) /* SQLITE_IOERR: COMMIT may or may not have happened */
 #define RQVFS_CORRUPT_QUARANTINED (11 | (81 << 8)) /* SQLITE_CORRUPT: the database is quarantined on this host */
 #define RQVFS_READONLY_SECOND \
     (8 | (81 << 8)) /* SQLITE_READONLY: the transaction writes another replicated database already */
+
+/* File control: *(char **)arg, for sqlite3_free(): why the last read transaction was RQVFS_BUSY_CONSISTENCY; empty: it was not. */
+#define RQ_FCNTL_READ_REFUSED 0x52510002
 
 struct rq_shim_config {
     struct rq_disk *disk; /* borrows, for ever */

@@ -24,8 +24,9 @@ static int pragma(struct rq_shim_db *db, char **words)
         words[0] = sqlite3_mprintf("wal"); /* what the file is in; the column is then named so, too, by SQLite */
         return words[0] != NULL ? SQLITE_OK : SQLITE_NOMEM;
     }
-    if (value == NULL) {
-        return SQLITE_NOTFOUND;
+    int code = rq_shim_read_pragma(db, words);
+    if (code != SQLITE_NOTFOUND || value == NULL) {
+        return code;
     }
     if (strcasecmp(name, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0) {
         memcpy(value, "normal", sizeof "normal"); /* raftd writes the file whenever it has to */
@@ -63,6 +64,9 @@ int rq_shim_file_control(sqlite3_file *file, int op, void *arg)
         case RQ_FCNTL_HOLD:
             *(struct rq_hold **)arg = db->hold;
             return db->hold != NULL ? SQLITE_OK : SQLITE_NOTFOUND;
+        case RQ_FCNTL_READ_REFUSED:
+            *(char **)arg = sqlite3_mprintf("%s", db->read_refused);
+            return *(char **)arg != NULL ? SQLITE_OK : SQLITE_NOMEM;
         case SQLITE_FCNTL_PDB:
             atomic_store(&db->owner, (sqlite3 **)arg);
             return SQLITE_OK;

@@ -82,6 +82,11 @@ int rq_shim_view_begin(struct rq_shim_db *db)
         }
         return code;
     }
+    int code = rq_shim_read_check(db);
+    if (code != SQLITE_OK) {
+        rq_snapshot_end(&db->view, false);
+        return code;
+    }
     db->version = db->view.version;
     db->page_size = db->view.page_size;
     db->page_count = db->file_count = db->view.page_count;
@@ -112,7 +117,10 @@ static int db_lock(sqlite3_file *file, int level)
     }
     rq_shim_wait_disarm();
     if (held == SQLITE_LOCK_NONE) {
-        int code = rq_hold_taken(db->hold) ? SQLITE_OK : rq_shim_view_begin(db);
+        int code = rq_hold_taken(db->hold) ? SQLITE_OK : rq_shim_read_begin(db);
+        if (code == SQLITE_OK && !rq_hold_taken(db->hold)) {
+            code = rq_shim_view_begin(db);
+        }
         if (code != SQLITE_OK) {
             return code;
         }

@@ -1,5 +1,6 @@
 /* What the files of the shim share among themselves: shim.c (VFS), shim_file.c (database), shim_commit.c (turn and commit),
- * shim_journal.c (its rollback journal), shim_control.c (file controls), shim_hold.c (commits that are only queued). */
+ * shim_journal.c (its rollback journal), shim_control.c (file controls), shim_hold.c (commits that are only queued),
+ * shim_read.c (how fresh reads have to be). */
 #ifndef VFS_SHIM_PARTS_H
 #define VFS_SHIM_PARTS_H
 
@@ -38,11 +39,18 @@ struct rq_shim_db {
 
     _Atomic int lock; /* SQLITE_LOCK_*; atomic since other connections look for the holder of the turn */
     struct rq_snapshot view;
-    uint64_t version;    /* of view, or what this connection has committed on top of it since */
-    uint32_t page_size;  /* 0: no page yet */
-    uint32_t page_count; /* at version */
-    uint32_t file_count; /* as SQLite sees the file now: page_count, and what it wrote or truncated */
-    uint32_t seen_db_id; /* that SQLite's page cache is of */
+    uint64_t version;      /* of view, or what this connection has committed on top of it since */
+    uint32_t page_size;    /* 0: no page yet */
+    uint32_t page_count;   /* at version */
+    uint32_t file_count;   /* as SQLite sees the file now: page_count, and what it wrote or truncated */
+    uint32_t seen_db_id;   /* that SQLite's page cache is of */
+    uint64_t seen_version; /* newest that was read of it */
+
+    enum rq_read_level { RQ_READ_LOCAL, RQ_READ_BOUNDED, RQ_READ_LINEARIZABLE } read_level;
+    uint64_t freshness_ms;   /* of bounded reads; 0: not given */
+    uint64_t fresh_until_ms; /* raftd needs not be asked before, by the clock of shim_read.c */
+    uint64_t refused_ms;     /* when raftd last did not say so in time; 0: it did */
+    char read_refused[400];  /* why the last read transaction did not begin; else empty */
 
     /* What stands before the view: dirty pages, behind them those committed under the present SHARED lock. */
     struct rq_overlay dirty;
@@ -120,6 +128,16 @@ void rq_shim_normalise(uint8_t *data, uint32_t begin, uint32_t bytes);
 /* The newest commit becomes what the connection sees; SQLITE_OK or a code. */
 int rq_shim_view_begin(struct rq_shim_db *db);
 void rq_shim_view_end(struct rq_shim_db *db);
+
+/* --- shim_read.c -------------------------------------------------------------------------------------------------------- */
+
+/* NULL: leave it as it is.  Returns what is wrong with them, or NULL. */
+const char *rq_shim_read_set(struct rq_shim_db *db, const char *consistency, const char *freshness);
+int rq_shim_read_pragma(struct rq_shim_db *db, char **words); /* SQLITE_NOTFOUND: another pragma */
+/* Before a read transaction takes its snapshot: waits until it may; SQLITE_OK or a code. */
+int rq_shim_read_begin(struct rq_shim_db *db);
+/* When it has taken it: is it as new as what was read before? */
+int rq_shim_read_check(struct rq_shim_db *db);
 
 /* --- shim_hold.c -------------------------------------------------------------------------------------------------------- */
 

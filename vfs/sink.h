@@ -37,6 +37,10 @@ struct rq_sink_ops {
     /* Returns when the outcome is known, or cannot be found out in time: OK and the new version, REFUSED, UNKNOWN, or why it was
      * not passed on.  NULL: the connection writes only under a hold (hold.h), which takes its commits. */
     enum rq_err (*commit)(struct rq_sink *s, const struct rq_sink_commit *commit, uint64_t *ret_version);
+    /* Returns when this host's file holds everything that was committed, on any host, max_age_ms before the call (0: before the
+     * call), and for how many ms from the call on that needs not be asked again; or when that cannot be in time: AWAY, UNREADY.
+     * again: the same was refused a moment ago, so there is less time.  NULL: what is here is all there is. */
+    enum rq_err (*read)(struct rq_sink *s, uint32_t db_id, uint64_t max_age_ms, bool again, uint64_t *ret_left_ms);
     const char *(*text)(struct rq_sink *s); /* of the last failure, for logs */
     void (*close)(struct rq_sink *s);
     /* In a forked child, in an atfork handler: lets go of what was inherited without telling raftd.  Nothing but close follows. */

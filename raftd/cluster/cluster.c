@@ -29,6 +29,12 @@ static void on_send(void *ctx, const struct raft_message *message)
     (void)rq_raft_message_put(message, s.cluster->log, send_piece, &s);
 }
 
+static void on_send_round(void *ctx, uint64_t to, const struct rq_round *round)
+{
+    struct sending s = { ctx, to };
+    (void)rq_raft_message_put_round(round, send_piece, &s);
+}
+
 /* --- to the leader: entries -------------------------------------------------------------------------------------------------------- */
 
 struct proposal {
@@ -79,6 +85,7 @@ static void on_propose(void *ctx, uint64_t leader_id, struct rq_submit *s)
 struct incoming {
     struct rq_task task;
     struct rq_cluster *cluster;
+    uint64_t from;
     struct rq_raft_message message;
 };
 
@@ -89,7 +96,11 @@ static void run_incoming(struct rq_task *task)
     if (i->message.message.type == RAFT_REQUEST_VOTE) {
         rq_cluster_stands(i->cluster, i->message.message.server_id);
     }
-    rq_driver_receive(d, &i->message.message, i->message.entries);
+    if (i->message.is_round) {
+        rq_driver_receive_round(d, i->from, &i->message.round);
+    } else {
+        rq_driver_receive(d, &i->message.message, i->message.entries);
+    }
     rq_raft_message_fini(&i->message);
     free(i);
 }
@@ -111,6 +122,7 @@ static void on_raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
     }
     i->task.run = run_incoming;
     i->cluster = c;
+    i->from = from;
     i->message.message.server_id = from;
     i->message.message.server_address = "";
     /* Not carried: term and vote, and the log, are written on the way. */
@@ -191,6 +203,9 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
             break;
         case RQ_ASK_REMOVE:
             rq_cluster_asked_remove(c, call, &ask, data, bytes);
+            break;
+        case RQ_ASK_INDEX:
+            rq_cluster_asked_index(c, call);
             break;
         case RQ_ASK_REACH:
             rq_cluster_asked_reach(c, from, call, &ask);
@@ -383,7 +398,8 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
     c->config = *config;
     c->cluster = config->cluster;
     c->ops = (struct rq_peers_ops){ c, on_judge, on_raft, on_request, on_stream };
-    c->forward = (struct rq_forward){ c, on_propose, on_send, on_members, on_install, on_removed };
+    c->forward = (struct rq_forward){ c,          on_propose, on_send,       on_members,
+                                      on_install, on_removed, on_send_round, rq_cluster_ask_index };
     pthread_mutex_init(&c->lock, NULL);
     rq_cluster_self(c, &c->waiting[0]);
     c->waiting_count = 1;

@@ -78,11 +78,15 @@ bool rq_cluster_keeps_out(struct rq_cluster *c, const struct rq_peer_who *from, 
 struct rq_ask rq_cluster_join_ask(enum rq_ask_kind kind, const struct rq_member *m); /* borrows m */
 enum rq_err rq_cluster_put_joined(struct rq_cluster *c, struct rq_bytes *out);
 
+/* For struct rq_forward. */
+void rq_cluster_ask_index(void *ctx, uint64_t leader_id, uint64_t question);
+
 /* Requests of others; each takes the call.  On the peers' thread. */
 void rq_cluster_asked_notify(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
                              const struct rq_ask *ask);
 void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
                            const struct rq_ask *ask, const uint8_t *data, size_t bytes);
+void rq_cluster_asked_index(struct rq_cluster *c, struct rq_call *call);
 void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
                              size_t bytes);
 void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask,

@@ -24,6 +24,13 @@ struct rq_driver {
     uint64_t full_ms;     /* when leadership was last given up for lack of room */
     struct rq_node_machine machine;
     const struct rq_forward *forward; /* borrows; NULL: none */
+    struct rq_freshness freshness;    /* loop context, as own_read: this node's question to itself, when it leads */
+    struct own_read {
+        struct rq_node_read read; /* first */
+        struct rq_driver *driver;
+        uint64_t question;
+        bool under_way;
+    } own_read;
 
     /* One task each, posted when its flag was clear; the flag is cleared before the work, so no request is lost. */
     struct rq_task write_task, persisted_task, timer_task;
@@ -58,12 +65,26 @@ static uint64_t on_now_ms(void *ctx)
     return rq_clock_ms();
 }
 
-/* At the end of whatever was done to the node: others see its state, the clock its next date. */
+static struct rq_freshness_now freshness_now(struct rq_driver *d)
+{
+    return (struct rq_freshness_now){
+        .ms = rq_clock_ms(),
+        .boot_ms = rq_clock_boot_ms(),
+        .leader_id = atomic_load(&d->leader_id),
+        .delivered = rq_node_delivered(d->node),
+    };
+}
+
+/* At the end of whatever was done to the node: readers go on, others see its state, the clock its next date. */
 static void loop_done(struct rq_driver *d)
 {
+    const struct rq_freshness_now now = freshness_now(d);
+    rq_freshness_go_on(&d->freshness, &now);
     atomic_store_explicit(&d->committed, rq_node_committed(d->node), memory_order_relaxed);
     atomic_store_explicit(&d->role, rq_node_role(d->node), memory_order_relaxed);
     uint64_t wake_ms = rq_node_wake_ms(d->node);
+    const uint64_t readers_ms = rq_freshness_wake_ms(&d->freshness, now.ms);
+    wake_ms = readers_ms < wake_ms ? readers_ms : wake_ms;
     pthread_mutex_lock(&d->lock);
     if (wake_ms < d->wake_ms) {
         pthread_cond_broadcast(&d->changed);
@@ -225,6 +246,81 @@ void rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err e
     rq_strand_post(&d->loop, &s->task, RQ_CARRY);
 }
 
+/* --- reading ------------------------------------------------------------------------------------------------------------- */
+
+static void own_read_done(struct rq_node_read *read, enum rq_err err, uint64_t index)
+{
+    struct own_read *own = (struct own_read *)read;
+    const struct rq_freshness_now now = freshness_now(own->driver);
+    own->under_way = false;
+    rq_freshness_answer(&own->driver->freshness, own->question, err, index, &now);
+}
+
+static void on_ask(void *ctx, uint64_t leader_id, uint64_t question)
+{
+    struct rq_driver *d = ctx;
+    if (leader_id != d->id) {
+        d->forward->ask_index(d->forward->ctx, leader_id, question);
+        return;
+    }
+    assert(!d->own_read.under_way); /* it ends with the leadership at the latest, before there is another leader */
+    d->own_read = (struct own_read){ { .done = own_read_done }, d, question, true };
+    rq_node_read(d->node, &d->own_read.read);
+}
+
+static void run_reading(struct rq_task *task)
+{
+    struct rq_reading *r = (struct rq_reading *)task;
+    struct rq_driver *d = r->driver;
+    rq_freshness_add(&d->freshness, r);
+    loop_done(d);
+}
+
+void rq_driver_read(struct rq_driver *d, struct rq_reading *r)
+{
+    r->driver = d;
+    r->task.run = run_reading;
+    rq_strand_post(&d->loop, &r->task, RQ_CARRY);
+}
+
+struct told_index {
+    struct rq_task task; /* first */
+    struct rq_driver *driver;
+    uint64_t question, index;
+    enum rq_err err;
+};
+
+static void run_told_index(struct rq_task *task)
+{
+    struct told_index *t = (struct told_index *)task;
+    const struct rq_freshness_now now = freshness_now(t->driver);
+    rq_freshness_answer(&t->driver->freshness, t->question, t->err, t->index, &now);
+    loop_done(t->driver);
+    free(t);
+}
+
+void rq_driver_index(struct rq_driver *d, uint64_t question, enum rq_err err, uint64_t index)
+{
+    struct told_index *t = malloc(sizeof *t);
+    if (t == NULL) {
+        rq_fatal("no memory for a read", RQ_NOMEM);
+    }
+    *t = (struct told_index){ { .run = run_told_index }, d, question, index, err };
+    rq_strand_post(&d->loop, &t->task, RQ_CARRY);
+}
+
+void rq_driver_read_index(struct rq_driver *d, struct rq_node_read *r)
+{
+    rq_node_read(d->node, r);
+    loop_done(d);
+}
+
+void rq_driver_receive_round(struct rq_driver *d, uint64_t from, const struct rq_round *round)
+{
+    rq_node_receive_round(d->node, from, round);
+    loop_done(d);
+}
+
 /* --- what the node calls ---------------------------------------------------------------------------------------------- */
 
 static void on_write_wanted(void *ctx)
@@ -246,6 +342,12 @@ static void on_send(void *ctx, const struct raft_message *message)
 {
     struct rq_driver *d = ctx;
     d->forward->send(d->forward->ctx, message);
+}
+
+static void on_send_round(void *ctx, uint64_t to, const struct rq_round *round)
+{
+    struct rq_driver *d = ctx;
+    d->forward->send_round(d->forward->ctx, to, round);
 }
 
 static void on_committed(void *ctx, const struct rq_log_entry *e)
@@ -430,6 +532,7 @@ static void run_start(struct rq_task *task)
         .now_ms = on_now_ms,
         .write_wanted = on_write_wanted,
         .send = d->forward != NULL ? on_send : NULL,
+        .send_round = d->forward != NULL ? on_send_round : NULL,
         .fatal = on_fatal,
     };
     const struct rq_node_machine machine = {
@@ -457,6 +560,7 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     d->log = config->log;
     d->machine = *config->machine;
     d->forward = config->forward;
+    rq_freshness_init(&d->freshness, &(struct rq_freshness_env){ d, on_ask });
     d->id = config->node.id;
     d->written = rq_log_durable(config->log);
     d->write_task.run = run_write;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftd/db/freshness.h"
 #include "raftd/log/log.h"
 #include "raftd/node/node.h"
 #include "raftd/run/blob.h"
@@ -39,6 +40,9 @@ struct rq_forward {
     void (*members)(void *ctx, const struct rq_members *members); /* as in struct rq_node_machine, with what follows */
     void (*install)(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id);
     void (*removed)(void *ctx);
+    void (*send_round)(void *ctx, uint64_t to, const struct rq_round *round); /* as send */
+    /* Asks that leader for a read index; answered by rq_driver_index(), never from inside the call. */
+    void (*ask_index)(void *ctx, uint64_t leader_id, uint64_t question);
 };
 
 /* A task that is due later. */
@@ -86,6 +90,12 @@ bool rq_driver_next_entry(struct rq_driver *d, uint64_t *index, struct rq_log_en
 void rq_driver_receive(struct rq_driver *d, const struct raft_message *message, const struct rq_log_entry *entries);
 /* Loop context: as rq_node_installed(). */
 void rq_driver_installed(struct rq_driver *d, const struct rq_node_snapshot *snapshot);
+void rq_driver_receive_round(struct rq_driver *d, uint64_t from, const struct rq_round *round);
+/* Any thread.  Waits until this node has delivered all that r asks for; its max_age_ms, deadline_ms and done are set. */
+void rq_driver_read(struct rq_driver *d, struct rq_reading *r);
+void rq_driver_index(struct rq_driver *d, uint64_t question, enum rq_err err, uint64_t index); /* any thread */
+/* Another node asks this one, in loop context: as rq_node_read(). */
+void rq_driver_read_index(struct rq_driver *d, struct rq_node_read *r);
 struct rq_driver_view rq_driver_view(const struct rq_driver *d);
 /* Any thread that may wait for the disk: makes ready what the log will want next.  FULL is no reason to end. */
 enum rq_err rq_driver_prepare_log(struct rq_driver *d);

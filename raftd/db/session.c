@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "raftd/ops/journal.h"
+#include "raftd/run/clock.h"
 #include "raftd/wire/msg.h"
 
 #define ANSWER_BYTES_MAX 8192u
@@ -25,6 +26,7 @@ struct session {
     const char *pending_text;
 
     struct rq_database *db; /* the last one used; counted */
+    atomic_bool reading;    /* a READ is not answered: there is one at a time */
 };
 
 static void session_unref(struct session *s)
@@ -210,6 +212,77 @@ static bool on_status(struct session *s, uint64_t id, const struct rq_msg_status
     }
     inquire(s, db, id, true);
     rq_database_unref(db);
+    return true;
+}
+
+/* --- READ ---------------------------------------------------------------------------------------------------------------- */
+
+/* Waits for the proof, then for the database's strand, which has what was delivered to it before. */
+struct read_request {
+    struct rq_reading reading; /* first */
+    struct rq_task task;
+    struct session *session; /* counted, as db */
+    struct rq_database *db;  /* NULL: there is none of that id, which is all that there is to read */
+    uint64_t id;
+};
+
+static void read_request_end(struct read_request *q)
+{
+    if (q->db != NULL) {
+        rq_database_unref(q->db);
+    }
+    session_unref(q->session);
+    free(q);
+}
+
+static void send_ready(struct read_request *q)
+{
+    struct rq_bytes out;
+    rq_bytes_init(&out, ANSWER_BYTES_MAX);
+    atomic_store(&q->session->reading, false); /* before the answer, which may bring the next */
+    const struct rq_msg_ready m = { q->reading.index, q->reading.left_ms };
+    send_answer(q->session, &out, rq_msg_put_ready(&out, q->id, &m));
+    read_request_end(q);
+}
+
+static void run_ready(struct rq_task *task)
+{
+    send_ready((struct read_request *)((char *)task - offsetof(struct read_request, task)));
+}
+
+static void read_done(struct rq_reading *r, enum rq_err err, const char *text)
+{
+    struct read_request *q = (struct read_request *)r;
+    if (err != RQ_OK) {
+        atomic_store(&q->session->reading, false);
+        fail(q->session, q->id, err, text);
+        read_request_end(q);
+    } else if (q->db == NULL) {
+        send_ready(q);
+    } else {
+        q->task.run = run_ready;
+        rq_strand_post(rq_database_strand(q->db), &q->task, RQ_CARRY);
+    }
+}
+
+static bool on_read(struct session *s, uint64_t id, const struct rq_msg_read *m)
+{
+    if (atomic_exchange(&s->reading, true)) {
+        return false;
+    }
+    struct read_request *q = calloc(1, sizeof *q);
+    if (q == NULL) {
+        atomic_store(&s->reading, false);
+        fail(s, id, RQ_NOMEM, "");
+        return true;
+    }
+    q->session = session_ref(s);
+    q->db = recall(s, m->db_id);
+    q->id = id;
+    q->reading.max_age_ms = m->max_age_ms;
+    q->reading.deadline_ms = rq_clock_ms() + m->wait_ms;
+    q->reading.done = read_done;
+    rq_driver_read(s->host->driver, &q->reading);
     return true;
 }
 
@@ -415,6 +488,7 @@ static bool take_frame(struct session *s, const struct rq_frame *f, const uint8_
         struct rq_msg_commit commit;
         struct rq_msg_ask ask;
         struct rq_msg_status status;
+        struct rq_msg_read read;
     } m;
     if ((f->type == RQ_MSG_HELLO) != (s->id == 0)) {
         return false; /* first comes HELLO, and once */
@@ -432,7 +506,10 @@ static bool take_frame(struct session *s, const struct rq_frame *f, const uint8_
             return rq_msg_get_ask(body, f->body_bytes, &m.ask) == RQ_OK && on_ask(s, f->id, &m.ask);
         case RQ_MSG_STATUS:
             return rq_msg_get_status(body, f->body_bytes, &m.status) == RQ_OK && on_status(s, f->id, &m.status);
+        case RQ_MSG_READ:
+            return rq_msg_get_read(body, f->body_bytes, &m.read) == RQ_OK && on_read(s, f->id, &m.read);
         case RQ_MSG_WELCOME:
+        case RQ_MSG_READY:
         case RQ_MSG_OPENED:
         case RQ_MSG_OUTCOME:
         case RQ_MSG_STATE:

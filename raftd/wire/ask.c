@@ -19,8 +19,8 @@ static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
 enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
 {
     static const uint32_t fields[] = {
-        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 9,  [RQ_ASK_NOTIFY] = 9,   [RQ_ASK_REMOVE] = 2,
-        [RQ_ASK_REACH] = 2,  [RQ_ASK_ABOUT] = 1, [RQ_ASK_TRANSFER] = 2,
+        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 9,  [RQ_ASK_NOTIFY] = 9, [RQ_ASK_REMOVE] = 2,
+        [RQ_ASK_INDEX] = 1,  [RQ_ASK_REACH] = 2, [RQ_ASK_ABOUT] = 1,  [RQ_ASK_TRANSFER] = 2,
     };
     const size_t before = out->size;
     struct rq_mp_writer w;
@@ -38,6 +38,8 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
         case RQ_ASK_REMOVE:
         case RQ_ASK_TRANSFER:
             rq_mp_put_text(&w, ask->name);
+            break;
+        case RQ_ASK_INDEX:
             break;
         case RQ_ASK_REACH:
             rq_mp_put_uint(&w, ask->instance);
@@ -104,6 +106,8 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
         case RQ_ASK_TRANSFER:
             ask.name = get_text(&r);
             break;
+        case RQ_ASK_INDEX:
+            break;
         case RQ_ASK_REACH:
             ask.instance = rq_mp_get_uint(&r, 1, UINT64_MAX);
             break;
@@ -132,6 +136,22 @@ enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret
     struct rq_mp_reader r;
     rq_mp_read_begin(&r, data, bytes);
     *ret_term = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    return read_end(&r, data + bytes);
+}
+
+enum rq_err rq_ask_put_index(struct rq_bytes *out, uint64_t index)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 1);
+    rq_mp_put_uint(&w, index);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index)
+{
+    struct rq_mp_reader r;
+    rq_mp_read_begin(&r, data, bytes);
+    *ret_index = rq_mp_get_uint(&r, 1, UINT64_MAX);
     return read_end(&r, data + bytes);
 }
 

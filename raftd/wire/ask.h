@@ -7,6 +7,7 @@
  *   JOIN     I want to be a member                 the cluster's id, and its members: I am one now
  *   NOTIFY   I wait for others, to found one       the same, or id 0 as long as there is no cluster; how many wait
  *   REMOVE   this member is to leave               (empty)
+ *   INDEX    how far is the log committed now?     index; AWAY: it does not lead, or cannot prove that it still does
  *   REACH    a voter that I hear does not hear     (empty)
  *            you, the leader: I could lead
  *   ABOUT    who are you?                          version, address of the HTTP API, and how far it is
@@ -30,6 +31,7 @@ enum rq_ask_kind {
     RQ_ASK_JOIN = 2,
     RQ_ASK_NOTIFY = 3,
     RQ_ASK_REMOVE = 4,
+    RQ_ASK_INDEX = 8,
     RQ_ASK_REACH = 14,
     RQ_ASK_ABOUT = 15,
     RQ_ASK_TRANSFER = 16,
@@ -63,6 +65,10 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret);
 /* The answer to APPEND. */
 enum rq_err rq_ask_put_appended(struct rq_bytes *out, uint64_t term);
 enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret_term);
+
+/* To INDEX. */
+enum rq_err rq_ask_put_index(struct rq_bytes *out, uint64_t index);
+enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index);
 
 /* To JOIN and NOTIFY. */
 struct rq_ask_joined {

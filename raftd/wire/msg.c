@@ -17,6 +17,8 @@
 #define STATE(F)                                                                                            \
     F(text, node_id) F(text, role) F(text, leader) F(name, name) F(u32, db_id) F(u64, version)              \
     F(u64, applied_index) F(u64, commit_index) F(u64, checksum) F(u64, lag) F(text, state) F(text, message)
+#define READ(F)    F(u32, db_id) F(u64, max_age_ms) F(wait, wait_ms)
+#define READY(F)   F(u64, index) F(u64, left_ms)
 #define FAILED(F)  F(err, err) F(text, text)
 /* clang-format on */
 
@@ -49,6 +51,7 @@ NUMBER(u32, uint32_t, 0, UINT32_MAX)
 NUMBER(u64, uint64_t, 0, UINT64_MAX)
 NUMBER(id, uint64_t, 1, UINT64_MAX)
 NUMBER(count, uint32_t, 1, UINT32_MAX)
+NUMBER(wait, uint32_t, 0, RQ_READ_WAIT_MS_MAX)
 NUMBER(err, enum rq_err, 0, UINT16_MAX) /* a number that this version does not know is kept as it is */
 NUMBER(any_page_size, uint32_t, 0, 65536)
 
@@ -209,6 +212,8 @@ MESSAGE(OUTCOME, outcome)
 MESSAGE(ASK, ask)
 MESSAGE(STATUS, status)
 MESSAGE(STATE, state)
+MESSAGE(READ, read)
+MESSAGE(READY, ready)
 MESSAGE(FAILED, failed)
 
 /* --- PAGES and COMMIT: the array, then pages ---------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
  *   COMMIT    the rest, and: commit it           OUTCOME  committed at version, refused, or an error that means "not sent on"
  *   ASK       outcome of {db, base, origin}?     OUTCOME
  *   STATUS    of one database                    STATE
+ *   READ      may I read, this fresh?            READY    the file here is at least that fresh now
  *   any                                          FAILED   error, text
  */
 #ifndef RAFTD_WIRE_MSG_H
@@ -25,7 +26,8 @@
 #include "raftd/wire/txn.h"
 
 #define RQ_PROTOCOL_VERSION 1u
-#define RQ_DB_NAME_MAX      200u  /* bytes of a database's file name */
+#define RQ_DB_NAME_MAX      200u /* bytes of a database's file name */
+#define RQ_READ_WAIT_MS_MAX 3600000u
 #define RQ_TEXT_MAX         1000u /* bytes of any other string; encoders shorten longer ones, at a UTF-8 character */
 
 /* How many pages a PAGES or COMMIT frame can carry. */
@@ -44,6 +46,8 @@ enum rq_msg_type {
     RQ_MSG_STATUS = 9,
     RQ_MSG_STATE = 10,
     RQ_MSG_FAILED = 11,
+    RQ_MSG_READ = 12,
+    RQ_MSG_READY = 13,
 };
 
 struct rq_str {
@@ -124,6 +128,19 @@ struct rq_msg_state {
     struct rq_str message;
 };
 
+/* Answered when this host's file holds everything that was committed, on any host, max_age_ms before the question.  FAILED: AWAY or
+ * UNREADY, when that cannot be within wait_ms. */
+struct rq_msg_read {
+    uint32_t db_id;
+    uint64_t max_age_ms; /* 0: everything that was committed before the question */
+    uint32_t wait_ms;
+};
+
+struct rq_msg_ready {
+    uint64_t index;   /* of the log: the file holds everything up to it */
+    uint64_t left_ms; /* the same question needs not be asked again for so long, from the sending of READ on */
+};
+
 struct rq_msg_failed {
     enum rq_err err;
     struct rq_str text;
@@ -149,6 +166,8 @@ enum rq_err rq_msg_put_outcome(struct rq_bytes *out, uint64_t id, const struct r
 enum rq_err rq_msg_put_ask(struct rq_bytes *out, uint64_t id, const struct rq_msg_ask *m);
 enum rq_err rq_msg_put_status(struct rq_bytes *out, uint64_t id, const struct rq_msg_status *m);
 enum rq_err rq_msg_put_state(struct rq_bytes *out, uint64_t id, const struct rq_msg_state *m);
+enum rq_err rq_msg_put_read(struct rq_bytes *out, uint64_t id, const struct rq_msg_read *m);
+enum rq_err rq_msg_put_ready(struct rq_bytes *out, uint64_t id, const struct rq_msg_ready *m);
 enum rq_err rq_msg_put_failed(struct rq_bytes *out, uint64_t id, const struct rq_msg_failed *m);
 
 /* Decoders take a whole body and are strict: PROTOCOL when the array has not exactly its fields, anything stands behind it (but
@@ -162,6 +181,8 @@ enum rq_err rq_msg_get_outcome(const uint8_t *body, size_t bytes, struct rq_msg_
 enum rq_err rq_msg_get_ask(const uint8_t *body, size_t bytes, struct rq_msg_ask *ret);
 enum rq_err rq_msg_get_status(const uint8_t *body, size_t bytes, struct rq_msg_status *ret);
 enum rq_err rq_msg_get_state(const uint8_t *body, size_t bytes, struct rq_msg_state *ret);
+enum rq_err rq_msg_get_read(const uint8_t *body, size_t bytes, struct rq_msg_read *ret);
+enum rq_err rq_msg_get_ready(const uint8_t *body, size_t bytes, struct rq_msg_ready *ret);
 enum rq_err rq_msg_get_failed(const uint8_t *body, size_t bytes, struct rq_msg_failed *ret);
 
 #endif

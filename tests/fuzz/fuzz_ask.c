@@ -44,6 +44,11 @@ static void take_answers(const uint8_t *data, size_t bytes)
         MUST(rq_ask_get_appended(again.data, again.size, &term_back) == RQ_OK && term_back == term);
     }
     again.size = 0;
+    if (rq_ask_get_index(data, bytes, &term) == RQ_OK) {
+        MUST(rq_ask_put_index(&again, term) == RQ_OK);
+        MUST(rq_ask_get_index(again.data, again.size, &term_back) == RQ_OK && term_back == term);
+    }
+    again.size = 0;
     if (rq_ask_get_joined(data, bytes, &joined) == RQ_OK) {
         MUST(rq_ask_put_joined(&again, &joined) == RQ_OK);
         MUST(rq_ask_get_joined(again.data, again.size, &back) == RQ_OK);

@@ -26,14 +26,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (rq_raft_message_get(data, bytes, &m) != RQ_OK) {
         return 0;
     }
-    if (m.message.type == RAFT_APPEND_ENTRIES) {
+    if (!m.is_round && m.message.type == RAFT_APPEND_ENTRIES) {
         check_entries(&m);
     } else {
         struct rq_bytes again;
         rq_bytes_init(&again, 1u << 16);
         MUST(m.entry_count == 0);
-        MUST(rq_raft_message_put(&m.message, NULL, keep, &again) == RQ_OK);
+        MUST((m.is_round ? rq_raft_message_put_round(&m.round, keep, &again)
+                         : rq_raft_message_put(&m.message, NULL, keep, &again)) == RQ_OK);
         MUST(rq_raft_message_get(again.data, again.size, &back) == RQ_OK && back.message.type == m.message.type);
+        MUST(back.is_round == m.is_round && back.round.term == m.round.term && back.round.round == m.round.round &&
+             back.round.answer == m.round.answer);
         rq_raft_message_fini(&back);
         rq_bytes_fini(&again);
     }

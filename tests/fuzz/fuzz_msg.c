@@ -52,6 +52,10 @@ static void take(const struct rq_frame *frame, const uint8_t *body)
             AGAIN(state)
         case RQ_MSG_FAILED:
             AGAIN(failed)
+        case RQ_MSG_READ:
+            AGAIN(read)
+        case RQ_MSG_READY:
+            AGAIN(ready)
         default:
             break;
     }

@@ -114,6 +114,14 @@ static void failed(struct rq_bytes *out)
 {
     MUST(rq_msg_put_failed(out, 7, &(struct rq_msg_failed){ .err = RQ_NOTFOUND, .text = STR("no such database") }));
 }
+static void read_message(struct rq_bytes *out)
+{
+    MUST(rq_msg_put_read(out, 8, &(struct rq_msg_read){ .db_id = 7, .max_age_ms = 500, .wait_ms = 10000 }));
+}
+static void ready(struct rq_bytes *out)
+{
+    MUST(rq_msg_put_ready(out, 8, &(struct rq_msg_ready){ .index = 1001, .left_ms = 480 }));
+}
 
 /* --- between nodes ------------------------------------------------------------------------------------------------------ */
 
@@ -272,6 +280,8 @@ static const struct sample {
     { "msg-status", status },
     { "msg-state", state },
     { "msg-failed", failed },
+    { "msg-read", read_message },
+    { "msg-ready", ready },
     { "peer-hello", peer_hello },
     { "peer-welcome", peer_welcome },
     { "peer-failed", peer_failed },
@@ -283,11 +293,13 @@ static const struct sample {
     { "ask-notify", golden_ask_notify },
     { "ask-remove", golden_ask_remove },
     { "ask-reach", golden_ask_reach },
+    { "ask-index", golden_ask_index },
     { "ask-about", golden_ask_about },
     { "ask-transfer", golden_ask_transfer },
     { "answer-append", golden_answer_append },
     { "answer-join", golden_answer_join },
     { "answer-about", golden_answer_about },
+    { "answer-index", golden_answer_index },
     { "members", golden_members },
     { "raft-append", golden_raft_append },
     { "raft-append-result", golden_raft_append_result },
@@ -295,6 +307,8 @@ static const struct sample {
     { "raft-vote-result", golden_raft_vote_result },
     { "raft-install", golden_raft_install },
     { "raft-timeout", golden_raft_timeout },
+    { "raft-round", golden_raft_round },
+    { "raft-round-result", golden_raft_round_result },
     { "txn", record },
     { "txn-group", record_group },
     { "entry-staged", entry_staged },

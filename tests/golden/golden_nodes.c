@@ -89,6 +89,11 @@ void golden_head_fetch(struct rq_bytes *out)
     must(rq_head_put_body(out, RQ_HEAD_FETCH, &head));
 }
 
+void golden_ask_index(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_INDEX }));
+}
+
 void golden_ask_about(struct rq_bytes *out)
 {
     must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_ABOUT }));
@@ -97,6 +102,11 @@ void golden_ask_about(struct rq_bytes *out)
 void golden_ask_transfer(struct rq_bytes *out)
 {
     must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_TRANSFER, .name = STR("n2") }));
+}
+
+void golden_answer_index(struct rq_bytes *out)
+{
+    must(rq_ask_put_index(out, 1001));
 }
 
 void golden_answer_about(struct rq_bytes *out)
@@ -236,4 +246,14 @@ void golden_raft_timeout(struct rq_bytes *out)
     put(out, &(struct raft_message){
                  .type = RAFT_TIMEOUT_NOW,
                  .timeout_now = { .version = 0, .term = 4, .last_log_index = 300, .last_log_term = 3 } });
+}
+
+void golden_raft_round(struct rq_bytes *out)
+{
+    must(rq_raft_message_put_round(&(struct rq_round){ .term = 7, .round = 300 }, on_piece, out));
+}
+
+void golden_raft_round_result(struct rq_bytes *out)
+{
+    must(rq_raft_message_put_round(&(struct rq_round){ .term = 7, .round = 300, .answer = true }, on_piece, out));
 }

@@ -10,9 +10,11 @@ void golden_ask_join(struct rq_bytes *out);
 void golden_ask_notify(struct rq_bytes *out);
 void golden_ask_remove(struct rq_bytes *out);
 void golden_ask_reach(struct rq_bytes *out);
+void golden_ask_index(struct rq_bytes *out);
 void golden_ask_about(struct rq_bytes *out);
 void golden_ask_transfer(struct rq_bytes *out);
 void golden_answer_about(struct rq_bytes *out);
+void golden_answer_index(struct rq_bytes *out);
 void golden_answer_append(struct rq_bytes *out);
 void golden_answer_join(struct rq_bytes *out);
 void golden_head_bring(struct rq_bytes *out);
@@ -25,5 +27,7 @@ void golden_raft_vote(struct rq_bytes *out);
 void golden_raft_vote_result(struct rq_bytes *out);
 void golden_raft_install(struct rq_bytes *out);
 void golden_raft_timeout(struct rq_bytes *out);
+void golden_raft_round(struct rq_bytes *out);
+void golden_raft_round_result(struct rq_bytes *out);
 
 #endif

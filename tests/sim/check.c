@@ -322,7 +322,8 @@ void check_delivered(struct sim_host *h, const struct rq_log_entry *e)
 void check_read(const struct sim_host *h, uint64_t shown, uint64_t index)
 {
     if (index < shown) {
-        sim_fail(h->world, "stale read: host %u answers %" PRIu64 ", and %" PRIu64 " had been shown before the question",
+        sim_fail(h->world,
+                 "stale read: host %u answers %" PRIu64 ", and %" PRIu64 " had been shown before the question",
                  h->number, index, shown);
     }
     sim_count(h->world, SIM_reads);

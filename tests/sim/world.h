@@ -96,7 +96,7 @@ enum sim_counter {
     X(EARLY_MEMBERS, "early-members")         /* a descriptor holds members that are not committed */            \
     X(SAME_INSTANCE, "same-instance")         /* a wiped host comes back as the instance that it was */          \
     X(SWAP_MEMBERS, "swap-members")           /* one change puts one member in another's place */                \
-    X(READ_AT_ONCE, "read-at-once")           /* a leader answers reads without asking the others */              \
+    X(READ_AT_ONCE, "read-at-once")           /* a leader answers reads without asking the others */             \
     X(READ_OLD_ANSWER, "read-old-answer")     /* an answer to a former round counts for the present one */
 
 enum sim_plant {

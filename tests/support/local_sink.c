@@ -210,6 +210,20 @@ static enum rq_err sink_commit(struct rq_sink *sink, const struct rq_sink_commit
     return ordered != RQ_OK ? ordered : err;
 }
 
+struct local_reads local_reads;
+
+static enum rq_err sink_read(struct rq_sink *sink, uint32_t db_id, uint64_t max_age_ms, bool again,
+                             uint64_t *ret_left_ms)
+{
+    (void)sink;
+    local_reads.count++;
+    local_reads.db_id = db_id;
+    local_reads.max_age_ms = max_age_ms;
+    local_reads.again = again;
+    *ret_left_ms = local_reads.left_ms;
+    return local_reads.err;
+}
+
 static const char *sink_text(struct rq_sink *sink)
 {
     (void)sink;
@@ -232,6 +246,7 @@ struct rq_sink *local_sink_new(void *ctx, const char *path, const char *raftd_so
         .open = sink_open,
         .ready = sink_ready,
         .commit = sink_commit,
+        .read = sink_read,
         .text = sink_text,
         .close = sink_close,
         .orphan = sink_orphan,
@@ -311,6 +326,15 @@ void local_drop(const char *name)
         unlink(path);
     }
     *db = local.dbs[--local.db_count];
+    pthread_mutex_unlock(&local.lock);
+}
+
+void local_rename_id(const char *name, uint32_t id)
+{
+    pthread_mutex_lock(&local.lock);
+    struct local_db *db = find(name);
+    db->id = id;
+    atomic_store(&db->control.head->db_id, id);
     pthread_mutex_unlock(&local.lock);
 }
 

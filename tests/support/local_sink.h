@@ -34,6 +34,17 @@ struct local_db *local_db(const char *name); /* NULL: not in the catalog */
 void local_order(enum rq_err outcome, bool applied);
 /* ready and open answer this until RQ_OK is set. */
 void local_set_ready(enum rq_err err);
+/* What reads of connections that want more than what is here were told, and what they asked. */
+struct local_reads {
+    enum rq_err err; /* the test's, as left_ms */
+    uint64_t left_ms;
+    unsigned count;
+    uint32_t db_id;
+    uint64_t max_age_ms;
+    bool again;
+};
+extern struct local_reads local_reads;
+
 /* Called in the next commit, before the base is checked. */
 void local_before_commit(void (*call)(void));
 
@@ -43,6 +54,9 @@ uint64_t local_page_count(void);    /* pages of the last commit */
 
 /* Removes a database and its files; running applications have it still open. */
 void local_drop(const char *name);
+
+/* A database without a commit takes the id of one that was dropped, as on a node that gets everything again. */
+void local_rename_id(const char *name, uint32_t id);
 
 /* A transaction of another host: the newest version again, with the next change counter. */
 void local_foreign_commit(const char *name);

@@ -15,6 +15,7 @@ static const struct rq_ask asks[] = {
     { .kind = RQ_ASK_NOTIFY,
       .member = { 1, STR("n2"), STR("host2:4002"), STR("host2:4001"), false, key, STR(""), STR("") } },
     { .kind = RQ_ASK_REMOVE, .name = STR("n2") },
+    { .kind = RQ_ASK_INDEX },
     { .kind = RQ_ASK_REACH, .instance = 1ull << 63 },
     { .kind = RQ_ASK_ABOUT },
     { .kind = RQ_ASK_TRANSFER, .name = STR("n2") },
@@ -106,6 +107,7 @@ static void values_out_of_bounds_are_refused(void)
     rq_bytes_init(&b, 8192);
     check_eq(get_numbers(RQ_ASK_REACH, 1), RQ_OK);
     check_eq(get_numbers(RQ_ASK_REACH, 0), RQ_PROTOCOL); /* no instance is 0 */
+    check_eq(get_numbers(RQ_ASK_INDEX, 1), RQ_PROTOCOL); /* it has no second element */
     check_eq(get_numbers(0, 1), RQ_PROTOCOL);
     check_eq(get_numbers(200, 1), RQ_PROTOCOL); /* a kind that nobody knows */
     check_eq(get_numbers(UINT64_MAX, 1), RQ_PROTOCOL);
@@ -162,6 +164,14 @@ static void answers_come_back(void)
     b.size = 0;
     check_eq(rq_ask_put_appended(&b, 0), RQ_OK); /* nothing is appended in term 0 */
     check_eq(rq_ask_get_appended(b.data, b.size, &term), RQ_PROTOCOL);
+
+    b.size = 0;
+    check_eq(rq_ask_put_index(&b, 1ull << 40), RQ_OK);
+    check_eq(rq_ask_get_index(b.data, b.size, &term), RQ_OK);
+    check(term == 1ull << 40);
+    check_eq(rq_ask_get_index(b.data, b.size - 1, &term), RQ_PROTOCOL);
+    check_eq(rq_bytes_put(&b, "\0", 1), RQ_OK);
+    check_eq(rq_ask_get_index(b.data, b.size, &term), RQ_PROTOCOL);
 
     b.size = 0;
     check_eq(rq_ask_put_joined(&b, &joined), RQ_OK);

@@ -113,6 +113,8 @@ static void put_answer(struct rq_bytes *out, const struct rq_frame *request, con
                                                            .version = text });
     } else if (type == RQ_MSG_OPEN) {
         (void)rq_msg_put_opened(out, id, &(struct rq_msg_opened){ .db_id = 5 });
+    } else if (type == RQ_MSG_READ) {
+        (void)rq_msg_put_ready(out, id, &(struct rq_msg_ready){ .index = 7, .left_ms = act->version });
     } else if (type == RQ_MSG_STATUS) {
         (void)rq_msg_put_opened(out, id, &(struct rq_msg_opened){ .db_id = 6 }); /* no answer to anything we ask */
     } else {
@@ -579,6 +581,50 @@ static void a_raftd_that_starts_or_has_no_leader_is_waited_for_at_open(void)
     raftd_end();
 }
 
+/* --- reading ------------------------------------------------------------------------------------------------------------- */
+
+static void read_waits_for_raftd_and_a_leader(void)
+{
+    START({ { HELLO_OK, { RQ_MSG_READ, FAIL, RQ_AWAY, 0 }, { RQ_MSG_READ, HANG_UP, RQ_OK, 0 } } },
+          { { HELLO_OK,
+              { RQ_MSG_READ, FAIL, RQ_UNREADY, 0 },
+              { RQ_MSG_READ, ANSWER, RQ_OK, 450 },
+              { RQ_MSG_READ, ANSWER, RQ_OK, 0 } } });
+    struct rq_sink *s = sink_new(5000);
+    uint64_t left_ms = 0;
+    check_eq(s->ops->read(s, 5, 500, false, &left_ms), RQ_OK);
+    check_eq(left_ms, 450);
+    check_eq(s->ops->read(s, 5, 0, false, &left_ms), RQ_OK);
+    check_eq(left_ms, 0);
+    s->ops->close(s);
+    raftd_end();
+}
+
+static void read_out_of_time_is_away_and_sooner_when_it_was_refused_before(void)
+{
+    uint64_t left_ms = 77, begin = rq_now_ms();
+    struct rq_sink *s = sink_new(600); /* nobody is there */
+    check_eq(s->ops->read(s, 5, 0, false, &left_ms), RQ_AWAY);
+    check(rq_now_ms() - begin >= 500);
+    check(strstr(s->ops->text(s), "start it with: raftd /") != NULL);
+    begin = rq_now_ms();
+    check_eq(s->ops->read(s, 5, 0, true, &left_ms), RQ_AWAY);
+    check(rq_now_ms() - begin < 500);
+    check_eq(left_ms, 77);
+    s->ops->close(s);
+}
+
+static void read_that_will_never_do_is_told_at_once(void)
+{
+    START({ { HELLO_OK, { RQ_MSG_READ, FAIL, RQ_PERM, 0 } } });
+    struct rq_sink *s = sink_new(5000);
+    uint64_t left_ms, begin = rq_now_ms();
+    check_eq(s->ops->read(s, 5, 0, false, &left_ms), RQ_PERM);
+    check(rq_now_ms() - begin < 2000);
+    s->ops->close(s);
+    raftd_end();
+}
+
 static void forked_child_has_a_session_of_its_own(void)
 {
     START({ { HELLO_OK } }, { { HELLO_OK } });
@@ -667,6 +713,9 @@ int main(int argc, char **argv)
         TAP(ready_reconnects_and_says_away_at_once),
         TAP(raftd_that_does_not_answer_is_away_before_long),
         TAP(a_raftd_that_starts_or_has_no_leader_is_waited_for_at_open),
+        TAP(read_waits_for_raftd_and_a_leader),
+        TAP(read_out_of_time_is_away_and_sooner_when_it_was_refused_before),
+        TAP(read_that_will_never_do_is_told_at_once),
         TAP(forked_child_has_a_session_of_its_own),
         TAP(environment_and_uri_name_another_socket),
         TAP(long_directory_is_connected_to),

@@ -39,6 +39,8 @@ static const struct rq_msg_state state = { .node_id = STR("n1"),
                                            .lag = 1,
                                            .state = STR("live"),
                                            .message = STR("") };
+static const struct rq_msg_read read_message = { .db_id = 5, .max_age_ms = 1ull << 33, .wait_ms = 10000 };
+static const struct rq_msg_ready ready = { .index = 1ull << 35, .left_ms = 450 };
 static const struct rq_msg_failed failed = { .err = RQ_QUARANTINED, .text = STR("page 7") };
 
 enum { PAGE_SIZE = 512, PAGES = 3, FRAME_MAX = RQ_FRAME_HEAD_BYTES + RQ_FRAME_BODY_MAX };
@@ -77,10 +79,12 @@ DECODER(ask)
 DECODER(status)
 DECODER(state)
 DECODER(failed)
+DECODER(read)
+DECODER(ready)
 typedef enum rq_err (*decoder)(const uint8_t *body, size_t bytes);
 static const decoder decoders[] = {
-    decode_hello,   decode_welcome, decode_open,   decode_opened, decode_commit,
-    decode_outcome, decode_ask,     decode_status, decode_state,  decode_failed,
+    decode_hello, decode_welcome, decode_open,  decode_opened, decode_commit, decode_outcome,
+    decode_ask,   decode_status,  decode_state, decode_failed, decode_read,   decode_ready,
 };
 enum { KINDS = sizeof decoders / sizeof *decoders };
 
@@ -117,6 +121,12 @@ static void put_frame_of_kind(struct rq_bytes *out, unsigned kind)
             break;
         case 9:
             check_eq(rq_msg_put_failed(out, 1, &failed), RQ_OK);
+            break;
+        case 10:
+            check_eq(rq_msg_put_read(out, 1, &read_message), RQ_OK);
+            break;
+        case 11:
+            check_eq(rq_msg_put_ready(out, 1, &ready), RQ_OK);
             break;
         default:
             check(false);
@@ -195,6 +205,20 @@ static void outcome_ask_status_and_failed_come_back(void)
     {
         ENCODE(failed, FAILED, &failed);
         check(m.err == RQ_QUARANTINED && str_equal(m.text, failed.text));
+        rq_bytes_fini(&b);
+    }
+}
+
+static void read_and_ready_come_back(void)
+{
+    {
+        ENCODE(read, READ, &read_message);
+        check(m.db_id == 5 && m.max_age_ms == 1ull << 33 && m.wait_ms == 10000);
+        rq_bytes_fini(&b);
+    }
+    {
+        ENCODE(ready, READY, &ready);
+        check(m.index == 1ull << 35 && m.left_ms == 450);
         rq_bytes_fini(&b);
     }
 }
@@ -478,6 +502,7 @@ int main(int argc, char **argv)
         TAP(open_comes_back),
         TAP(opened_comes_back_also_without_a_page_size),
         TAP(outcome_ask_status_and_failed_come_back),
+        TAP(read_and_ready_come_back),
         TAP(state_comes_back),
         TAP(commit_counts_its_pages_and_they_come_back),
         TAP(commit_refuses_wrong_page_numbers),
