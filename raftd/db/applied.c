@@ -9,16 +9,17 @@
 #define LOOK_AGAIN_MS 2
 
 /* One task behind what is queued for each database.  Who waits may give up before all have run: the last of them frees it. */
-struct crowd {
-    pthread_mutex_t lock;
-    pthread_cond_t none_left;
-    size_t left, holders; /* guarded by lock */
-};
-
 struct barrier {
     struct rq_task task;
     struct crowd *crowd;
     struct rq_database *db; /* counted */
+};
+
+struct crowd {
+    pthread_mutex_t lock;
+    pthread_cond_t none_left;
+    size_t left, holders; /* guarded by lock */
+    struct barrier barriers[];
 };
 
 static void crowd_leave(struct crowd *c, bool passed)
@@ -42,7 +43,6 @@ static void run_barrier(struct rq_task *task)
     struct barrier *b = (struct barrier *)task;
     struct crowd *crowd = b->crowd;
     rq_database_unref(b->db);
-    free(b);
     crowd_leave(crowd, true);
 }
 
@@ -63,9 +63,15 @@ static bool wait_for_databases(struct rq_catalog *c, uint64_t end_ms)
 {
     struct rq_database **list;
     size_t count;
-    struct crowd *crowd = calloc(1, sizeof *crowd);
-    if (crowd == NULL || rq_catalog_list(c, &list, &count) != RQ_OK) {
-        free(crowd);
+    if (rq_catalog_list(c, &list, &count) != RQ_OK) {
+        return false;
+    }
+    struct crowd *crowd = calloc(1, sizeof *crowd + count * sizeof *crowd->barriers);
+    if (crowd == NULL) {
+        for (size_t i = 0; i < count; i++) {
+            rq_database_unref(list[i]);
+        }
+        free(list);
         return false;
     }
     pthread_condattr_t attr;
@@ -76,20 +82,12 @@ static bool wait_for_databases(struct rq_catalog *c, uint64_t end_ms)
     pthread_mutex_init(&crowd->lock, NULL);
     crowd->left = count;
     crowd->holders = count + 1;
-    bool all = true;
     for (size_t i = 0; i < count; i++) {
-        struct barrier *b = malloc(sizeof *b);
-        if (b == NULL) {
-            all = false;
-            rq_database_unref(list[i]);
-            crowd_leave(crowd, true);
-            continue;
-        }
-        *b = (struct barrier){ { .run = run_barrier }, crowd, list[i] };
-        rq_strand_post(rq_database_strand(list[i]), &b->task, RQ_HAND_OVER);
+        crowd->barriers[i] = (struct barrier){ { .run = run_barrier }, crowd, list[i] };
+        rq_strand_post(rq_database_strand(list[i]), &crowd->barriers[i].task, RQ_HAND_OVER);
     }
     free(list);
-    all = wait_for_crowd(crowd, end_ms) && all;
+    const bool all = wait_for_crowd(crowd, end_ms);
     crowd_leave(crowd, false);
     return all;
 }
@@ -101,7 +99,7 @@ bool rq_applied_wait(struct rq_catalog *c, struct rq_driver *d, uint64_t index, 
         if (rq_clock_ms() >= end_ms) {
             return false;
         }
-        nanosleep(&(struct timespec){ .tv_nsec = LOOK_AGAIN_MS * 1000000 }, NULL);
+        nanosleep(&(struct timespec){ .tv_nsec = (long)LOOK_AGAIN_MS * 1000000 }, NULL);
     }
     return wait_for_databases(c, end_ms);
 }

@@ -187,7 +187,7 @@ static enum rq_err remove_node(struct rq_admin *a, const char *id, unsigned time
         if ((err != RQ_BUSY && err != RQ_AWAY && err != RQ_UNKNOWN) || rq_clock_ms() >= end_ms) {
             return err;
         }
-        nanosleep(&(struct timespec){ .tv_nsec = AGAIN_MS * 1000000 }, NULL);
+        nanosleep(&(struct timespec){ .tv_nsec = (long)AGAIN_MS * 1000000 }, NULL);
     }
 }
 

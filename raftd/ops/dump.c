@@ -111,11 +111,11 @@ static enum rq_err put_value(struct dump *d, sqlite3_stmt *row, int column)
     const void *data =
         type == SQLITE_TEXT ? (const void *)sqlite3_column_text(row, column) : sqlite3_column_blob(row, column);
     const size_t bytes = (size_t)sqlite3_column_bytes(row, column);
-    if (data == NULL && bytes > 0) {
-        return RQ_NOMEM;
-    }
     if (type == SQLITE_BLOB) {
-        return put_hex(d, data, bytes);
+        return data == NULL && bytes > 0 ? RQ_NOMEM : put_hex(d, data, bytes);
+    }
+    if (data == NULL) {
+        return RQ_NOMEM;
     }
     if (memchr(data, '\0', bytes) == NULL) {
         return put_quoted(d, data, bytes, '\'');
