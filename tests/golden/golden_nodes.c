@@ -6,8 +6,8 @@
 #include "raftd/node/member.h"
 #include "raftd/node/message.h"
 #include "raftd/wire/ask.h"
-#include "raftd/wire/head.h"
 #include "raftd/wire/entry.h"
+#include "raftd/wire/head.h"
 #include "tests/support/log_rig.h"
 #include "tests/support/record_disk.h"
 
