@@ -18,7 +18,7 @@
 #define LOOK_MS          1000 /* is a database quarantined? */
 #define AGAIN_MS         200  /* after all members were asked in vain; then twice that, and so on */
 #define AGAIN_MAX_MS     5000
-#define COPY_MEMBERS_MAX RQ_MEMBERS_MAX
+#define COPY_MEMBERS_MAX (2 * RQ_MEMBERS_MAX)
 
 struct rq_catchup {
     struct rq_cluster *cluster; /* borrows: it lives as long as the process */
@@ -237,16 +237,16 @@ static enum rq_err repair_from(struct rq_catchup *u, uint64_t instance, struct r
 
 /* --- whom to ask --------------------------------------------------------------------------------------------------------- */
 
-/* All other members, the leader first. */
-static unsigned list_members(struct rq_cluster *c, uint64_t list[COPY_MEMBERS_MAX])
+static unsigned add_members(struct rq_cluster *c, const struct rq_members *members, uint64_t leader, uint64_t *list,
+                            unsigned count)
 {
-    struct rq_members members;
-    unsigned count = 0;
-    const uint64_t leader = rq_driver_view(atomic_load(&c->driver)).leader_id;
-    rq_cluster_members(c, &members);
-    for (unsigned i = 0; i < members.count; i++) {
-        const uint64_t instance = members.list[i].instance;
-        if (instance == c->config.instance) {
+    for (unsigned i = 0; i < members->count; i++) {
+        const uint64_t instance = members->list[i].instance;
+        bool there = instance == c->config.instance;
+        for (unsigned k = 0; k < count && !there; k++) {
+            there = list[k] == instance;
+        }
+        if (there) {
             continue;
         }
         list[count] = instance;
@@ -257,6 +257,17 @@ static unsigned list_members(struct rq_cluster *c, uint64_t list[COPY_MEMBERS_MA
         count++;
     }
     return count;
+}
+
+/* All other members, also those that only were told of so far, the leader first. */
+static unsigned list_members(struct rq_cluster *c, uint64_t list[COPY_MEMBERS_MAX])
+{
+    const uint64_t leader = rq_driver_view(atomic_load(&c->driver)).leader_id;
+    pthread_mutex_lock(&c->lock);
+    const struct rq_members members = c->members, told = c->told;
+    pthread_mutex_unlock(&c->lock);
+    const unsigned count = add_members(c, &members, leader, list, 0);
+    return add_members(c, &told, leader, list, count);
 }
 
 static enum rq_err install(struct rq_catchup *u, uint64_t index)
@@ -345,6 +356,9 @@ static void *catchup_thread(void *arg)
     for (;;) {
         const uint64_t wanted = wait_for_wish(u, pause_ms > 0 ? pause_ms : LOOK_MS, pause_ms > 0);
         if (wanted == 0) {
+            if (rq_catalog_ready(u->cluster->catalog) && rq_catalog_fetching_ends(u->cluster->catalog) == RQ_IO) {
+                rq_fatal("raft/fetching could not be removed", RQ_IO);
+            }
             look_for_damage(u);
             continue;
         }

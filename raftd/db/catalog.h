@@ -113,6 +113,9 @@ enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms);
 enum rq_err rq_catalog_install_begin(struct rq_catalog *c, const struct rq_descriptor *picture);
 /* All of them are durable: so becomes the descriptor, and the node goes on from there.  EXISTS: as above.  IO is final. */
 enum rq_err rq_catalog_install_end(struct rq_catalog *c, const struct rq_descriptor *picture);
+/* A fetch that did not come to its end is none any more once the log has brought what the replicas hold: raft/fetching goes then.  IO
+ * is final. */
+enum rq_err rq_catalog_fetching_ends(struct rq_catalog *c);
 /* It did not come to its end: what was fetched stays, and is tried again. */
 void rq_catalog_install_abandon(struct rq_catalog *c);
 

@@ -54,9 +54,6 @@ void rq_catalog_dropped(void *dropping);
 /* Loop context: what is asked and was submitted in an earlier term than this one may never be told. */
 void rq_catalog_give_up_requests(struct rq_catalog *c, uint64_t term);
 
-/* The marker goes, unless a fetch is under way, which does it at its end. */
-enum rq_err rq_catalog_fetching_ends(struct rq_catalog *c);
-
 /* --- waiting --- */
 
 /* A countdown that one thread sleeps on. */

@@ -39,11 +39,33 @@ static enum rq_err remove_marker(struct rq_catalog *c)
     return err == RQ_NOTFOUND ? RQ_OK : err;
 }
 
+/* Does the log, which is durable as far as it was delivered, reach over every replica's stamp? */
+static bool log_has_it_all(struct rq_catalog *c)
+{
+    struct rq_database **list;
+    size_t count;
+    const uint64_t delivered = rq_driver_view(c->driver).delivered;
+    bool all = true;
+    if (rq_catalog_list(c, &list, &count) != RQ_OK) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct rq_database_info info;
+        rq_database_info(list[i], &info);
+        all = all && info.applied_index <= delivered; /* which is never below the stamp */
+        rq_database_unref(list[i]);
+    }
+    free(list);
+    return all;
+}
+
 enum rq_err rq_catalog_fetching_ends(struct rq_catalog *c)
 {
     enum rq_err err = RQ_OK;
-    if (pthread_mutex_trylock(&c->whole) == 0) {
-        err = remove_marker(c);
+    if (rq_catalog_is_fetching(c) && pthread_mutex_trylock(&c->whole) == 0) {
+        if (log_has_it_all(c)) {
+            err = remove_marker(c);
+        }
         pthread_mutex_unlock(&c->whole);
     }
     return err;

@@ -347,7 +347,9 @@ static void run_committed(struct rq_task *task)
             fetch_body(db, e);
             return;
         }
-        db->applied_index = e->entry.index;
+        if (e->entry.index > db->applied_index) { /* in replay the file is ahead */
+            db->applied_index = e->entry.index;
+        }
         rq_db_publish(db);
         rq_db_settle(db);
         rq_db_touch(db);

@@ -154,6 +154,7 @@ def killed_while_it_fetches():
     victim.start()
     last.wait_ready(30)
     cluster.wait_equal(seconds=60)
+    wait_for(lambda: not fetching.exists(), "raft/fetching is gone")
     check(amid > 0, "node 3 was never killed while it fetched")
     print(f"NOTE killed {amid} times while it fetched; then (databases, pages compared, pages fetched): {caught_up(last)}")
 
