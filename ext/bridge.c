@@ -101,6 +101,16 @@ static enum rq_err bridge_ready(struct rq_sink *s, uint64_t *ret_session)
     return RQ_OK;
 }
 
+static void bridge_look(struct rq_sink *s, uint32_t db_id)
+{
+    struct bridge *b = bridge_of(s);
+    const struct rq_msg_look look = { .db_id = db_id };
+    const uint64_t id = rq_link_begin(&b->link);
+    if (rq_link_alive(&b->link) && rq_msg_put_look(&b->link.out, id, &look) == RQ_OK) {
+        (void)rq_link_send(&b->link, rq_now_ms() + READY_MS); /* lost with the connection: who waits says it again */
+    }
+}
+
 /* --- commit ------------------------------------------------------------------------------------------------------------- */
 
 /* Puts one frame with the next count pages into the link's buffer. */
@@ -307,6 +317,7 @@ static const struct rq_sink_ops bridge_ops = {
     .ready = bridge_ready,
     .commit = bridge_commit,
     .read = bridge_read,
+    .look = bridge_look,
     .text = bridge_text,
     .close = bridge_close,
     .orphan = bridge_orphan,

@@ -695,6 +695,7 @@ static void start_node(struct raftd *d)
         .http_addr = d->flags.http_adv_addr,
         .stir = rq_background_stir,
         .stir_ctx = d->background,
+        .turns = rq_cluster_turn_door(d->cluster),
     };
     enum rq_err err = rq_catalog_new(&catalog, &d->catalog);
     if (err == RQ_VERSION) {

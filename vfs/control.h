@@ -72,6 +72,7 @@ struct rq_control_head {
     /* ticket << 32 | end of offer in ms, 0: held << 12 | slot + 1; no such slot: free */
     _Alignas(64) _Atomic uint64_t turn;
     _Atomic uint32_t ticket_next;                 /* tickets are handed out in this order, 0 is none */
+    _Atomic uint32_t elsewhere;                   /* 1: another host has the cluster's turn; nobody takes this one */
     _Atomic uint64_t waiting[RQ_SLOT_COUNT / 64]; /* bit: this slot may hold a ticket */
 };
 
@@ -160,7 +161,7 @@ enum rq_err rq_turn_take(struct rq_control *c, uint32_t slot);
 void rq_turn_release(struct rq_control *c,
                      uint32_t slot); /* hands it to the longest waiting ticket; nothing if not ours */
 bool rq_turn_held(const struct rq_control *c, uint32_t slot);
-bool rq_turn_wanted(const struct rq_control *c);           /* somebody waits for it */
+bool rq_turn_wanted(const struct rq_control *c);           /* somebody sleeps for it */
 void rq_turn_give_up(struct rq_control *c, uint32_t slot); /* the ticket, and an offer; a turn that is held stays */
 
 /* Sleeps until the turn is offered to this slot, or timeout_us have passed.  True: it is offered, for RQ_TURN_OFFER_MS from
@@ -171,6 +172,16 @@ bool rq_turn_wait(struct rq_control *c, uint32_t slot, uint64_t timeout_us);
 /* raftd: hands the turn on for a holder whose transaction was just committed: saves a wake-up, the next one starts while the
  * holder is still being told.  Before it is told, never after: it could have taken the turn again.  Nothing if the slot does not hold it. */
 void rq_turn_pass(struct rq_control *c, uint32_t slot);
+
+/* Another host has the cluster's turn, or is to get it: here everybody queues, and raftd has to be told that somebody does. */
+bool rq_turn_elsewhere(const struct rq_control *c);
+
+/* raftd: from now on nobody here takes the turn; who has it keeps it.  The queue stays as it is. */
+void rq_turn_close(struct rq_control *c);
+/* raftd: the cluster's turn is here: the longest waiting is offered this host's. */
+void rq_turn_open(struct rq_control *c);
+/* raftd: who has the turn: RQ_SLOT_COUNT: nobody.  ret_serial, NULL is fine: another one for each taking. */
+uint32_t rq_turn_holder(const struct rq_control *c, uint32_t *ret_serial);
 
 /* raftd: frees every slot whose lock is free (its process died), and the turn if it was there; puts right what a scribble or a
  * death between two steps left of the turn. */

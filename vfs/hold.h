@@ -64,7 +64,7 @@ void rq_hold_discard(struct rq_hold *hold);
 /* A queued page could not be kept: nothing can be read, nothing that is not closed can be sent. */
 bool rq_hold_broken(const struct rq_hold *hold);
 
-bool rq_hold_wanted(const struct rq_hold *hold);  /* another connection waits for the turn */
+bool rq_hold_wanted(const struct rq_hold *hold);  /* another connection waits for the turn, here or on another host */
 bool rq_hold_crowded(const struct rq_hold *hold); /* the WAL is to be emptied, for which its readers have to leave it */
 
 #endif

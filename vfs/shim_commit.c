@@ -48,6 +48,22 @@ static bool view_newest(const struct rq_shim_db *db)
     return rq_snapshot_current(&db->view);
 }
 
+/* Costs nothing while the cluster's turn is at this host and no other one wants it. */
+static void tell_raftd(struct rq_shim_db *db)
+{
+    if (db->view.slot_held && rq_turn_elsewhere(db->view.control) && db->sink->ops->look != NULL) {
+        db->sink->ops->look(db->sink, db->view.db_id);
+    }
+}
+
+static void release(struct rq_shim_db *db)
+{
+    if (rq_turn_held(db->view.control, db->view.slot)) { /* not if raftd passed it on with the commit */
+        rq_turn_release(db->view.control, db->view.slot);
+        tell_raftd(db);
+    }
+}
+
 int rq_shim_turn_take(struct rq_shim_db *db)
 {
     if (db->read_only || (db->hold != NULL && db->lock != SQLITE_LOCK_NONE)) {
@@ -63,11 +79,12 @@ int rq_shim_turn_take(struct rq_shim_db *db)
     db->away_logged = false;
     /* The turn first, then the look at the snapshot: who is stale while another writes gets BUSY, as from native SQLite. */
     if (rq_snapshot_claim(&db->view, session) != RQ_OK || rq_turn_take(db->view.control, db->view.slot) != RQ_OK) {
+        tell_raftd(db);
         rq_shim_wait_arm(db);
         return SQLITE_BUSY;
     }
     if (!view_newest(db)) {
-        rq_turn_release(db->view.control, db->view.slot);
+        release(db);
         rq_shim_wait_arm(db); /* a busy handler's next try is then with the turn, so on the newest commit */
         return SQLITE_BUSY_SNAPSHOT;
     }
@@ -77,7 +94,7 @@ int rq_shim_turn_take(struct rq_shim_db *db)
 void rq_shim_turn_release(struct rq_shim_db *db)
 {
     if (db->view.slot_held) {
-        rq_turn_release(db->view.control, db->view.slot); /* nothing if raftd passed it on with the commit */
+        release(db);
     }
 }
 
@@ -156,21 +173,28 @@ static enum rq_err count_first(struct rq_shim_db *db)
 
 /* --- the commit --------------------------------------------------------------------------------------------------------- */
 
+/* Of one commit, on their way to the sink. */
+struct leaving_pages {
+    struct rq_overlay_walk walk;
+    struct rq_shim_db *db;
+};
+
 static void pages_rewind(void *ctx)
 {
-    rq_overlay_walk_rewind(ctx);
+    rq_overlay_walk_rewind(&((struct leaving_pages *)ctx)->walk);
 }
 
 static enum rq_err pages_next(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
 {
-    struct rq_overlay_walk *walk = ctx;
+    struct leaving_pages *leaving = ctx;
     uint8_t *page;
-    enum rq_err err = rq_overlay_walk_next(walk, ret_pgno, &page);
+    rq_shim_progress(leaving->db);
+    enum rq_err err = rq_overlay_walk_next(&leaving->walk, ret_pgno, &page);
     if (err != RQ_OK) {
         return err;
     }
     if (*ret_pgno == 1) {
-        rq_shim_normalise(page, 0, walk->overlay->page_size);
+        rq_shim_normalise(page, 0, leaving->walk.overlay->page_size);
     }
     *ret_page = page;
     return RQ_OK;
@@ -196,25 +220,25 @@ static int commit(struct rq_shim_db *db, uint32_t page_count, bool foreign_mode)
         db->reset_cache = db->reset_cache || foreign_mode;
         return rq_shim_code(rq_hold_commit(db->hold, page_count), SQLITE_IOERR_FSYNC);
     }
-    struct rq_overlay_walk walk;
-    enum rq_err err = rq_overlay_walk_init(&walk, &db->dirty, page_count);
+    struct leaving_pages leaving = { .db = db };
+    enum rq_err err = rq_overlay_walk_init(&leaving.walk, &db->dirty, page_count);
     if (err != RQ_OK) {
         return rq_shim_code(err, SQLITE_IOERR_NOMEM);
     }
-    const struct rq_sink_pages pages = { .ctx = &walk, .rewind = pages_rewind, .next = pages_next };
+    const struct rq_sink_pages pages = { .ctx = &leaving, .rewind = pages_rewind, .next = pages_next };
     const struct rq_sink_commit request = {
         .db_id = db->view.db_id,
         .base = db->version,
         .page_size = db->page_size,
         .db_page_count = page_count,
-        .page_count = walk.count,
+        .page_count = leaving.walk.count,
         .pages = &pages,
     };
     uint64_t version = 0;
     rq_snapshot_wait_begin(&db->view);
     err = db->sink->ops->commit(db->sink, &request, &version);
     rq_snapshot_wait_end(&db->view);
-    rq_overlay_walk_fini(&walk);
+    rq_overlay_walk_fini(&leaving.walk);
     if (err != RQ_OK) {
         int code = code_of_commit(err);
         rq_shim_log(db, code, db->sink->ops->text(db->sink));

@@ -256,7 +256,8 @@ bool rq_hold_broken(const struct rq_hold *h)
 
 bool rq_hold_wanted(const struct rq_hold *h)
 {
-    return h->db->view.control != NULL && rq_turn_wanted(h->db->view.control);
+    const struct rq_control *control = h->db->view.control;
+    return control != NULL && (rq_turn_wanted(control) || rq_turn_elsewhere(control));
 }
 
 bool rq_hold_crowded(const struct rq_hold *h)

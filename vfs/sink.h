@@ -41,6 +41,9 @@ struct rq_sink_ops {
      * call), and for how many ms from the call on that needs not be asked again; or when that cannot be in time: AWAY, UNREADY.
      * again: the same was refused a moment ago, so there is less time.  NULL: what is here is all there is. */
     enum rq_err (*read)(struct rq_sink *s, uint32_t db_id, uint64_t max_age_ms, bool again, uint64_t *ret_left_ms);
+    /* The cluster's turn for the database is elsewhere, or wanted elsewhere, and somebody here began to wait, or gave the turn back
+     * without a commit: raftd is told to look.  Does not wait for it.  NULL: whoever made the sink sees to it. */
+    void (*look)(struct rq_sink *s, uint32_t db_id);
     const char *(*text)(struct rq_sink *s); /* of the last failure, for logs */
     void (*close)(struct rq_sink *s);
     /* In a forked child, in an atfork handler: lets go of what was inherited without telling raftd.  Nothing but close follows. */

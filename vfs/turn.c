@@ -27,6 +27,10 @@
  *   - holding it: raftd's sweep finds the lock of its slot free, and passes the turn on.
  * Only the last needs raftd.
  *
+ * In a cluster a host has turns to give away only while it has the cluster's turn.  Else raftd closes this one (`elsewhere`): whoever
+ * asks joins the queue and gets no more, and no offer is made, until raftd opens it.  One more race, closed in the same way:
+ *   takes the turn, then looks whether it is closed  |  closes the turn, then looks who has it
+ *
  * Scribbled memory: every loop has a fixed end; a word that names no slot is free; an offer that ends too far ahead has ended;
  * a turn "held" by a slot that does not know of it is passed on by the sweep; a lost ticket is drawn again, a lost bit set again,
  * at its owner's next look.  Two who both believe to have the turn are told apart by the base version of their commits. */
@@ -181,7 +185,7 @@ static void pass_on(struct rq_control *c, uint64_t word)
     }
     for (int i = 0; i < TRY_COUNT_MAX; i++) {
         uint32_t slot = 0, ticket = 0;
-        bool waiting = first_waiting(c, &slot, &ticket);
+        bool waiting = !rq_turn_elsewhere(c) && first_waiting(c, &slot, &ticket);
         if (!waiting && word == 0) {
             return;
         }
@@ -218,14 +222,15 @@ static enum rq_err take_or_offer(struct rq_control *c, uint32_t slot, bool hold)
     }
     for (int i = 0; i < TRY_COUNT_MAX; i++) {
         uint64_t word = atomic_load(&c->head->turn);
+        bool closed = rq_turn_elsewhere(c);
         bool mine = word_slot(word) == slot;
         if (mine && word_end(word) == 0) {
             leave_queue(c, slot);
             atomic_store(&me->holds, word_ticket(word));
             return RQ_OK;
         }
-        if (!mine) {
-            bool open = word_free(word) || (word_end(word) != 0 && word_offer_ended(word));
+        if (!mine || closed) {
+            bool open = !closed && (word_free(word) || (word_end(word) != 0 && word_offer_ended(word)));
             uint32_t first_slot = 0, first_ticket = 0;
             if (!open || first_waiting(c, &first_slot, &first_ticket)) {
                 if (!queued) {
@@ -250,10 +255,14 @@ static enum rq_err take_or_offer(struct rq_control *c, uint32_t slot, bool hold)
         }
         /* Before the swap: who finds the turn held by a slot that does not say so knows that it was scribbled. */
         atomic_store(&me->holds, ticket);
-        if (swap_turn(c, word, word_held(slot, ticket))) {
+        if (!swap_turn(c, word, word_held(slot, ticket))) {
+            continue;
+        }
+        if (!rq_turn_elsewhere(c)) {
             leave_queue(c, slot);
             return RQ_OK;
         }
+        (void)swap_turn(c, word_held(slot, ticket), 0); /* raftd may not have seen it */
     }
     if (!queued) {
         join_queue(c, slot, ticket);
@@ -278,6 +287,35 @@ bool rq_turn_wanted(const struct rq_control *c)
 {
     uint32_t slot, ticket;
     return first_waiting(c, &slot, &ticket);
+}
+
+bool rq_turn_elsewhere(const struct rq_control *c)
+{
+    return atomic_load(&c->head->elsewhere) == 1;
+}
+
+void rq_turn_close(struct rq_control *c)
+{
+    atomic_store(&c->head->elsewhere, 1);
+    uint64_t word = atomic_load(&c->head->turn);
+    if (!word_free(word) && word_end(word) != 0) {
+        (void)swap_turn(c, word, 0); /* an offer; whoever it was made to keeps its ticket */
+    }
+}
+
+void rq_turn_open(struct rq_control *c)
+{
+    atomic_store(&c->head->elsewhere, 0);
+    rq_turn_mend(c);
+}
+
+uint32_t rq_turn_holder(const struct rq_control *c, uint32_t *ret_serial)
+{
+    uint64_t word = atomic_load(&c->head->turn);
+    if (ret_serial != NULL) {
+        *ret_serial = word_ticket(word);
+    }
+    return word_free(word) || word_end(word) != 0 ? RQ_SLOT_COUNT : word_slot(word);
 }
 
 void rq_turn_pass(struct rq_control *c, uint32_t slot)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "raftd/cluster/cluster_impl.h"
+#include "raftd/cluster/cluster_turn.h"
 #include "raftd/node/message.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/head.h"
@@ -216,6 +217,11 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
         case RQ_ASK_TRANSFER:
             rq_cluster_asked_transfer(c, call, &ask, data, bytes);
             break;
+        case RQ_ASK_TURN_TAKE:
+        case RQ_ASK_TURN_WANTED:
+        case RQ_ASK_TURN_HELD:
+            rq_cluster_asked_turn(c->turns, from, call, &ask);
+            break;
     }
 }
 
@@ -369,6 +375,13 @@ static void on_members(void *ctx, const struct rq_members *members)
     struct rq_cluster *c = ctx;
     const struct rq_members told = c->told; /* nobody else writes it */
     set_members(c, members, &told);
+    rq_cluster_turn_members(c->turns);
+}
+
+static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
+{
+    const struct rq_cluster *c = ctx;
+    rq_cluster_turn_role(c->turns, leads, term, leader_id);
 }
 
 static void on_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id)
@@ -398,7 +411,7 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
     c->config = *config;
     c->cluster = config->cluster;
     c->ops = (struct rq_peers_ops){ c, on_judge, on_raft, on_request, on_stream };
-    c->forward = (struct rq_forward){ c,          on_propose, on_send,       on_members,
+    c->forward = (struct rq_forward){ c,          on_propose, on_send,       on_members,        on_role,
                                       on_install, on_removed, on_send_round, rq_cluster_ask_index };
     pthread_mutex_init(&c->lock, NULL);
     rq_cluster_self(c, &c->waiting[0]);
@@ -413,7 +426,13 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
         .tls = config->tls,
         .ops = &c->ops,
     };
-    enum rq_err err = rq_peers_new(&peers, &c->peers, text);
+    enum rq_err err = rq_cluster_turns_new(c, &c->turns);
+    if (err == RQ_OK) {
+        err = rq_peers_new(&peers, &c->peers, text);
+        if (err != RQ_OK) {
+            rq_cluster_turns_free(c->turns);
+        }
+    }
     if (err != RQ_OK) {
         pthread_mutex_destroy(&c->lock);
         free(c);
@@ -427,6 +446,7 @@ void rq_cluster_free(struct rq_cluster *c)
 {
     rq_peers_free(c->peers);
     rq_bodies_free(atomic_load(&c->bodies));
+    rq_cluster_turns_free(c->turns);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
@@ -484,6 +504,7 @@ enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, str
     if (err == RQ_OK) {
         atomic_store(&c->driver, driver);
         rq_reaper_start(c);
+        rq_cluster_turn_start(c->turns, catalog);
     }
     return err;
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "raftd/db/carrier.h"
+#include "raftd/db/catalog.h"
 #include "raftd/db/driver.h"
 #include "raftd/db/shelf.h"
 #include "raftd/net/peers.h"
@@ -63,6 +64,8 @@ void rq_cluster_set_log(struct rq_cluster *c, struct rq_log *log);
 /* From here on staged bodies are taken and given.  Borrows all. */
 enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, const char *staged_dir,
                                     struct rq_shelf *shelf, const struct rq_carrier **ret_carrier);
+/* For the catalog: borrowed as long as it lives. */
+const struct rq_turn_door *rq_cluster_turn_door(struct rq_cluster *c);
 /* From here on messages and requests of others are taken. */
 enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, struct rq_catalog *catalog);
 

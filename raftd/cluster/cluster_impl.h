@@ -38,6 +38,7 @@ struct rq_cluster {
     struct rq_standing standing;      /* reach.c */
     struct rq_reaper reaper;          /* reap.c */
     struct rq_bodies *_Atomic bodies; /* owns; NULL: not yet */
+    struct rq_cluster_turns *turns;   /* owns; cluster_turn.h */
 
     pthread_mutex_t lock;
     uint64_t cluster;                                 /* guarded by lock, as what follows */

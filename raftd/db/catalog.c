@@ -509,6 +509,20 @@ static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
     free(list);
 }
 
+void rq_catalog_members_changed(struct rq_catalog *c)
+{
+    struct rq_database **list;
+    size_t count;
+    if (rq_catalog_list(c, &list, &count) != RQ_OK) {
+        rq_fatal("no memory for the catalog", RQ_NOMEM);
+    }
+    for (size_t i = 0; i < count; i++) {
+        rq_database_members_changed(list[i]);
+        rq_database_unref(list[i]);
+    }
+    free(list);
+}
+
 struct rq_node_machine rq_catalog_machine(struct rq_catalog *c)
 {
     return (struct rq_node_machine){ .ctx = c, .committed = on_committed, .role = on_role };
@@ -1001,6 +1015,11 @@ static uint64_t on_term(void *ctx)
     return atomic_load(&((struct rq_catalog *)ctx)->term);
 }
 
+static uint64_t on_delivered(void *ctx)
+{
+    return rq_driver_view(((struct rq_catalog *)ctx)->driver).delivered;
+}
+
 static bool on_ready(void *ctx)
 {
     return rq_catalog_ready(ctx);
@@ -1045,6 +1064,8 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .post_later = on_post_later,
         .leader = on_leader,
         .term = on_term,
+        .delivered = on_delivered,
+        .turns = config->turns,
         .ready = on_ready,
         .stir = on_stir,
         .file_made = on_file_made,

@@ -24,6 +24,7 @@ struct rq_catalog_config {
     const char *http_addr;   /* host:port where users reach this raftd, for messages */
     void (*stir)(void *ctx); /* wakes the background thread */
     void *stir_ctx;
+    const struct rq_turn_door *turns; /* NULL: this host is alone for ever */
 };
 
 /* Names that can be served: 1 to RQ_DB_NAME_MAX bytes, no '/', no control character, not beginning with '.', not ending like
@@ -61,6 +62,8 @@ struct rq_database *rq_catalog_find_id(struct rq_catalog *c, uint32_t id);
 /* All, ordered by name; the caller unrefs each and frees the array. */
 enum rq_err rq_catalog_list(struct rq_catalog *c, struct rq_database ***ret_list, size_t *ret_count);
 
+/* There are other members than this node, or none. */
+void rq_catalog_members_changed(struct rq_catalog *c);
 /* A connection has ended: the turns that it held are free. */
 void rq_catalog_session_ended(struct rq_catalog *c, uint64_t session);
 

@@ -89,6 +89,7 @@ void rq_db_publish(struct rq_database *db)
         if (db->caught_up) {
             atomic_store(&h->ready, 1);
         }
+        rq_db_turn_publish(db);
     }
     pthread_mutex_lock(&db->info_lock);
     db->info = (struct rq_database_info){
@@ -531,6 +532,7 @@ enum rq_err rq_database_new(const struct rq_database_env *env, struct rq_place *
     pthread_mutex_init(&db->hold, NULL);
     pthread_mutex_init(&db->info_lock, NULL);
     db->info = (struct rq_database_info){ .id = id, .version = db->version, .state = RQ_DB_EMPTY };
+    rq_db_turn_init(db);
     db->open_task.run = run_open;
     atomic_init(&db->refs, 2); /* one is the task's */
     rq_strand_post(&place->strand, &db->open_task, RQ_CARRY);
@@ -607,6 +609,7 @@ static void run_drop(struct rq_task *task)
 
     rq_strand_will_block();
     db->dropped = true;
+    rq_db_turn_dropped(db);
     if (db->control.head != NULL) {
         atomic_store(&db->control.head->gone, 1);
         (void)db->env.disk->ops->unlink(db->env.disk, db->control_path); /* one that is marked gone misleads nobody */
@@ -658,6 +661,7 @@ static void run_session_ended(struct rq_task *task)
                 rq_turn_pass(&db->control, slot); /* it is dying: the kernel closed its socket before its lock */
             }
         }
+        rq_db_turn_step(db);
     }
     rq_database_unref(db);
     free(e);
@@ -674,6 +678,7 @@ static void run_role(struct rq_task *task)
 {
     struct rq_db_errand *e = (struct rq_db_errand *)task;
     rq_db_recheck(e->db);
+    rq_db_turn_role(e->db);
     rq_database_unref(e->db);
     free(e);
 }

@@ -24,6 +24,7 @@
 #include "raftd/db/origins.h"
 #include "raftd/db/shelf.h"
 #include "raftd/db/staged.h"
+#include "raftd/db/turn_door.h"
 #include "raftd/log/log.h"
 #include "raftd/run/strand.h"
 #include "raftd/wire/bytes.h"
@@ -59,6 +60,9 @@ struct rq_database_env {
     /* Who leads, 0: nobody that is known of; and in which term that is. */
     uint64_t (*leader)(void *ctx);
     uint64_t (*term)(void *ctx);
+    /* The newest entry that was given to the state machine. */
+    uint64_t (*delivered)(void *ctx);
+    const struct rq_turn_door *turns; /* borrows; NULL: this host is alone for ever */
     /* May a commit be judged now: all that was known to be committed at start has been delivered. */
     bool (*ready)(void *ctx);
     /* There is something for the background thread to do. */
@@ -140,6 +144,20 @@ void rq_database_session_ended(struct rq_database *db, uint64_t session);
 
 /* Where an executor's groups go; borrows db. */
 struct rq_executor_host rq_database_executor_host(struct rq_database *db);
+
+/* --- the turn between hosts; any thread.  raftd/db/turn_door.h --------------------------------------------------------------- */
+
+/* Somebody here began to wait for the turn while it is elsewhere, or gave it back. */
+void rq_database_turn_look(struct rq_database *db);
+/* Answers to take(). */
+void rq_database_turn_granted(struct rq_database *db, uint64_t attempt, uint64_t serial, uint64_t index);
+void rq_database_turn_failed(struct rq_database *db, uint64_t attempt);
+/* Another host waits for it; answer() will be called. */
+void rq_database_turn_wanted(struct rq_database *db, uint64_t serial);
+/* The leader knows another holder. */
+void rq_database_turn_denied(struct rq_database *db, uint64_t serial);
+/* There are other hosts, or none. */
+void rq_database_members_changed(struct rq_database *db);
 
 /* --- from the state machine; loop context, in the order of the log -------------------------------------------------------- */
 

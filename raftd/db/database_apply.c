@@ -75,17 +75,20 @@ static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *read
     return err == RQ_NOTFOUND ? RQ_OK : err;
 }
 
+/* Is it what this host has in flight? */
+static bool own(const struct rq_database *db, struct rq_origin origin, uint64_t base)
+{
+    const struct rq_commit *c = db->in_flight;
+    return c != NULL && c->base == base && c->origin.session == origin.session && c->origin.seq == origin.seq;
+}
+
 /* Is it the transaction that this host made the record of, a moment ago and on this very base?  Then its pages are what the
  * deltas give, and they are still here. */
 static bool own_pages(const struct rq_database *db, const struct rq_txn_head *head, const struct rq_txn_reader *reader)
 {
     const struct rq_commit *c = db->in_flight;
-    if (c == NULL || c->body != NULL || c->base != head->base ||
-        head->origin_count != (c->group != NULL ? c->group->head.origin_count : 1)) {
-        return false;
-    }
-    struct rq_origin origin = rq_txn_origin(reader, 0);
-    return origin.session == c->origin.session && origin.seq == c->origin.seq;
+    return own(db, rq_txn_origin(reader, 0), head->base) && c->body == NULL &&
+           head->origin_count == (c->group != NULL ? c->group->head.origin_count : 1);
 }
 
 /* Into the replica.  Space was reserved; where that was not possible (the first commit; replay on a disk that has filled up
@@ -248,6 +251,9 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand
         if (rq_origins_put(&db->origins, is_staged ? staged.origin : rq_txn_origin(&reader, i)) != RQ_OK) {
             db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", RQ_NOMEM);
         }
+    }
+    if (!own(db, is_staged ? staged.origin : rq_txn_origin(&reader, 0), head.base)) {
+        rq_db_turn_applied_foreign(db);
     }
     db->version = head.version;
     if (e->index == db->file.stamp.index &&

@@ -122,6 +122,7 @@ void rq_db_settle(struct rq_database *db)
     if (c != NULL && c->base < db->version) {
         enum rq_err err = outcome_of(db, c->origin, c->base);
         (void)rq_db_take_in_flight(db);
+        rq_db_turn_step(db); /* used up: it is not passed on here */
         if (err == RQ_OK && db->control.head != NULL) {
             /* The next writer starts while this one is still being told. */
             uint32_t slot;
@@ -134,6 +135,7 @@ void rq_db_settle(struct rq_database *db)
     if (db->in_flight == NULL && db->waiting_first != NULL) {
         rq_db_consider_waiting(db);
     }
+    rq_db_turn_step(db);
 }
 
 /* --- preparing ------------------------------------------------------------------------------------------------------------------- */

@@ -14,6 +14,31 @@
 #define QUICK_BYTES      (256u << 10) /* what is larger takes so long that other lines must not wait for it */
 #define SPACE_MARGIN     (16u << 20)  /* left free on the disk for what belongs to no transaction */
 
+enum rq_db_turn_state {
+    RQ_DB_TURN_ALWAYS,
+    RQ_DB_TURN_AWAY,
+    RQ_DB_TURN_ASKED,
+    RQ_DB_TURN_AWAITED,
+    RQ_DB_TURN_HERE,
+    RQ_DB_TURN_LEAVING,
+};
+
+/* database_turn.c */
+struct rq_db_turn {
+    enum rq_db_turn_state state;
+    uint64_t attempt;       /* to take it: the newest */
+    uint64_t serial, index; /* of the newest grant */
+    bool delivered;         /* AWAITED: up to index, and whatever is posted now comes after it */
+    bool used;              /* since it came here */
+    uint64_t since_ms, used_ms;
+    bool wanted; /* the leader waits for an answer about wanted_serial, since wanted_ms */
+    uint64_t wanted_serial, wanted_ms;
+    uint64_t progress, progress_ms; /* LEAVING: of who has it, and when that was another */
+    bool ticks;                     /* tick is posted */
+    struct rq_task tick;
+    struct rq_later tick_later;
+};
+
 struct rq_place {
     struct rq_strand strand;
     char name[];
@@ -61,6 +86,7 @@ struct rq_database {
     uint64_t give_up_ms;            /* then it fails, if it cannot have been appended */
     struct rq_task retry;
     struct rq_later retry_later;
+    struct rq_db_turn turn;
     _Atomic uint64_t appended_attempt, appended_term; /* written in loop context, in the other order */
     struct rq_bytes record, work;
 
@@ -124,5 +150,17 @@ void rq_db_consider_waiting(struct rq_database *db);
 void rq_db_settle(struct rq_database *db);
 /* Does this session hold the turn, and in which slot? */
 bool rq_db_turn_holder(const struct rq_database *db, uint64_t session, uint32_t *ret_slot);
+
+/* --- database_turn.c --- */
+
+void rq_db_turn_init(struct rq_database *db);
+/* The control page says what the strand knows. */
+void rq_db_turn_publish(struct rq_database *db);
+/* A commit has its outcome, something was applied, or a connection is gone. */
+void rq_db_turn_step(struct rq_database *db);
+/* What was applied is not of this host. */
+void rq_db_turn_applied_foreign(struct rq_database *db);
+void rq_db_turn_role(struct rq_database *db);
+void rq_db_turn_dropped(struct rq_database *db);
 
 #endif

@@ -371,6 +371,9 @@ static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
     atomic_store(&d->leads, leads);
     pthread_cond_broadcast(&d->changed);
     pthread_mutex_unlock(&d->lock);
+    if (d->forward != NULL) {
+        d->forward->role(d->forward->ctx, leads, term, leader_id);
+    }
     d->machine.role(d->machine.ctx, leads, term, leader_id);
 }
 

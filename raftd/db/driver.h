@@ -38,6 +38,7 @@ struct rq_forward {
     void (*propose)(void *ctx, uint64_t leader_id, struct rq_submit *s);
     void (*send)(void *ctx, const struct raft_message *message);  /* as in struct rq_node_env */
     void (*members)(void *ctx, const struct rq_members *members); /* as in struct rq_node_machine, with what follows */
+    void (*role)(void *ctx, bool leads, uint64_t term, uint64_t leader_id);
     void (*install)(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id);
     void (*removed)(void *ctx);
     void (*send_round)(void *ctx, uint64_t to, const struct rq_round *round); /* as send */

@@ -453,6 +453,16 @@ static bool on_ask(struct session *s, uint64_t id, const struct rq_msg_ask *m)
     return true;
 }
 
+static bool on_look(struct session *s, const struct rq_msg_look *m)
+{
+    struct rq_database *db = recall(s, m->db_id);
+    if (db != NULL) {
+        rq_database_turn_look(db);
+        rq_database_unref(db);
+    }
+    return true;
+}
+
 /* --- frames ------------------------------------------------------------------------------------------------------------------- */
 
 static bool on_hello(struct session *s, uint64_t id, const struct rq_msg_hello *m)
@@ -489,6 +499,7 @@ static bool take_frame(struct session *s, const struct rq_frame *f, const uint8_
         struct rq_msg_ask ask;
         struct rq_msg_status status;
         struct rq_msg_read read;
+        struct rq_msg_look look;
     } m;
     if ((f->type == RQ_MSG_HELLO) != (s->id == 0)) {
         return false; /* first comes HELLO, and once */
@@ -508,6 +519,8 @@ static bool take_frame(struct session *s, const struct rq_frame *f, const uint8_
             return rq_msg_get_status(body, f->body_bytes, &m.status) == RQ_OK && on_status(s, f->id, &m.status);
         case RQ_MSG_READ:
             return rq_msg_get_read(body, f->body_bytes, &m.read) == RQ_OK && on_read(s, f->id, &m.read);
+        case RQ_MSG_LOOK:
+            return rq_msg_get_look(body, f->body_bytes, &m.look) == RQ_OK && on_look(s, &m.look);
         case RQ_MSG_WELCOME:
         case RQ_MSG_READY:
         case RQ_MSG_OPENED:

@@ -19,8 +19,17 @@ static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
 enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
 {
     static const uint32_t fields[] = {
-        [RQ_ASK_APPEND] = 3, [RQ_ASK_JOIN] = 9,  [RQ_ASK_NOTIFY] = 9, [RQ_ASK_REMOVE] = 2,
-        [RQ_ASK_INDEX] = 1,  [RQ_ASK_REACH] = 2, [RQ_ASK_ABOUT] = 1,  [RQ_ASK_TRANSFER] = 2,
+        [RQ_ASK_APPEND] = 3,
+        [RQ_ASK_JOIN] = 9,
+        [RQ_ASK_NOTIFY] = 9,
+        [RQ_ASK_REMOVE] = 2,
+        [RQ_ASK_TURN_TAKE] = 2,
+        [RQ_ASK_TURN_WANTED] = 3,
+        [RQ_ASK_TURN_HELD] = 2,
+        [RQ_ASK_INDEX] = 1,
+        [RQ_ASK_REACH] = 2,
+        [RQ_ASK_ABOUT] = 1,
+        [RQ_ASK_TRANSFER] = 2,
     };
     const size_t before = out->size;
     struct rq_mp_writer w;
@@ -45,6 +54,16 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
             rq_mp_put_uint(&w, ask->instance);
             break;
         case RQ_ASK_ABOUT:
+            break;
+        case RQ_ASK_TURN_TAKE:
+            rq_mp_put_uint(&w, ask->turn.db_id);
+            break;
+        case RQ_ASK_TURN_WANTED:
+            rq_mp_put_uint(&w, ask->turn.db_id);
+            rq_mp_put_uint(&w, ask->turn.serial);
+            break;
+        case RQ_ASK_TURN_HELD:
+            rq_mp_put_bin(&w, ask->held.data, ask->held.bytes);
             break;
     }
     if (w.err != RQ_OK) {
@@ -83,6 +102,16 @@ static void get_member(struct rq_mp_reader *r, struct rq_ask_member *m)
     m->password = get_text(r);
 }
 
+static struct rq_ask_held get_held(struct rq_mp_reader *r)
+{
+    struct rq_ask_held held;
+    held.data = rq_mp_get_bin(r, UINT32_MAX, &held.bytes);
+    if (held.bytes % RQ_ASK_HELD_BYTES != 0) {
+        rq_mp_read_fail(r, RQ_PROTOCOL);
+    }
+    return held;
+}
+
 enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
 {
     struct rq_mp_reader r;
@@ -112,6 +141,16 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
             ask.instance = rq_mp_get_uint(&r, 1, UINT64_MAX);
             break;
         case RQ_ASK_ABOUT:
+            break;
+        case RQ_ASK_TURN_TAKE:
+            ask.turn.db_id = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
+            break;
+        case RQ_ASK_TURN_WANTED:
+            ask.turn.db_id = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
+            ask.turn.serial = rq_mp_get_uint(&r, 0, UINT64_MAX);
+            break;
+        case RQ_ASK_TURN_HELD:
+            ask.held = get_held(&r);
             break;
         default:
             return RQ_PROTOCOL;
@@ -147,11 +186,63 @@ enum rq_err rq_ask_put_index(struct rq_bytes *out, uint64_t index)
     return w.err;
 }
 
+enum rq_err rq_ask_put_granted(struct rq_bytes *out, uint64_t serial, uint64_t index)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 2);
+    rq_mp_put_uint(&w, serial);
+    rq_mp_put_uint(&w, index);
+    return w.err;
+}
+
 enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index)
 {
     struct rq_mp_reader r;
     rq_mp_read_begin(&r, data, bytes);
     *ret_index = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    return read_end(&r, data + bytes);
+}
+
+enum rq_err rq_ask_get_granted(const uint8_t *data, size_t bytes, uint64_t *ret_serial, uint64_t *ret_index)
+{
+    struct rq_mp_reader r;
+    rq_mp_read_begin(&r, data, bytes);
+    *ret_serial = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    *ret_index = rq_mp_get_uint(&r, 0, UINT64_MAX);
+    return read_end(&r, data + bytes);
+}
+
+enum rq_err rq_ask_put_given(struct rq_bytes *out, bool given, uint64_t index)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 2);
+    rq_mp_put_bool(&w, given);
+    rq_mp_put_uint(&w, index);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_given(const uint8_t *data, size_t bytes, bool *ret_given, uint64_t *ret_index)
+{
+    struct rq_mp_reader r;
+    rq_mp_read_begin(&r, data, bytes);
+    *ret_given = rq_mp_get_bool(&r);
+    *ret_index = rq_mp_get_uint(&r, 0, UINT64_MAX);
+    return read_end(&r, data + bytes);
+}
+
+enum rq_err rq_ask_put_denied(struct rq_bytes *out, const struct rq_ask_held *denied)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 1);
+    rq_mp_put_bin(&w, denied->data, denied->bytes);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_denied(const uint8_t *data, size_t bytes, struct rq_ask_held *ret_denied)
+{
+    struct rq_mp_reader r;
+    rq_mp_read_begin(&r, data, bytes);
+    *ret_denied = get_held(&r);
     return read_end(&r, data + bytes);
 }
 

@@ -12,6 +12,12 @@
  *            you, the leader: I could lead
  *   ABOUT    who are you?                          version, address of the HTTP API, and how far it is
  *   TRANSFER let this voter lead, or any other     (empty): it does
+ *
+ * The turn of a database (raftd/cluster/turns.h):
+ *   TURN_TAKE    to the leader: I want it          comes when it is granted: its serial number, and the index up to which the log
+ *                                                  has to be applied first; AWAY: not the leader, or not any more
+ *   TURN_WANTED  to the holder: others wait        given, and the index of its last commit (0: not known); or not yet: ask again
+ *   TURN_HELD    to a new leader: I hold these     which of them another one holds
  */
 #ifndef RAFTD_WIRE_ASK_H
 #define RAFTD_WIRE_ASK_H
@@ -31,6 +37,9 @@ enum rq_ask_kind {
     RQ_ASK_JOIN = 2,
     RQ_ASK_NOTIFY = 3,
     RQ_ASK_REMOVE = 4,
+    RQ_ASK_TURN_TAKE = 5,
+    RQ_ASK_TURN_WANTED = 6,
+    RQ_ASK_TURN_HELD = 7,
     RQ_ASK_INDEX = 8,
     RQ_ASK_REACH = 14,
     RQ_ASK_ABOUT = 15,
@@ -46,6 +55,13 @@ struct rq_ask_member {
     struct rq_str user, password; /* of a credentials file (http/credentials.h); empty: nobody's */
 };
 
+/* A list of {database id u32, serial u64}, RQ_ASK_HELD_BYTES each. */
+#define RQ_ASK_HELD_BYTES 12u
+struct rq_ask_held {
+    const uint8_t *data; /* borrows */
+    uint32_t bytes;
+};
+
 struct rq_ask {
     enum rq_ask_kind kind;
     struct {
@@ -56,6 +72,11 @@ struct rq_ask {
     struct rq_ask_member member; /* JOIN, NOTIFY */
     struct rq_str name;          /* REMOVE: of a node, or its address; TRANSFER: of a node, or empty */
     uint64_t instance;           /* REACH */
+    struct {
+        uint32_t db_id;
+        uint64_t serial; /* WANTED */
+    } turn;              /* TAKE, WANTED */
+    struct rq_ask_held held;
 };
 
 /* As in msg.h. */
@@ -69,6 +90,13 @@ enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret
 /* To INDEX. */
 enum rq_err rq_ask_put_index(struct rq_bytes *out, uint64_t index);
 enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index);
+/* To TURN_TAKE: serial and index.  To TURN_WANTED: given and index.  To TURN_HELD. */
+enum rq_err rq_ask_put_granted(struct rq_bytes *out, uint64_t serial, uint64_t index);
+enum rq_err rq_ask_get_granted(const uint8_t *data, size_t bytes, uint64_t *ret_serial, uint64_t *ret_index);
+enum rq_err rq_ask_put_given(struct rq_bytes *out, bool given, uint64_t index);
+enum rq_err rq_ask_get_given(const uint8_t *data, size_t bytes, bool *ret_given, uint64_t *ret_index);
+enum rq_err rq_ask_put_denied(struct rq_bytes *out, const struct rq_ask_held *denied);
+enum rq_err rq_ask_get_denied(const uint8_t *data, size_t bytes, struct rq_ask_held *ret_denied);
 
 /* To JOIN and NOTIFY. */
 struct rq_ask_joined {

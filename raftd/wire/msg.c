@@ -20,6 +20,7 @@
 #define READ(F)    F(u32, db_id) F(u64, max_age_ms) F(wait, wait_ms)
 #define READY(F)   F(u64, index) F(u64, left_ms)
 #define FAILED(F)  F(err, err) F(text, text)
+#define LOOK(F)    F(u32, db_id)
 /* clang-format on */
 
 bool rq_name_check(struct rq_str name)
@@ -215,6 +216,7 @@ MESSAGE(STATE, state)
 MESSAGE(READ, read)
 MESSAGE(READY, ready)
 MESSAGE(FAILED, failed)
+MESSAGE(LOOK, look)
 
 /* --- PAGES and COMMIT: the array, then pages ---------------------------------------------------------------------------- */
 

@@ -11,6 +11,7 @@
  *   ASK       outcome of {db, base, origin}?     OUTCOME
  *   STATUS    of one database                    STATE
  *   READ      may I read, this fresh?            READY    the file here is at least that fresh now
+ *   LOOK      at who waits for the turn          (no answer)
  *   any                                          FAILED   error, text
  */
 #ifndef RAFTD_WIRE_MSG_H
@@ -48,6 +49,7 @@ enum rq_msg_type {
     RQ_MSG_FAILED = 11,
     RQ_MSG_READ = 12,
     RQ_MSG_READY = 13,
+    RQ_MSG_LOOK = 14,
 };
 
 struct rq_str {
@@ -141,6 +143,11 @@ struct rq_msg_ready {
     uint64_t left_ms; /* the same question needs not be asked again for so long, from the sending of READ on */
 };
 
+/* The turn of this database is not at this host, or is to go to another one, and somebody here waits for it, or gave it back. */
+struct rq_msg_look {
+    uint32_t db_id;
+};
+
 struct rq_msg_failed {
     enum rq_err err;
     struct rq_str text;
@@ -169,6 +176,7 @@ enum rq_err rq_msg_put_state(struct rq_bytes *out, uint64_t id, const struct rq_
 enum rq_err rq_msg_put_read(struct rq_bytes *out, uint64_t id, const struct rq_msg_read *m);
 enum rq_err rq_msg_put_ready(struct rq_bytes *out, uint64_t id, const struct rq_msg_ready *m);
 enum rq_err rq_msg_put_failed(struct rq_bytes *out, uint64_t id, const struct rq_msg_failed *m);
+enum rq_err rq_msg_put_look(struct rq_bytes *out, uint64_t id, const struct rq_msg_look *m);
 
 /* Decoders take a whole body and are strict: PROTOCOL when the array has not exactly its fields, anything stands behind it (but
  * for pages), or a value is out of bounds; VERSION when hello or welcome speak another protocol.  *ret is untouched unless OK. */
@@ -184,5 +192,6 @@ enum rq_err rq_msg_get_state(const uint8_t *body, size_t bytes, struct rq_msg_st
 enum rq_err rq_msg_get_read(const uint8_t *body, size_t bytes, struct rq_msg_read *ret);
 enum rq_err rq_msg_get_ready(const uint8_t *body, size_t bytes, struct rq_msg_ready *ret);
 enum rq_err rq_msg_get_failed(const uint8_t *body, size_t bytes, struct rq_msg_failed *ret);
+enum rq_err rq_msg_get_look(const uint8_t *body, size_t bytes, struct rq_msg_look *ret);
 
 #endif

@@ -171,7 +171,7 @@ def a_read_replica_has_no_vote_until_it_asks_for_one():
     replica = cluster.add(2, "-join", founder.raft, "-raft-non-voter").start()
     writes_everywhere(cluster)
     replica.kill()
-    connect(founder.path(), busy_ms=0).execute("INSERT INTO hello VALUES('alone')")
+    connect(founder.path()).execute("INSERT INTO hello VALUES('alone')")
     replica.start()
     wait_reads(replica, "SELECT count(*) FROM hello", 3)
     replica.stop()
@@ -182,7 +182,7 @@ def a_read_replica_has_no_vote_until_it_asks_for_one():
     def needs_both():
         replica.kill()
         try:
-            connect(founder.path(), busy_ms=1000).execute("INSERT INTO hello VALUES('?')")
+            connect(founder.path()).execute("INSERT INTO hello VALUES('?')")
             return False
         except sqlite3.OperationalError:
             return True

@@ -24,12 +24,41 @@ static void take_ask(const uint8_t *data, size_t bytes)
     MUST(rq_ask_get(again.data, again.size, &back) == RQ_OK);
     MUST(back.kind == ask.kind && back.append.type == ask.append.type && back.append.bytes == ask.append.bytes);
     MUST(same_text(back.name, ask.name) && back.instance == ask.instance);
+    MUST(back.turn.db_id == ask.turn.db_id && back.turn.serial == ask.turn.serial);
+    MUST(back.held.bytes == ask.held.bytes && back.held.bytes % RQ_ASK_HELD_BYTES == 0);
+    MUST(back.held.bytes == 0 || memcmp(back.held.data, ask.held.data, back.held.bytes) == 0);
     MUST(back.member.instance == ask.member.instance && back.member.votes == ask.member.votes);
     MUST(same_text(back.member.name, ask.member.name) && same_text(back.member.raft_addr, ask.member.raft_addr) &&
          same_text(back.member.http_addr, ask.member.http_addr));
     MUST((ask.member.key == NULL) == (back.member.key == NULL));
     MUST(ask.member.key == NULL || memcmp(ask.member.key, back.member.key, RQ_ASK_KEY_BYTES) == 0);
     rq_bytes_fini(&again);
+}
+
+static void take_turn_answers(const uint8_t *data, size_t bytes, struct rq_bytes *again)
+{
+    struct rq_ask_held denied, denied_back;
+    uint64_t serial, index, serial_back, index_back;
+    bool given, given_back;
+    if (rq_ask_get_granted(data, bytes, &serial, &index) == RQ_OK) {
+        MUST(serial > 0);
+        MUST(rq_ask_put_granted(again, serial, index) == RQ_OK);
+        MUST(rq_ask_get_granted(again->data, again->size, &serial_back, &index_back) == RQ_OK);
+        MUST(serial_back == serial && index_back == index);
+    }
+    again->size = 0;
+    if (rq_ask_get_given(data, bytes, &given, &index) == RQ_OK) {
+        MUST(rq_ask_put_given(again, given, index) == RQ_OK);
+        MUST(rq_ask_get_given(again->data, again->size, &given_back, &index_back) == RQ_OK);
+        MUST(given_back == given && index_back == index);
+    }
+    again->size = 0;
+    if (rq_ask_get_denied(data, bytes, &denied) == RQ_OK) {
+        MUST(rq_ask_put_denied(again, &denied) == RQ_OK);
+        MUST(rq_ask_get_denied(again->data, again->size, &denied_back) == RQ_OK);
+        MUST(denied_back.bytes == denied.bytes && denied.bytes % RQ_ASK_HELD_BYTES == 0);
+        MUST(denied.bytes == 0 || memcmp(denied_back.data, denied.data, denied.bytes) == 0);
+    }
 }
 
 static void take_answers(const uint8_t *data, size_t bytes)
@@ -56,6 +85,8 @@ static void take_answers(const uint8_t *data, size_t bytes)
         MUST(back.members_bytes == joined.members_bytes);
         MUST(back.members_bytes == 0 || memcmp(back.members, joined.members, back.members_bytes) == 0);
     }
+    again.size = 0;
+    take_turn_answers(data, bytes, &again);
     rq_bytes_fini(&again);
 }
 

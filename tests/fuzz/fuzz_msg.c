@@ -56,6 +56,8 @@ static void take(const struct rq_frame *frame, const uint8_t *body)
             AGAIN(read)
         case RQ_MSG_READY:
             AGAIN(ready)
+        case RQ_MSG_LOOK:
+            AGAIN(look)
         default:
             break;
     }

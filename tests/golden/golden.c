@@ -123,6 +123,11 @@ static void ready(struct rq_bytes *out)
     MUST(rq_msg_put_ready(out, 8, &(struct rq_msg_ready){ .index = 1001, .left_ms = 480 }));
 }
 
+static void look(struct rq_bytes *out)
+{
+    MUST(rq_msg_put_look(out, 8, &(struct rq_msg_look){ .db_id = 7 }));
+}
+
 /* --- between nodes ------------------------------------------------------------------------------------------------------ */
 
 static void put_peer_hello(struct rq_bytes *out, enum rq_peer_type type)
@@ -278,6 +283,7 @@ static const struct sample {
     { "msg-outcome-refused", outcome_refused },
     { "msg-ask", ask },
     { "msg-status", status },
+    { "msg-look", look },
     { "msg-state", state },
     { "msg-failed", failed },
     { "msg-read", read_message },
@@ -296,7 +302,13 @@ static const struct sample {
     { "ask-index", golden_ask_index },
     { "ask-about", golden_ask_about },
     { "ask-transfer", golden_ask_transfer },
+    { "ask-turn-take", golden_ask_turn_take },
+    { "ask-turn-wanted", golden_ask_turn_wanted },
+    { "ask-turn-held", golden_ask_turn_held },
     { "answer-append", golden_answer_append },
+    { "answer-turn-take", golden_answer_turn_take },
+    { "answer-turn-wanted", golden_answer_turn_wanted },
+    { "answer-turn-held", golden_answer_turn_held },
     { "answer-join", golden_answer_join },
     { "answer-about", golden_answer_about },
     { "answer-index", golden_answer_index },

@@ -118,6 +118,39 @@ void golden_answer_about(struct rq_bytes *out)
                                                        .committed = 300 }));
 }
 
+static const uint8_t held[2 * RQ_ASK_HELD_BYTES] = { 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 8 };
+
+void golden_ask_turn_take(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_TURN_TAKE, .turn = { .db_id = 7 } }));
+}
+
+void golden_ask_turn_wanted(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_TURN_WANTED,
+                                           .turn = { .db_id = 7, .serial = 0x200000009ull } }));
+}
+
+void golden_ask_turn_held(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_TURN_HELD, .held = { held, sizeof held } }));
+}
+
+void golden_answer_turn_take(struct rq_bytes *out)
+{
+    must(rq_ask_put_granted(out, 0x200000009ull, 1000));
+}
+
+void golden_answer_turn_wanted(struct rq_bytes *out)
+{
+    must(rq_ask_put_given(out, true, 1000));
+}
+
+void golden_answer_turn_held(struct rq_bytes *out)
+{
+    must(rq_ask_put_denied(out, &(struct rq_ask_held){ held, RQ_ASK_HELD_BYTES }));
+}
+
 void golden_answer_append(struct rq_bytes *out)
 {
     must(rq_ask_put_appended(out, 300));

@@ -8,6 +8,7 @@
 
 static const uint8_t key[RQ_ASK_KEY_BYTES] = { 1, 2, 3 };
 static const uint8_t entry[] = { 0x91, 0x07 };
+static const uint8_t held[2 * RQ_ASK_HELD_BYTES] = { 1, 2, 3, 4, 5 };
 static const struct rq_ask asks[] = {
     { .kind = RQ_ASK_APPEND, .append = { .type = 6, .bytes = sizeof entry } },
     { .kind = RQ_ASK_JOIN,
@@ -20,6 +21,10 @@ static const struct rq_ask asks[] = {
     { .kind = RQ_ASK_ABOUT },
     { .kind = RQ_ASK_TRANSFER, .name = STR("n2") },
     { .kind = RQ_ASK_TRANSFER, .name = STR("") },
+    { .kind = RQ_ASK_TURN_TAKE, .turn = { .db_id = UINT32_MAX } },
+    { .kind = RQ_ASK_TURN_WANTED, .turn = { 7, UINT64_MAX } },
+    { .kind = RQ_ASK_TURN_HELD, .held = { held, sizeof held } },
+    { .kind = RQ_ASK_TURN_HELD, .held = { held, 0 } },
 };
 enum { ASKS = sizeof asks / sizeof *asks };
 
@@ -62,6 +67,9 @@ static void each_ask_comes_back(void)
         check(same(got.member.name, ask->member.name) && same(got.member.raft_addr, ask->member.raft_addr) &&
               same(got.member.http_addr, ask->member.http_addr));
         check(same(got.member.user, ask->member.user) && same(got.member.password, ask->member.password));
+        check(got.turn.db_id == ask->turn.db_id && got.turn.serial == ask->turn.serial);
+        check(got.held.bytes == ask->held.bytes);
+        check(got.held.bytes == 0 || memcmp(got.held.data, held, got.held.bytes) == 0);
         check((got.member.key == NULL) == (ask->member.key == NULL));
         check(got.member.key == NULL || memcmp(got.member.key, key, sizeof key) == 0);
     }
@@ -205,6 +213,47 @@ static void about_comes_back(void)
     rq_bytes_fini(&b);
 }
 
+static void a_list_of_turns_is_whole(void)
+{
+    struct rq_bytes b;
+    struct rq_ask got;
+    struct rq_ask_held denied;
+    rq_bytes_init(&b, 8192);
+    for (uint32_t bytes = 0; bytes <= sizeof held; bytes++) {
+        const enum rq_err wanted = bytes % RQ_ASK_HELD_BYTES == 0 ? RQ_OK : RQ_PROTOCOL;
+        put(&b, &(struct rq_ask){ .kind = RQ_ASK_TURN_HELD, .held = { held, bytes } });
+        check_eq(get_exact(b.data, b.size, &got), wanted);
+        b.size = 0;
+        check_eq(rq_ask_put_denied(&b, &(struct rq_ask_held){ held, bytes }), RQ_OK);
+        check_eq(rq_ask_get_denied(b.data, b.size, &denied), wanted);
+    }
+    rq_bytes_fini(&b);
+}
+
+static void answers_about_turns_come_back(void)
+{
+    struct rq_bytes b;
+    uint64_t serial, index;
+    bool given;
+    rq_bytes_init(&b, 8192);
+    check_eq(rq_ask_put_granted(&b, UINT64_MAX, 9), RQ_OK);
+    check_eq(rq_ask_get_granted(b.data, b.size, &serial, &index), RQ_OK);
+    check(serial == UINT64_MAX && index == 9);
+    check_eq(rq_ask_get_granted(b.data, b.size - 1, &serial, &index), RQ_PROTOCOL);
+    check_eq(rq_ask_get_given(b.data, b.size, &given, &index), RQ_PROTOCOL);
+
+    b.size = 0;
+    check_eq(rq_ask_put_granted(&b, 0, 9), RQ_OK); /* no grant is the 0th */
+    check_eq(rq_ask_get_granted(b.data, b.size, &serial, &index), RQ_PROTOCOL);
+
+    b.size = 0;
+    check_eq(rq_ask_put_given(&b, true, 1000), RQ_OK);
+    check_eq(rq_ask_get_given(b.data, b.size, &given, &index), RQ_OK);
+    check(given && index == 1000);
+    check_eq(rq_ask_get_given(b.data, b.size - 1, &given, &index), RQ_PROTOCOL);
+    rq_bytes_fini(&b);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -214,6 +263,8 @@ int main(int argc, char **argv)
         TAP(key_of_another_length_is_refused),
         TAP(answers_come_back),
         TAP(about_comes_back),
+        TAP(a_list_of_turns_is_whole),
+        TAP(answers_about_turns_come_back),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -538,6 +538,102 @@ static void page_of_another_boot_or_without_magic_is_replaced_and_says_so(void)
     check(rq_boot_id() != 0 && rq_boot_id() == rq_boot_id());
 }
 
+static void a_closed_turn_is_nobodys_and_its_queue_stays(void)
+{
+    struct rq_control daemon, a, b;
+    uint32_t slot_a, slot_b, first, second;
+    fresh_page(&daemon);
+    join_as(&a, &slot_a);
+    join_as(&b, &slot_b);
+
+    /* Who has it keeps it; when he gives it back nobody gets it. */
+    check_eq(rq_turn_take(&a, slot_a), RQ_OK);
+    check(!rq_turn_elsewhere(&a));
+    rq_turn_close(&daemon);
+    check(rq_turn_elsewhere(&a) && rq_turn_held(&a, slot_a));
+    check_eq(rq_turn_holder(&daemon, &first), slot_a);
+    check(!rq_turn_wait(&b, slot_b, 1000));
+    rq_turn_release(&a, slot_a);
+    check_eq(rq_turn_holder(&daemon, NULL), RQ_SLOT_COUNT);
+    check(!rq_turn_wait(&b, slot_b, 1000));
+    check_eq(rq_turn_take(&b, slot_b), RQ_BUSY);
+    check_eq(rq_turn_take(&a, slot_a), RQ_BUSY);
+    rq_control_sweep(&daemon);
+    check_eq(rq_turn_take(&a, slot_a), RQ_BUSY);
+
+    /* Opened, it goes to who has waited longest; an offer does not survive that it is closed, the ticket does. */
+    atomic_store(&b.slots[slot_b].asleep, 1);
+    check(rq_turn_wanted(&daemon));
+    rq_turn_open(&daemon);
+    check_eq(rq_turn_take(&a, slot_a), RQ_BUSY);
+    rq_turn_close(&daemon);
+    check_eq(rq_turn_take(&b, slot_b), RQ_BUSY);
+    rq_turn_open(&daemon);
+    check_eq(rq_turn_take(&a, slot_a), RQ_BUSY);
+    check_eq(rq_turn_take(&b, slot_b), RQ_OK);
+    check_eq(rq_turn_holder(&daemon, &second), slot_b);
+    check(second != first);
+    atomic_store(&b.slots[slot_b].asleep, 0);
+
+    /* raftd takes it from who does not get on. */
+    rq_turn_close(&daemon);
+    rq_turn_pass(&daemon, slot_b);
+    check(!rq_turn_held(&b, slot_b));
+    check_eq(rq_turn_holder(&daemon, NULL), RQ_SLOT_COUNT);
+    rq_control_close(&a);
+    rq_control_close(&b);
+    rq_control_close(&daemon);
+}
+
+/* Processes take it while it is closed and opened all the time: after it was closed and found free nobody has it. */
+static void taker(int arg)
+{
+    struct rq_control c;
+    uint32_t slot;
+    join_as(&c, &slot);
+    (void)arg;
+    while (atomic_load(&board->stop) == 0) {
+        if (rq_turn_take(&c, slot) == RQ_OK) {
+            atomic_fetch_add(&board->inside, 1);
+            atomic_fetch_add(&board->taken[0], 1);
+            atomic_fetch_sub(&board->inside, 1);
+            rq_turn_release(&c, slot);
+        }
+    }
+}
+
+static void nobody_takes_what_was_closed_and_found_free(void)
+{
+    struct rq_control daemon;
+    pid_t pids[3];
+    fresh_page(&daemon);
+    for (int i = 0; i < 3; i++) {
+        pids[i] = spawn(taker, i);
+    }
+    const uint64_t end = now_ms() + 10000;
+    while (atomic_load(&board->taken[0]) == 0 && now_ms() < end) {
+    }
+    unsigned found_free = 0;
+    while (now_ms() < end && found_free < 3000) {
+        rq_turn_close(&daemon);
+        if (rq_turn_holder(&daemon, NULL) == RQ_SLOT_COUNT) {
+            uint64_t before = atomic_load(&board->taken[0]);
+            for (int i = 0; i < 200; i++) {
+                check_eq(atomic_load(&board->inside), 0);
+            }
+            check_eq(atomic_load(&board->taken[0]), before);
+            found_free++;
+        }
+        rq_turn_open(&daemon);
+    }
+    atomic_store(&board->stop, 1);
+    for (int i = 0; i < 3; i++) {
+        check_eq(reap(pids[i]), 0);
+    }
+    check(found_free > 0 && atomic_load(&board->taken[0]) > 0);
+    rq_control_close(&daemon);
+}
+
 static void scribbled_words_end_and_mend(void)
 {
     struct rq_control daemon, a, b;
@@ -604,6 +700,8 @@ int main(int argc, char **argv)
         TAP(a_sweep_leaves_the_slots_of_its_own_description_alone),
         TAP(restarted_daemon_takes_over_page_turn_and_slots),
         TAP(page_of_another_boot_or_without_magic_is_replaced_and_says_so),
+        TAP(a_closed_turn_is_nobodys_and_its_queue_stays),
+        TAP(nobody_takes_what_was_closed_and_found_free),
         TAP(scribbled_words_end_and_mend),
     };
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -27,6 +27,7 @@ static const struct rq_msg_opened opened = { .db_id = 5, .version = 1ull << 40, 
 static const struct rq_msg_outcome outcome = { .err = RQ_REFUSED, .version = 9, .text = STR("somebody was faster") };
 static const struct rq_msg_ask ask = { .db_id = 5, .seq = 70000, .base = 8 };
 static const struct rq_msg_status status = { .name = STR("app.db") };
+static const struct rq_msg_look look = { .db_id = 5 };
 static const struct rq_msg_state state = { .node_id = STR("n1"),
                                            .role = STR("Leader"),
                                            .leader = STR("n1"),
@@ -81,10 +82,12 @@ DECODER(state)
 DECODER(failed)
 DECODER(read)
 DECODER(ready)
+DECODER(look)
 typedef enum rq_err (*decoder)(const uint8_t *body, size_t bytes);
 static const decoder decoders[] = {
     decode_hello, decode_welcome, decode_open,  decode_opened, decode_commit, decode_outcome,
     decode_ask,   decode_status,  decode_state, decode_failed, decode_read,   decode_ready,
+    decode_look,
 };
 enum { KINDS = sizeof decoders / sizeof *decoders };
 
@@ -127,6 +130,9 @@ static void put_frame_of_kind(struct rq_bytes *out, unsigned kind)
             break;
         case 11:
             check_eq(rq_msg_put_ready(out, 1, &ready), RQ_OK);
+            break;
+        case 12:
+            check_eq(rq_msg_put_look(out, 1, &look), RQ_OK);
             break;
         default:
             check(false);
@@ -185,7 +191,7 @@ static void opened_comes_back_also_without_a_page_size(void)
     rq_bytes_fini(&b);
 }
 
-static void outcome_ask_status_and_failed_come_back(void)
+static void outcome_ask_status_failed_and_look_come_back(void)
 {
     {
         ENCODE(outcome, OUTCOME, &outcome);
@@ -205,6 +211,11 @@ static void outcome_ask_status_and_failed_come_back(void)
     {
         ENCODE(failed, FAILED, &failed);
         check(m.err == RQ_QUARANTINED && str_equal(m.text, failed.text));
+        rq_bytes_fini(&b);
+    }
+    {
+        ENCODE(look, LOOK, &look);
+        check_eq(m.db_id, 5);
         rq_bytes_fini(&b);
     }
 }
@@ -501,7 +512,7 @@ int main(int argc, char **argv)
         TAP(welcome_comes_back),
         TAP(open_comes_back),
         TAP(opened_comes_back_also_without_a_page_size),
-        TAP(outcome_ask_status_and_failed_come_back),
+        TAP(outcome_ask_status_failed_and_look_come_back),
         TAP(read_and_ready_come_back),
         TAP(state_comes_back),
         TAP(commit_counts_its_pages_and_they_come_back),

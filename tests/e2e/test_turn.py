@@ -1,0 +1,182 @@
+"""The turn between hosts: who wants to write waits for it, and no SQLITE_BUSY reaches an application that waits."""
+
+import os
+import signal
+import sqlite3
+import time
+
+from cluster import Cluster, wait_reads
+from harness import check, connect, equal, fails, finish, main, python, test, value, wait_for
+
+# Writes as long as it may, and prints: commits, errors, longest wait in ms.
+WRITER = """
+import sqlite3, sys, time
+from harness import connect
+path, who, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+connection = connect(path, busy_ms=10000)
+commits, errors, longest = 0, [], 0.0
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    begin = time.monotonic()
+    try:
+        connection.execute("INSERT INTO ledger VALUES(?, ?)", (who, commits))
+        commits += 1
+    except sqlite3.Error as error:
+        errors.append(f"{error.sqlite_errorname}: {error}")
+    longest = max(longest, time.monotonic() - begin)
+print(commits, round(longest * 1000), *errors[:3], sep="|")
+"""
+
+
+def ledger(cluster):
+    first = connect(cluster.nodes[0].path(), busy_ms=20000)
+    first.execute("CREATE TABLE ledger(who, number)")
+    first.close()
+    for node in cluster.nodes:
+        wait_reads(node, "SELECT count(*) FROM ledger", 0)
+
+
+def write(nodes, seconds):
+    """(commits of each, longest wait in ms): nobody may see an error."""
+    writers = [python(WRITER, node.path(), node.name, seconds) for node in nodes]
+    results = [finish(writer).strip().split("|") for writer in writers]
+    for node, result in zip(nodes, results):
+        equal(result[2:], [], f"errors on node {node.name}")
+    return [int(result[0]) for result in results], max(int(result[1]) for result in results)
+
+
+@test(seconds=120)
+def three_hosts_write_at_once():
+    cluster = Cluster()
+    ledger(cluster)
+    alone, _ = write([cluster.leader()], 4)
+    follower, _ = write(cluster.others(cluster.leader())[:1], 4)
+    together, longest = write(cluster.nodes, 6)
+    for node, commits in zip(cluster.nodes, together):
+        check(commits > 0, f"node {node.name} has written nothing of {together}")
+    total = sum(together)
+    print(f"NOTE leader alone {alone[0] / 4:.0f}/s, a follower alone {follower[0] / 4:.0f}/s, three at once "
+          f"{total / 6:.0f}/s ({total / 6 / (alone[0] / 4):.2f}x), slowest host {min(together) / total:.0%}, longest wait {longest} ms")
+    rows = value(connect(cluster.nodes[0].path()), "SELECT count(*) FROM ledger")
+    equal(rows, alone[0] + follower[0] + total, "rows of what was told to be committed")
+    cluster.wait_equal()
+
+
+@test(seconds=120)
+def several_on_each_host():
+    cluster = Cluster()
+    ledger(cluster)
+    together, longest = write(cluster.nodes * 3, 6)
+    check(all(commits > 0 for commits in together), f"commits of each: {together}")
+    print(f"NOTE nine writers: {sum(together) / 6:.0f}/s, slowest {min(together)}, fastest {max(together)}, longest wait {longest} ms")
+    cluster.wait_equal()
+
+
+@test
+def without_a_busy_handler_one_who_tries_again_gets_it():
+    cluster = Cluster()
+    ledger(cluster)
+    busy = python(WRITER, cluster.nodes[0].path(), "busy", 4)
+    other = connect(cluster.nodes[1].path(), busy_ms=0)
+
+    def insert():
+        try:
+            other.execute("INSERT INTO ledger VALUES('poller', 0)")
+            return True
+        except sqlite3.OperationalError as error:
+            equal(error.sqlite_errorcode & 255, sqlite3.SQLITE_BUSY)
+            return False
+
+    wait_for(insert, "a poller has had the turn", 4)
+    check("|" not in finish(busy).strip().split("|", 2)[-1], "errors of the other one")
+
+
+def hold_turn(node):
+    """A transaction that has the turn, and does nothing."""
+    holder = connect(node.path(), busy_ms=20000)
+    holder.execute("BEGIN IMMEDIATE")
+    holder.execute("INSERT INTO ledger VALUES('holder', 0)")
+    return holder
+
+
+def goes_on(node, seconds):
+    """That host can write; returns after how long."""
+    begin = time.monotonic()
+    other = connect(node.path(), busy_ms=20000)
+    other.execute("INSERT INTO ledger VALUES('other', 0)")
+    took = time.monotonic() - begin
+    check(took < seconds, f"took {took:.1f} s")
+    print(f"NOTE went on after {took * 1000:.0f} ms")
+    return took
+
+
+@test
+def a_transaction_that_does_nothing_loses_it():
+    cluster = Cluster()
+    ledger(cluster)
+    for holding, waiting in [(0, 1), (1, 0), (1, 2)]:
+        holder = hold_turn(cluster.nodes[holding])
+        check(goes_on(cluster.nodes[waiting], 6) > 1.0, "it was not waited for")
+        with fails(sqlite3.SQLITE_BUSY):
+            holder.execute("COMMIT")
+        holder.execute("INSERT INTO ledger VALUES('holder', 1)")
+    cluster.wait_equal()
+    equal(value(connect(cluster.nodes[0].path()), "SELECT count(*) FROM ledger WHERE number = 0 AND who = 'holder'"), 0)
+
+
+@test
+def a_host_that_is_killed_or_stopped_loses_it():
+    cluster = Cluster()
+    ledger(cluster)
+    leader = cluster.leader()
+    victim, waiting = cluster.others(leader)
+    holder = hold_turn(victim)
+    victim.process.send_signal(signal.SIGSTOP)
+    goes_on(waiting, 6)
+    victim.process.send_signal(signal.SIGCONT)
+    with fails(sqlite3.SQLITE_BUSY):
+        holder.execute("COMMIT")
+    holder.execute("INSERT INTO ledger VALUES('victim', 1)")
+    victim.kill()
+    goes_on(waiting, 4)
+    goes_on(leader, 4)
+    victim.start()
+    wait_for(lambda: value(connect(victim.path()), "SELECT count(*) FROM ledger WHERE who = 'other'") == 3, "it has caught up", 20)
+    connect(victim.path(), busy_ms=20000).execute("INSERT INTO ledger VALUES('victim', 2)")
+    cluster.wait_equal()
+
+
+@test
+def a_leader_that_dies_takes_no_turn_with_it():
+    cluster = Cluster()
+    ledger(cluster)
+    leader = cluster.leader()
+    one, two = cluster.others(leader)
+    keeper = connect(one.path(), busy_ms=20000)
+    keeper.execute("INSERT INTO ledger VALUES('keeper', 0)")
+    leader.kill()
+    keeper.execute("INSERT INTO ledger VALUES('keeper', 1)")
+    goes_on(two, 10)
+    keeper.execute("INSERT INTO ledger VALUES('keeper', 2)")
+    leader.start()
+    cluster.wait_equal()
+
+
+@test
+def a_host_that_joins_and_leaves():
+    cluster = Cluster(start=False)
+    first = cluster.nodes[0].start()
+    keeper = connect(first.path(), busy_ms=20000)
+    keeper.execute("CREATE TABLE ledger(who, number)")
+    keeper.execute("BEGIN IMMEDIATE")
+    cluster.nodes[1].start()
+    keeper.execute("INSERT INTO ledger VALUES('keeper', 0)")
+    keeper.execute("COMMIT")
+    wait_reads(cluster.nodes[1], "SELECT count(*) FROM ledger", 1)
+    goes_on(cluster.nodes[1], 4)
+    keeper.execute("INSERT INTO ledger VALUES('keeper', 1)")
+    equal(value(keeper, "SELECT count(*) FROM ledger"), 3)
+
+
+if __name__ == "__main__":
+    main()
