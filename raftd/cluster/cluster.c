@@ -411,7 +411,7 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
     c->config = *config;
     c->cluster = config->cluster;
     c->ops = (struct rq_peers_ops){ c, on_judge, on_raft, on_request, on_stream };
-    c->forward = (struct rq_forward){ c,          on_propose, on_send,       on_members,        on_role,
+    c->forward = (struct rq_forward){ c,          on_propose, on_send,       on_members,          on_role,
                                       on_install, on_removed, on_send_round, rq_cluster_ask_index };
     pthread_mutex_init(&c->lock, NULL);
     rq_cluster_self(c, &c->waiting[0]);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "raftd/cluster/cluster_impl.h"
+#include "raftd/cluster/cluster_turn.h"
 #include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
 
@@ -382,6 +383,7 @@ void rq_cluster_step_down(struct rq_cluster *c)
     if (rq_cluster_is_alone(c)) {
         return;
     }
+    rq_cluster_turn_leave(c->turns);
     rq_waiter_init(&waiter);
     rq_strand_post(rq_driver_loop(atomic_load(&c->driver)), &s.task, RQ_HAND_OVER);
     (void)rq_waiter_wait(&waiter, RQ_OK);

@@ -14,11 +14,13 @@
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 
-#define TAKE_MS   10000 /* a host that waits longer asks again */
-#define WANTED_MS 2000  /* a holder that says nothing for so long is silent; half of that, and it says that it needs more */
-#define AGAIN_MS  500   /* one whose connection broke has so long to come back */
-#define HELD_MS   1000
-#define TELL_MS   10 /* before a leader that did not take it hears again what is held here */
+#define TAKE_MS 10000 /* a host that waits longer asks again */
+#define WANTED_MS \
+    2000 /* a holder that says nothing for so long is silent; half of that, and it says that it needs more */
+#define AGAIN_MS 200 /* one whose connection broke has so long to come back */
+#define HELD_MS  1000
+#define LOOK_MS  20 /* while a new leader waits to hear of its members: is one of them gone? */
+#define TELL_MS  10 /* before a leader that did not take it hears again what is held here */
 
 struct holding {
     uint32_t db_id;
@@ -55,6 +57,7 @@ struct rq_cluster_turns {
     pthread_mutex_t lock;
     struct holding *held; /* guarded by lock, as what follows */
     size_t held_count, held_capacity;
+    bool leaves; /* nothing is held any more */
     struct owed *owed;
 };
 
@@ -106,25 +109,38 @@ static void errand_free(struct errand *e)
     free(e);
 }
 
+static bool is_connected(const struct rq_cluster_turns *t, uint64_t host)
+{
+    struct rq_peer_state state;
+    return rq_peers_state(t->cluster->peers, host, &state) && state.connected[RQ_PEER_REQUESTS];
+}
+
+static void start_timer(struct rq_cluster_turns *t);
+
 static void run_timer(struct rq_task *task)
 {
     struct rq_cluster_turns *t = (struct rq_cluster_turns *)((char *)task - offsetof(struct rq_cluster_turns, timer));
+    struct rq_members members;
     t->timer_posted = false;
-    rq_turns_timer(t->table, rq_clock_ms());
-    const uint64_t due = rq_turns_due_ms(t->table), now = rq_clock_ms();
-    if (due != UINT64_MAX) { /* another leadership of this node has begun meanwhile */
-        t->timer_posted = true;
-        rq_driver_post_later(driver_of(t), &t->timer_later, due > now ? due - now : 0);
+    rq_cluster_members(t->cluster, &members);
+    for (unsigned i = 0; i < members.count; i++) {
+        const uint64_t host = members.list[i].instance;
+        if (host != t->cluster->config.instance && !is_connected(t, host)) {
+            rq_turns_heard(t->table, host); /* it says nothing more */
+        }
     }
+    rq_turns_timer(t->table, rq_clock_ms());
+    start_timer(t);
 }
 
+/* As long as something is due. */
 static void start_timer(struct rq_cluster_turns *t)
 {
-    if (!t->timer_posted) {
+    if (!t->timer_posted && rq_turns_due_ms(t->table) != UINT64_MAX) {
         t->timer_posted = true;
         t->timer.run = run_timer;
         t->timer_later = (struct rq_later){ .strand = rq_driver_loop(driver_of(t)), .task = &t->timer };
-        rq_driver_post_later(driver_of(t), &t->timer_later, RQ_TURNS_GRACE_MS);
+        rq_driver_post_later(driver_of(t), &t->timer_later, LOOK_MS);
     }
 }
 
@@ -258,10 +274,9 @@ static void on_want(void *ctx, uint64_t host, uint32_t db_id, uint64_t serial)
         rq_cluster_turn_wanted(t, NULL, db_id, serial);
         return;
     }
-    struct rq_peer_state state;
     struct wanting *w = must(malloc(sizeof *w));
     *w = (struct wanting){ t, host, serial, db_id, false };
-    w->again = !rq_peers_state(t->cluster->peers, host, &state) || !state.connected[RQ_PEER_REQUESTS];
+    w->again = !is_connected(t, host);
     if (send_wanted(w, w->again ? AGAIN_MS : WANTED_MS) != RQ_OK) {
         silent(w);
     }
@@ -508,7 +523,9 @@ static void on_holds(void *ctx, uint32_t db_id, uint64_t serial)
         t->held_capacity = t->held_capacity * 2 + 16;
         t->held = must(realloc(t->held, t->held_capacity * sizeof *t->held));
     }
-    t->held[t->held_count++] = (struct holding){ db_id, serial };
+    if (!t->leaves) {
+        t->held[t->held_count++] = (struct holding){ db_id, serial };
+    }
     pthread_mutex_unlock(&t->lock);
     if (serial >> 32 != rq_driver_view(driver_of(t)).term) { /* not granted by the present leader: it may not know */
         post(t, run_tell_more, &(struct errand){ 0 });
@@ -622,10 +639,8 @@ static void begin_role(struct rq_cluster_turns *t)
         size_t count = 0;
         rq_cluster_members(t->cluster, &members);
         for (unsigned i = 0; i < members.count; i++) {
-            struct rq_peer_state state;
             const uint64_t host = members.list[i].instance;
-            if (host == t->cluster->config.instance ||
-                (rq_peers_state(t->cluster->peers, host, &state) && state.connected[RQ_PEER_REQUESTS])) {
+            if (host == t->cluster->config.instance || is_connected(t, host)) {
                 hosts[count++] = host;
             }
         }
@@ -647,6 +662,14 @@ void rq_cluster_turn_role(struct rq_cluster_turns *t, bool leads, uint64_t term,
     if (driver_of(t) != NULL) {
         begin_role(t);
     } /* else the node is being started, and the role begins with what is done then */
+}
+
+void rq_cluster_turn_leave(struct rq_cluster_turns *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->leaves = true;
+    t->held_count = 0;
+    pthread_mutex_unlock(&t->lock);
 }
 
 void rq_cluster_turn_members(struct rq_cluster_turns *t)

@@ -20,6 +20,8 @@ void rq_cluster_turn_wanted(struct rq_cluster_turns *t, struct rq_call *call, ui
 
 /* Loop context. */
 void rq_cluster_turn_role(struct rq_cluster_turns *t, bool leads, uint64_t term, uint64_t leader);
+/* This node is about to end: a new leader is not told that anything is held here.  Any thread. */
+void rq_cluster_turn_leave(struct rq_cluster_turns *t);
 /* The members are others than before. */
 void rq_cluster_turn_members(struct rq_cluster_turns *t);
 

@@ -26,7 +26,7 @@ struct turn {
 struct rq_turns {
     struct rq_turns_ops ops;
     bool leads;
-    uint64_t grace_end_ms;           /* 0: it is over */
+    uint64_t grace_end_ms;            /* 0: it is over */
     uint64_t unheard[RQ_MEMBERS_MAX]; /* 0: was heard */
     size_t unheard_count;
     uint64_t serial; /* of the newest grant of any turn */

@@ -253,7 +253,8 @@ static void leave(struct rq_database *db, uint64_t now)
     if (t->wanted) {
         give(db);
     } else {
-        enter(db, RQ_DB_TURN_HERE); /* the leader was told that it is still needed, and will ask again, unless it is gone */
+        enter(db,
+              RQ_DB_TURN_HERE); /* the leader was told that it is still needed, and will ask again, unless it is gone */
     }
 }
 

@@ -85,9 +85,8 @@ DECODER(ready)
 DECODER(look)
 typedef enum rq_err (*decoder)(const uint8_t *body, size_t bytes);
 static const decoder decoders[] = {
-    decode_hello, decode_welcome, decode_open,  decode_opened, decode_commit, decode_outcome,
-    decode_ask,   decode_status,  decode_state, decode_failed, decode_read,   decode_ready,
-    decode_look,
+    decode_hello,  decode_welcome, decode_open,   decode_opened, decode_commit, decode_outcome, decode_ask,
+    decode_status, decode_state,   decode_failed, decode_read,   decode_ready,  decode_look,
 };
 enum { KINDS = sizeof decoders / sizeof *decoders };
 

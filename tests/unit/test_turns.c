@@ -189,7 +189,7 @@ static void databases_do_not_wait_for_each_other(void)
 {
     struct rq_turns *t = leading();
     take(t, a, "A");
-    check_eq(rq_turns_take(t, b, OTHER, (void *)(uintptr_t) "B"), RQ_OK);
+    check_eq(rq_turns_take(t, b, OTHER, (void *)(uintptr_t)"B"), RQ_OK);
     said("grant A, grant B");
     rq_turns_free(t);
 }
