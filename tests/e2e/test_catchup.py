@@ -165,7 +165,7 @@ def a_damaged_replica_is_made_anew():
     fill(cluster.nodes[0], 500)
     cluster.wait_equal()
     last = cluster.nodes[2]
-    wait_for(lambda: wal_is_empty(last.path()), "node 3 has copied its WAL into the database file")
+    wait_for(lambda: wal_is_empty(last.path()), "node 3 has copied its WAL into the database file", 60)
     last.stop()
     with open(last.path(), "r+b") as file:
         file.seek(4096 * 100 + 1000)
