@@ -156,7 +156,7 @@ def newer_text(data):
 
 
 def newer_descriptor(data):
-    body = data[:6] + b"2" + data[7:-8]
+    body = data[:6] + b"3" + data[7:-8]
     return body + xxh3(body).to_bytes(8, "big")
 
 
