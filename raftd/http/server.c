@@ -120,8 +120,10 @@ enum rq_err rq_http_send(struct rq_http_response *response, const void *data, si
     }
     while (bytes > 0) {
         pthread_mutex_lock(&x->lock);
-        x->state = STREAMING;
-        x->piecewise = true;
+        if (x->state != STREAMING) { /* once: queue() looks at it without the lock, when the first piece has woken it */
+            x->state = STREAMING;
+            x->piecewise = true;
+        }
         while (x->pipe_size == PIPE_BYTES && !x->gone) {
             pthread_cond_wait(&x->moved, &x->lock); /* who takes nothing for IDLE_SECONDS is gone */
         }
