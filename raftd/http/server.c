@@ -22,7 +22,7 @@
 #define CONNECTIONS_MAX  1000
 #define IDLE_SECONDS     60
 #define ANSWER_BYTES_MAX (64u << 20)
-#define PIPE_BYTES       (256u << 10) /* of an answer in pieces, that the client has not taken */
+#define RING_BYTES       (256u << 10) /* of what is passed on piece by piece, and the other side has not taken */
 #define WAITING_MAX      64u          /* requests with a thread of their own */
 #define STOP_SECONDS     5
 
@@ -36,11 +36,20 @@ struct rq_http_server {
     _Atomic bool stopping;
 };
 
+/* What one side puts in and the other takes out. */
+struct ring {
+    uint8_t *bytes; /* owns: RING_BYTES */
+    size_t begin, size;
+};
+
 /* One request, from its first line to its end.
  *
  *   NEW -> answered at once
  *   NEW -> RUNNING (a thread has it, the connection is suspended) -> DONE
- *                                   \-> STREAMING (it sends) -> DONE */
+ *                                   \-> STREAMING (it sends) -> DONE
+ *
+ * Of a route that takes the body the thread begins with its first piece, and the connection is suspended when the thread is too slow,
+ * and when the body is over. */
 struct exchange {
     struct rq_http_server *server;
     struct MHD_Connection *connection;
@@ -55,13 +64,13 @@ struct exchange {
     struct rq_bytes body;
 
     pthread_mutex_t lock; /* what follows */
-    pthread_cond_t moved; /* the client took something, or is gone */
+    pthread_cond_t moved; /* the client took or gave something, or is gone */
     unsigned holders;     /* libmicrohttpd, the thread */
     enum { NEW, RUNNING, STREAMING, DONE } state;
     bool suspended, gone, piecewise;
-    uint8_t *pipe; /* owns: a ring of PIPE_BYTES */
-    size_t pipe_begin, pipe_size;
-    char target[]; /* decoded in place; behind it, as it came */
+    bool body_over;       /* all of it is in the ring, or was */
+    struct ring up, down; /* body, answer */
+    char target[];        /* decoded in place; behind it, as it came */
 };
 
 static void drop(struct exchange *x)
@@ -75,9 +84,40 @@ static void drop(struct exchange *x)
         rq_bytes_fini(&x->body);
         rq_bytes_fini(&x->response.body);
         free(x->response.location);
-        free(x->pipe);
+        free(x->up.bytes);
+        free(x->down.bytes);
         free(x);
     }
+}
+
+static bool ring_make(struct ring *r)
+{
+    if (r->bytes == NULL) {
+        r->bytes = malloc(RING_BYTES);
+    }
+    return r->bytes != NULL;
+}
+
+/* As much as is in one piece; 0: it is full. */
+static size_t ring_put(struct ring *r, const void *from, size_t max)
+{
+    const size_t at = (r->begin + r->size) % RING_BYTES;
+    size_t n = RING_BYTES - r->size;
+    n = n < RING_BYTES - at ? n : RING_BYTES - at;
+    n = n < max ? n : max;
+    memcpy(r->bytes + at, from, n);
+    r->size += n;
+    return n;
+}
+
+static size_t ring_take(struct ring *r, void *to, size_t max)
+{
+    size_t n = r->size < max ? r->size : max;
+    n = n < RING_BYTES - r->begin ? n : RING_BYTES - r->begin;
+    memcpy(to, r->bytes + r->begin, n);
+    r->begin = (r->begin + n) % RING_BYTES;
+    r->size -= n;
+    return n;
 }
 
 /* --- for handlers --------------------------------------------------------------------------------------------------------- */
@@ -112,11 +152,8 @@ enum rq_err rq_http_send(struct rq_http_response *response, const void *data, si
 {
     struct exchange *x = (struct exchange *)((char *)response - offsetof(struct exchange, response));
     const uint8_t *from = data;
-    if (x->pipe == NULL) {
-        x->pipe = malloc(PIPE_BYTES);
-        if (x->pipe == NULL) {
-            return RQ_NOMEM;
-        }
+    if (!ring_make(&x->down)) {
+        return RQ_NOMEM;
     }
     while (bytes > 0) {
         pthread_mutex_lock(&x->lock);
@@ -124,19 +161,14 @@ enum rq_err rq_http_send(struct rq_http_response *response, const void *data, si
             x->state = STREAMING;
             x->piecewise = true;
         }
-        while (x->pipe_size == PIPE_BYTES && !x->gone) {
+        while (x->down.size == RING_BYTES && !x->gone) {
             pthread_cond_wait(&x->moved, &x->lock); /* who takes nothing for IDLE_SECONDS is gone */
         }
         if (x->gone || atomic_load(&x->server->stopping)) {
             pthread_mutex_unlock(&x->lock);
             return RQ_AWAY;
         }
-        const size_t at = (x->pipe_begin + x->pipe_size) % PIPE_BYTES;
-        size_t n = PIPE_BYTES - x->pipe_size;
-        n = n < PIPE_BYTES - at ? n : PIPE_BYTES - at;
-        n = n < bytes ? n : bytes;
-        memcpy(x->pipe + at, from, n);
-        x->pipe_size += n;
+        const size_t n = ring_put(&x->down, from, bytes);
         from += n;
         bytes -= n;
         wake_and_unlock(x);
@@ -150,6 +182,25 @@ bool rq_http_has_sent(const struct rq_http_response *response)
     return x->piecewise; /* set by the thread that asks */
 }
 
+enum rq_err rq_http_take(struct rq_http_response *response, void *to, size_t max, size_t *ret_bytes)
+{
+    struct exchange *x = (struct exchange *)((char *)response - offsetof(struct exchange, response));
+    enum rq_err err = RQ_OK;
+    pthread_mutex_lock(&x->lock);
+    while (x->up.size == 0 && !x->body_over && !x->gone) {
+        pthread_cond_wait(&x->moved, &x->lock); /* who gives nothing for IDLE_SECONDS is gone */
+    }
+    if (x->up.size > 0 && !atomic_load(&x->server->stopping)) {
+        *ret_bytes = ring_take(&x->up, to, max);
+        wake_and_unlock(x);
+    } else {
+        *ret_bytes = 0;
+        err = x->body_over && x->up.size == 0 ? RQ_OK : RQ_AWAY;
+        pthread_mutex_unlock(&x->lock);
+    }
+    return err;
+}
+
 /* --- answering ------------------------------------------------------------------------------------------------------------ */
 
 static ssize_t take_piece(void *cls, uint64_t pos, char *to, size_t max)
@@ -158,14 +209,9 @@ static ssize_t take_piece(void *cls, uint64_t pos, char *to, size_t max)
     ssize_t taken = 0;
     (void)pos;
     pthread_mutex_lock(&x->lock);
-    if (x->pipe_size > 0) {
-        size_t n = x->pipe_size < max ? x->pipe_size : max;
-        n = n < PIPE_BYTES - x->pipe_begin ? n : PIPE_BYTES - x->pipe_begin;
-        memcpy(to, x->pipe + x->pipe_begin, n);
-        x->pipe_begin = (x->pipe_begin + n) % PIPE_BYTES;
-        x->pipe_size -= n;
+    if (x->down.size > 0) {
+        taken = (ssize_t)ring_take(&x->down, to, max);
         pthread_cond_signal(&x->moved);
-        taken = (ssize_t)n;
     } else if (x->state == DONE) {
         taken = x->response.broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     } else {
@@ -181,6 +227,13 @@ static void add_header(struct MHD_Response *out, const char *name, const char *v
     if (value != NULL && value[0] != '\0') {
         (void)MHD_add_response_header(out, name, value); /* one that cannot be added for lack of memory is left out */
     }
+}
+
+/* A line that says why not, as rqlited writes it; /readyz does not end its own. */
+static bool is_error_text(const struct rq_http_response *r)
+{
+    return r->status >= 400 && r->content_type != NULL && strncmp(r->content_type, "text/plain", 10) == 0 &&
+           r->body.size > 0 && r->body.data[r->body.size - 1] == '\n';
 }
 
 static enum MHD_Result queue(struct exchange *x, bool close_after)
@@ -204,6 +257,7 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
     }
     add_header(out, "Access-Control-Allow-Origin", x->server->config.allow_origin);
     add_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
+    add_header(out, "X-Content-Type-Options", is_error_text(r) ? "nosniff" : NULL);
     add_header(out, MHD_HTTP_HEADER_LOCATION, r->status == 301 ? r->location : NULL);
     add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
     add_header(out, MHD_HTTP_HEADER_CONNECTION, close_after ? "close" : NULL);
@@ -225,7 +279,7 @@ static void *run_waiting(void *arg)
     struct exchange *x = arg;
     struct rq_http_server *s = x->server;
     x->route->handle(x->ctx, &x->request, &x->response);
-    pthread_mutex_lock(&x->lock); /* also: the connection is suspended by now */
+    pthread_mutex_lock(&x->lock); /* also: the connection is suspended by now, or its body still comes */
     x->state = DONE;
     wake_and_unlock(x);
     drop(x);
@@ -236,7 +290,15 @@ static void *run_waiting(void *arg)
     return NULL;
 }
 
-static enum MHD_Result hand_over(struct rq_http_server *s, struct exchange *x)
+/* Lock held. */
+static void suspend(struct exchange *x)
+{
+    x->suspended = true;
+    MHD_suspend_connection(x->connection);
+}
+
+/* Starts the thread; false: the answer is made, that this cannot be. */
+static bool hand_over(struct rq_http_server *s, struct exchange *x)
 {
     pthread_t thread;
     pthread_attr_t detached;
@@ -245,7 +307,9 @@ static enum MHD_Result hand_over(struct rq_http_server *s, struct exchange *x)
     s->waiting += may;
     pthread_mutex_unlock(&s->lock);
     if (!may) {
-        return refuse(x, 503, "too many requests at once\n");
+        x->verdict = 503;
+        rq_http_text(&x->response, 503, "too many requests at once\n");
+        return false;
     }
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
@@ -254,8 +318,9 @@ static enum MHD_Result hand_over(struct rq_http_server *s, struct exchange *x)
     if (made) {
         x->holders++;
         x->state = RUNNING;
-        x->suspended = true;
-        MHD_suspend_connection(x->connection);
+        if (x->body_over) {
+            suspend(x);
+        }
     }
     pthread_mutex_unlock(&x->lock);
     pthread_attr_destroy(&detached);
@@ -263,9 +328,10 @@ static enum MHD_Result hand_over(struct rq_http_server *s, struct exchange *x)
         pthread_mutex_lock(&s->lock);
         s->waiting--;
         pthread_mutex_unlock(&s->lock);
-        return refuse(x, 503, "no thread for the request\n");
+        x->verdict = 503;
+        rq_http_text(&x->response, 503, "no thread for the request\n");
     }
-    return MHD_YES;
+    return made;
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------------- */
@@ -342,7 +408,7 @@ static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
         if (x->text[0] != '\0') {
             rq_http_text(&x->response, x->verdict, x->text);
         }
-        return queue(x, false);
+        return queue(x, x->verdict == 503);
     }
     x->request.body = x->body.size > 0 ? x->body.data : NULL;
     x->request.body_bytes = x->body.size;
@@ -351,9 +417,44 @@ static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
         return queue(x, false);
     }
     pthread_mutex_lock(&x->lock);
-    const bool is_new = x->state == NEW;
+    const bool is_new = x->state == NEW, waits = x->state == RUNNING;
+    x->body_over = true;
+    pthread_cond_signal(&x->moved);
+    if (waits) {
+        suspend(x);
+    }
     pthread_mutex_unlock(&x->lock);
-    return is_new ? hand_over(s, x) : queue(x, false);
+    if (is_new && !hand_over(s, x)) {
+        return queue(x, true);
+    }
+    return is_new || waits ? MHD_YES : queue(x, false);
+}
+
+/* A piece of the body for a thread, as far as there is room for it; what comes behind the answer is of no use. */
+static enum MHD_Result pass_on(struct rq_http_server *s, struct exchange *x, const char *data, size_t *bytes)
+{
+    if (x->up.bytes == NULL && x->verdict == 0) { /* the first */
+        if (!ring_make(&x->up)) {
+            return MHD_NO;
+        }
+        (void)hand_over(s, x);
+    }
+    if (x->verdict != 0) {
+        *bytes = 0;
+        return MHD_YES;
+    }
+    pthread_mutex_lock(&x->lock);
+    if (x->state != RUNNING) {
+        *bytes = 0;
+    } else {
+        *bytes -= ring_put(&x->up, data, *bytes);
+        pthread_cond_signal(&x->moved);
+        if (*bytes > 0) {
+            suspend(x);
+        }
+    }
+    pthread_mutex_unlock(&x->lock);
+    return MHD_YES;
 }
 
 struct framing {
@@ -401,6 +502,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
             MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
         judge(s, x);
         return MHD_YES;
+    }
+    if (*upload_data_size > 0 && x->route != NULL && x->route->takes_body) {
+        return pass_on(s, x, upload_data, upload_data_size);
     }
     if (*upload_data_size > 0) {
         enum rq_err err = rq_bytes_put(&x->body, upload_data, *upload_data_size);

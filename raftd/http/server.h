@@ -31,7 +31,7 @@ struct rq_http_request {
     struct rq_http_param params[RQ_HTTP_PARAMS_MAX];
     size_t param_count;
     const char *content_type; /* NULL: not given */
-    const uint8_t *body;      /* whole; NULL if empty */
+    const uint8_t *body;      /* whole; NULL if empty, or to be taken */
     size_t body_bytes;
 };
 
@@ -51,6 +51,7 @@ struct rq_http_route {
     const char *methods; /* "GET, DELETE": also what Allow says */
     const char *perm;    /* of the credentials file; a path's first route decides when none has the method */
     void (*handle)(void *ctx, const struct rq_http_request *request, struct rq_http_response *response);
+    bool takes_body; /* and waits: the body comes by rq_http_take(), however much it is */
 };
 
 struct rq_http_family {
@@ -92,6 +93,10 @@ void rq_http_redirect(const struct rq_http_request *request, struct rq_http_resp
  * it has gone, or the server stops.  Only in a route that waits. */
 enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes);
 bool rq_http_has_sent(const struct rq_http_response *response); /* a piece: status and headers are fixed */
+
+/* The next piece of the request's body; 0 bytes: it is over.  Waits while the client is slow.  AWAY: it has gone.  Only in a route that
+ * takes the body, and before the first rq_http_send(). */
+enum rq_err rq_http_take(struct rq_http_response *response, void *to, size_t max, size_t *ret_bytes);
 
 /* Splits and decodes a request's target in place.  False: not legal URL encoding, or too many parameters. */
 bool rq_http_split_target(char *target, struct rq_http_request *request);

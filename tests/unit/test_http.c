@@ -2,6 +2,7 @@
  * clients that leave in the midst of them. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,32 @@ static void on_stream(void *ctx, const struct rq_http_request *request, struct r
     atomic_fetch_add(&streams_ended, 1);
 }
 
+/* Says how much it was, and whether it was what body_byte() gives; ?slow: takes nothing before it is let go; ?early: takes one piece. */
+static void on_body(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    static uint8_t piece[70001];
+    size_t taken = 0, n = 0;
+    bool same = true;
+    char text[64];
+    enum rq_err err;
+    (void)ctx;
+    atomic_fetch_add(&held, 1);
+    while (rq_http_has(request, "slow") && !atomic_load(&let_go)) {
+        usleep(1000);
+    }
+    do {
+        err = rq_http_take(response, piece, sizeof piece, &n);
+        for (size_t i = 0; i < n; i++) {
+            same = same && piece[i] == (uint8_t)((taken + i) % 251);
+        }
+        taken += n;
+    } while (err == RQ_OK && n > 0 && !rq_http_has(request, "early"));
+    (void)snprintf(text, sizeof text, "%zu %s", rq_http_has(request, "early") ? 0 : taken, same ? "same" : "other");
+    rq_http_text(response, 200, text);
+    atomic_store(&stream_err, (int)err);
+    atomic_fetch_add(&streams_ended, 1);
+}
+
 static const struct rq_http_route first_routes[] = {
     { "/echo", true, false, "GET, POST", "status", on_echo },
     { "/exact", false, false, "GET", "status", on_echo },
@@ -65,9 +92,10 @@ static const struct rq_http_route first_routes[] = {
 static const struct rq_http_route second_routes[] = {
     { "/wait", false, true, "GET", "status", on_wait },
     { "/stream", false, true, "GET", "status", on_stream },
+    { "/body", false, true, "POST", "status", on_body, .takes_body = true },
 };
 static struct rq_http_family families[] = { { first_routes, 3, (void *)(uintptr_t)"one" },
-                                            { second_routes, 2, (void *)(uintptr_t)"two" } };
+                                            { second_routes, 3, (void *)(uintptr_t)"two" } };
 
 static void start(void)
 {
@@ -304,6 +332,100 @@ static void stopping_ends_what_is_being_sent(void)
     close(fd);
 }
 
+/* Sends bytes of a body of `announced`, and returns the connection. */
+static int give_body(const char *query, size_t announced, size_t bytes)
+{
+    static uint8_t piece[100003];
+    char request[256];
+    (void)snprintf(request, sizeof request,
+                   "POST /body%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", query,
+                   announced);
+    int fd = dial(request);
+    for (size_t at = 0; at < bytes;) {
+        size_t n = bytes - at < sizeof piece ? bytes - at : sizeof piece;
+        for (size_t i = 0; i < n; i++) {
+            piece[i] = (uint8_t)((at + i) % 251);
+        }
+        for (size_t sent = 0; sent < n;) {
+            ssize_t one = send(fd, piece + sent, n - sent, MSG_NOSIGNAL);
+            if (one <= 0) {
+                return fd;
+            }
+            sent += (size_t)one;
+        }
+        at += n;
+    }
+    return fd;
+}
+
+static void a_body_in_pieces_comes_whole(void)
+{
+    static const size_t sizes[] = { 0, 1, 4096, 100003, BIG };
+    char answer[4096], wanted[64];
+    start();
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int fd = give_body("", sizes[i], sizes[i]);
+        (void)take(fd, answer, sizeof answer - 1);
+        (void)snprintf(wanted, sizeof wanted, "%zu same", sizes[i]);
+        check(answers(answer, 200, wanted));
+        close(fd);
+    }
+    check(answers(ask("POST /body", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"), 200,
+                  "5 other"));
+    stop();
+}
+
+struct giver {
+    pthread_t thread;
+    int fd;
+};
+
+static void *run_giver(void *arg)
+{
+    ((struct giver *)arg)->fd = give_body("?slow", BIG, BIG);
+    return NULL;
+}
+
+static void a_body_waits_for_who_takes_it(void)
+{
+    char answer[4096];
+    struct giver giver;
+    start();
+    check_eq(pthread_create(&giver.thread, NULL, run_giver, &giver), 0);
+    await(&held, 1);
+    check(answers(ask("GET /echo", "\r\n"), 200, "one GET /echo"));
+    check_eq(atomic_load(&streams_ended), 0);
+    atomic_store(&let_go, true);
+    check_eq(pthread_join(giver.thread, NULL), 0);
+    (void)take(giver.fd, answer, sizeof answer - 1);
+    check(answers(answer, 200, "8388608 same"));
+    close(giver.fd);
+    stop();
+}
+
+static void an_answer_before_the_end_of_the_body_is_one(void)
+{
+    char answer[4096];
+    start();
+    int fd = give_body("?early", BIG, BIG);
+    (void)take(fd, answer, sizeof answer - 1);
+    check(answers(answer, 200, "0 same"));
+    close(fd);
+    check(answers(ask("POST /nowhere", "Content-Length: 1\r\n\r\nx"), 404, "\r\n\r\n"));
+    stop();
+}
+
+static void who_takes_hears_that_the_client_is_gone(void)
+{
+    start();
+    for (unsigned i = 1; i <= 3; i++) {
+        close(give_body("", BIG, i == 1 ? 1 : i * 1000000u));
+        await(&streams_ended, i);
+        check_eq(atomic_load(&stream_err), RQ_AWAY);
+    }
+    stop();
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -313,6 +435,10 @@ int main(int argc, char **argv)
         TAP(too_many_that_wait_are_refused),
         TAP(an_answer_in_pieces_comes_whole_or_visibly_not),
         TAP(who_sends_hears_that_the_client_is_gone),
+        TAP(a_body_in_pieces_comes_whole),
+        TAP(a_body_waits_for_who_takes_it),
+        TAP(an_answer_before_the_end_of_the_body_is_one),
+        TAP(who_takes_hears_that_the_client_is_gone),
         TAP(stopping_ends_what_is_being_sent),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
