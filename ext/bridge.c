@@ -1,23 +1,11 @@
-/* One COMMIT:
- *
- *      send ---------- all handed to the kernel ----------> wait for OUTCOME ---> committed, refused, or not passed on
- *       ^ |                                                      |
- *       | | broke before: cannot have arrived                    | broke, or raftd does not know
- *       | v                                                      v
- *      connect <------------ NOTFOUND: never arrived ---------- connect, ASK ---> committed, refused
- *       |                                                        |
- *       v out of time                                            v out of time
- *      AWAY                                                     UNKNOWN
- *
- * NOTFOUND is certain: a connection breaks because raftd ended, or because raftd closed it, and raftd takes up nothing from a
- * connection that it has closed.  (We close one with a COMMIT in it only out of time, and then ask no more.)  What is sent again has
- * the same origin and base, so that it can be applied only once in any case. */
+/* Bridge: a transaction and its way over the socket, until its outcome is known (ext/fate.h) or it is too late. */
 #include "ext/bridge.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "ext/fate.h"
 #include "ext/link.h"
 
 #define READY_MS       500u /* a raftd that is asked for the right to write answers within this, or is away */
@@ -145,30 +133,27 @@ static enum rq_err put_pages(struct bridge *b, uint64_t id, enum rq_msg_type typ
     return err;
 }
 
-/* What an OUTCOME or FAILED says.  True: that is how it ended.  False: raftd cannot tell, or not yet. */
-static bool outcome_of(struct bridge *b, const struct rq_answer *answer, enum rq_err *ret_err, uint64_t *ret_version)
+/* What an OUTCOME or FAILED says.  UNKNOWN: nothing that is understood. */
+static enum rq_err outcome_of(struct bridge *b, const struct rq_answer *answer, uint64_t *ret_version)
 {
-    enum rq_err err = answer->err;
-    if (err == RQ_OK) {
-        struct rq_msg_outcome outcome;
-        if (rq_msg_get_outcome(answer->body, answer->bytes, &outcome) != RQ_OK) {
-            rq_link_close(&b->link);
-            return false;
-        }
-        rq_link_set_text(&b->link, outcome.text.data, outcome.text.bytes);
-        err = outcome.err;
-        if (err == RQ_OK) {
-            *ret_version = outcome.version;
-        }
+    struct rq_msg_outcome outcome;
+    if (answer->err != RQ_OK) {
+        return answer->err;
     }
-    *ret_err = err;
-    return err != RQ_UNKNOWN && err != RQ_SHUTDOWN;
+    if (rq_msg_get_outcome(answer->body, answer->bytes, &outcome) != RQ_OK) {
+        rq_link_close(&b->link);
+        return RQ_UNKNOWN;
+    }
+    rq_link_set_text(&b->link, outcome.text.data, outcome.text.bytes);
+    if (outcome.err == RQ_OK) {
+        *ret_version = outcome.version;
+    }
+    return outcome.err;
 }
 
-/* True: *ret_err is how it ended.  False: the connection broke, or raftd does not know; *may_have_arrived says whether it can
- * have happened. */
+/* True: *ret_err is how it ended. */
 static bool send_commit(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms,
-                        bool *may_have_arrived, enum rq_err *ret_err, uint64_t *ret_version)
+                        struct rq_fate *fate, enum rq_err *ret_err, uint64_t *ret_version)
 {
     uint32_t count_max = (b->link.frame_body_max - RQ_COMMIT_ARRAY_BYTES_MAX) / (commit->page_size + 4);
     uint32_t left = commit->page_count;
@@ -179,37 +164,32 @@ static bool send_commit(struct bridge *b, const struct rq_sink_commit *commit, u
         last = count == left;
         left -= count;
         id = rq_link_begin(&b->link);
-        *ret_err = put_pages(b, id, last ? RQ_MSG_COMMIT : RQ_MSG_PAGES, commit, count);
-        if (*ret_err != RQ_OK) {
+        enum rq_err err = put_pages(b, id, last ? RQ_MSG_COMMIT : RQ_MSG_PAGES, commit, count);
+        if (err != RQ_OK) {
             rq_link_close(&b->link); /* so raftd forgets the pages it has */
+            *ret_err = rq_fate_unsent(fate, err);
             return true;
         }
         if (rq_link_send(&b->link, deadline_ms) != RQ_OK) {
             return false;
         }
     }
-    *may_have_arrived = true;
+    rq_fate_sent(fate);
     struct rq_answer answer;
-    if (rq_link_receive(&b->link, id, RQ_MSG_OUTCOME, deadline_ms, &answer) != RQ_OK) {
-        return false;
-    }
-    return outcome_of(b, &answer, ret_err, ret_version) && *ret_err != RQ_NOTFOUND;
+    return rq_link_receive(&b->link, id, RQ_MSG_OUTCOME, deadline_ms, &answer) == RQ_OK &&
+           rq_fate_outcome(fate, outcome_of(b, &answer, ret_version), ret_err);
 }
 
-/* As send_commit; NOTFOUND: it has not arrived, and cannot any more. */
+/* As send_commit. */
 static bool ask_outcome(struct bridge *b, const struct rq_sink_commit *commit, uint64_t deadline_ms,
-                        enum rq_err *ret_err, uint64_t *ret_version)
+                        struct rq_fate *fate, enum rq_err *ret_err, uint64_t *ret_version)
 {
     struct rq_msg_ask ask = { .db_id = commit->db_id, .seq = b->seq, .base = commit->base };
     struct rq_answer answer;
     uint64_t id = rq_link_begin(&b->link);
-    if (rq_msg_put_ask(&b->link.out, id, &ask) != RQ_OK ||
-        rq_link_call(&b->link, id, RQ_MSG_OUTCOME, deadline_ms, &answer) != RQ_OK) {
-        return false;
-    }
-    /* Whatever else it says, it says about the question and not about the transaction. */
-    return outcome_of(b, &answer, ret_err, ret_version) &&
-           (*ret_err == RQ_OK || *ret_err == RQ_REFUSED || *ret_err == RQ_NOTFOUND);
+    return rq_msg_put_ask(&b->link.out, id, &ask) == RQ_OK &&
+           rq_link_call(&b->link, id, RQ_MSG_OUTCOME, deadline_ms, &answer) == RQ_OK &&
+           rq_fate_asked(fate, outcome_of(b, &answer, ret_version), ret_err);
 }
 
 static enum rq_err commit_until_known(struct bridge *b, const struct rq_sink_commit *commit, uint64_t *ret_version)
@@ -219,28 +199,20 @@ static enum rq_err commit_until_known(struct bridge *b, const struct rq_sink_com
     }
     uint64_t bytes = (uint64_t)commit->page_count * commit->page_size;
     uint64_t deadline = rq_now_ms() + b->timeout_ms + bytes / BYTES_PER_MS;
-    bool may_have_arrived = false;
-    /* A raftd that was started anew does not know what its former life had sent to the leader, which may commit it yet.  To send it
-     * again is harmless, as it has the same origin; but only the state machine can say now that it failed. */
-    bool may_be_on_its_way = false;
+    struct rq_fate fate = { 0 };
     unsigned pause_ms = 1;
     b->seq++;
     for (;;) {
-        enum rq_err err = rq_link_open(&b->link, deadline);
-        if (err == RQ_OK && may_have_arrived && ask_outcome(b, commit, deadline, &err, ret_version)) {
-            if (err != RQ_NOTFOUND) {
-                return err;
-            }
-            may_have_arrived = false;
-            may_be_on_its_way = true;
-            err = RQ_OK;
+        enum rq_err err;
+        const bool linked = rq_link_open(&b->link, deadline) == RQ_OK;
+        if (linked && fate.may_have_arrived && ask_outcome(b, commit, deadline, &fate, &err, ret_version)) {
+            return err;
         }
-        if (err == RQ_OK && !may_have_arrived &&
-            send_commit(b, commit, deadline, &may_have_arrived, &err, ret_version)) {
-            return may_be_on_its_way && err != RQ_OK && err != RQ_REFUSED ? RQ_UNKNOWN : err;
+        if (linked && !fate.may_have_arrived && send_commit(b, commit, deadline, &fate, &err, ret_version)) {
+            return err;
         }
         if (!pause_before_retry(&pause_ms, deadline)) {
-            return may_have_arrived || may_be_on_its_way ? RQ_UNKNOWN : RQ_AWAY;
+            return rq_fate_out_of_time(&fate);
         }
     }
 }
