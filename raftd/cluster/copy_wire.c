@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "raftd/db/catalog.h"
+#include "raftd/wire/fields.h"
 
 /* --- questions and answers ----------------------------------------------------------------------------------------------- */
 
@@ -47,49 +48,17 @@ void rq_copy_get_answer(const uint8_t in[RQ_COPY_ANSWER_BYTES], struct rq_copy_a
 
 /* --- writing ------------------------------------------------------------------------------------------------------------- */
 
-struct writer {
-    struct rq_bytes *out;
-    enum rq_err err;
-};
-
-static void put(struct writer *w, const void *data, size_t bytes)
-{
-    if (w->err == RQ_OK) {
-        w->err = rq_bytes_put(w->out, data, bytes);
-    }
-}
-
-static void put_u32(struct writer *w, uint32_t v)
-{
-    uint8_t b[4];
-    rq_put_u32(b, v);
-    put(w, b, sizeof b);
-}
-
-static void put_u64(struct writer *w, uint64_t v)
-{
-    uint8_t b[8];
-    rq_put_u64(b, v);
-    put(w, b, sizeof b);
-}
-
-static void put_block(struct writer *w, const void *data, size_t bytes)
-{
-    put_u32(w, (uint32_t)bytes);
-    put(w, data, bytes);
-}
-
 enum rq_err rq_copy_put_picture(struct rq_bytes *out, const struct rq_descriptor *d)
 {
-    struct writer w = { out, RQ_OK };
-    put_u64(&w, d->index);
-    put_u64(&w, d->term);
-    put_u64(&w, d->configuration_index);
-    put_block(&w, d->configuration, d->configuration_bytes);
-    put_u32(&w, d->database_count);
+    struct rq_fields_writer w = { out, RQ_OK };
+    rq_fields_put_u64(&w, d->index);
+    rq_fields_put_u64(&w, d->term);
+    rq_fields_put_u64(&w, d->configuration_index);
+    rq_fields_put_block(&w, d->configuration, d->configuration_bytes);
+    rq_fields_put_u32(&w, d->database_count);
     for (uint32_t i = 0; i < d->database_count; i++) {
-        put_u32(&w, d->databases[i].id);
-        put_block(&w, d->databases[i].name, strlen(d->databases[i].name));
+        rq_fields_put_u32(&w, d->databases[i].id);
+        rq_fields_put_block(&w, d->databases[i].name, strlen(d->databases[i].name));
     }
     return w.err;
 }
@@ -97,68 +66,32 @@ enum rq_err rq_copy_put_picture(struct rq_bytes *out, const struct rq_descriptor
 enum rq_err rq_copy_put_database(struct rq_bytes *out, const struct rq_replica_state *state,
                                  const struct rq_origins *origins)
 {
-    struct writer w = { out, RQ_OK };
-    put_u32(&w, state->stamp.db_id);
-    put_u32(&w, state->stamp.term);
-    put_u64(&w, state->stamp.index);
-    put_u64(&w, state->version);
-    put_u32(&w, state->page_size);
-    put_u32(&w, state->page_count);
-    put_u64(&w, origins->first);
-    put_u64(&w, origins->next);
+    struct rq_fields_writer w = { out, RQ_OK };
+    rq_fields_put_u32(&w, state->stamp.db_id);
+    rq_fields_put_u32(&w, state->stamp.term);
+    rq_fields_put_u64(&w, state->stamp.index);
+    rq_fields_put_u64(&w, state->version);
+    rq_fields_put_u32(&w, state->page_size);
+    rq_fields_put_u32(&w, state->page_count);
+    rq_fields_put_u64(&w, origins->first);
+    rq_fields_put_u64(&w, origins->next);
     for (uint64_t base = origins->first; base < origins->next; base++) {
         struct rq_origin o = { 0 };
         (void)rq_origins_find(origins, base, &o); /* it is in range */
-        put_u64(&w, o.session);
-        put_u64(&w, o.seq);
+        rq_fields_put_u64(&w, o.session);
+        rq_fields_put_u64(&w, o.seq);
     }
     return w.err;
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
 
-struct reader {
-    const uint8_t *at;
-    size_t left;
-    bool short_of; /* something was missing: everything read since is 0 */
-};
-
-static const uint8_t *take(struct reader *r, size_t bytes)
-{
-    if (r->short_of || r->left < bytes) {
-        r->short_of = true;
-        return NULL;
-    }
-    const uint8_t *p = r->at;
-    r->at += bytes;
-    r->left -= bytes;
-    return p;
-}
-
-static uint32_t take_u32(struct reader *r)
-{
-    const uint8_t *p = take(r, 4);
-    return p != NULL ? rq_get_u32(p) : 0;
-}
-
-static uint64_t take_u64(struct reader *r)
-{
-    const uint8_t *p = take(r, 8);
-    return p != NULL ? rq_get_u64(p) : 0;
-}
-
-static const uint8_t *take_block(struct reader *r, size_t *ret_bytes)
-{
-    *ret_bytes = take_u32(r);
-    return take(r, *ret_bytes);
-}
-
-static enum rq_err take_database(struct reader *r, struct rq_descriptor *d)
+static enum rq_err take_database(struct rq_fields_reader *r, struct rq_descriptor *d)
 {
     struct rq_descriptor_database *db = &d->databases[d->database_count];
     size_t bytes;
-    db->id = take_u32(r);
-    const char *name = (const char *)take_block(r, &bytes);
+    db->id = rq_fields_take_u32(r);
+    const char *name = (const char *)rq_fields_take_block(r, &bytes);
     if (name == NULL || db->id == 0 || db->id > d->index || !rq_db_name_valid(name, bytes)) {
         return RQ_PROTOCOL;
     }
@@ -172,14 +105,14 @@ static enum rq_err take_database(struct reader *r, struct rq_descriptor *d)
     return RQ_OK;
 }
 
-static enum rq_err take_picture(struct reader *r, struct rq_descriptor *d)
+static enum rq_err take_picture(struct rq_fields_reader *r, struct rq_descriptor *d)
 {
     size_t bytes;
-    d->index = take_u64(r);
-    d->term = take_u64(r);
-    d->configuration_index = take_u64(r);
-    const uint8_t *configuration = take_block(r, &bytes);
-    const uint32_t count = take_u32(r);
+    d->index = rq_fields_take_u64(r);
+    d->term = rq_fields_take_u64(r);
+    d->configuration_index = rq_fields_take_u64(r);
+    const uint8_t *configuration = rq_fields_take_block(r, &bytes);
+    const uint32_t count = rq_fields_take_u32(r);
     if (r->short_of || d->index == 0 || d->term == 0 || count > r->left / 9) { /* the bytes of the smallest one */
         return RQ_PROTOCOL;
     }
@@ -201,7 +134,7 @@ static enum rq_err take_picture(struct reader *r, struct rq_descriptor *d)
 
 enum rq_err rq_copy_get_picture(const uint8_t *data, size_t bytes, struct rq_descriptor *ret_d)
 {
-    struct reader r = { data, bytes, false };
+    struct rq_fields_reader r = { data, bytes, false };
     struct rq_descriptor d = { 0 };
     enum rq_err err = take_picture(&r, &d);
     if (err != RQ_OK) {
@@ -215,23 +148,23 @@ enum rq_err rq_copy_get_picture(const uint8_t *data, size_t bytes, struct rq_des
 enum rq_err rq_copy_get_database(const uint8_t *data, size_t bytes, struct rq_replica_state *ret_state,
                                  struct rq_origins *ret_origins)
 {
-    struct reader r = { data, bytes, false };
+    struct rq_fields_reader r = { data, bytes, false };
     struct rq_replica_state state = { 0 };
     struct rq_origins origins;
-    state.stamp.db_id = take_u32(&r);
-    state.stamp.term = take_u32(&r);
-    state.stamp.index = take_u64(&r);
-    state.version = take_u64(&r);
+    state.stamp.db_id = rq_fields_take_u32(&r);
+    state.stamp.term = rq_fields_take_u32(&r);
+    state.stamp.index = rq_fields_take_u64(&r);
+    state.version = rq_fields_take_u64(&r);
     state.stamp.version_high = (uint32_t)(state.version >> 32);
-    state.page_size = take_u32(&r);
-    state.page_count = take_u32(&r);
-    const uint64_t first = take_u64(&r), next = take_u64(&r);
+    state.page_size = rq_fields_take_u32(&r);
+    state.page_count = rq_fields_take_u32(&r);
+    const uint64_t first = rq_fields_take_u64(&r), next = rq_fields_take_u64(&r);
     if (r.short_of || next < first || next - first > RQ_ORIGINS_MAX || (next - first) * 16 != r.left) {
         return RQ_PROTOCOL;
     }
     rq_origins_init(&origins, first);
     for (uint64_t base = first; base < next; base++) {
-        const uint64_t session = take_u64(&r), seq = take_u64(&r);
+        const uint64_t session = rq_fields_take_u64(&r), seq = rq_fields_take_u64(&r);
         enum rq_err err = rq_origins_put(&origins, (struct rq_origin){ session, seq });
         if (err != RQ_OK) {
             rq_origins_fini(&origins);

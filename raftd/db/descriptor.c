@@ -10,7 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "raftd/wire/bytes.h"
+#include "raftd/wire/fields.h"
 
 #define MAGIC       0x5251444553433200ull /* "RQDESC2\0" */
 #define MAGIC_1     0x5251444553433100ull /* of a node that was alone for ever: without installed and ahead */
@@ -103,108 +103,59 @@ enum rq_err rq_file_read(struct rq_disk *disk, const char *dir, const char *name
 
 /* --- writing -------------------------------------------------------------------------------------------------------------------- */
 
-struct writer {
-    struct rq_bytes out;
-    enum rq_err err;
-};
-
-static void put(struct writer *w, const void *data, size_t bytes)
-{
-    if (w->err == RQ_OK) {
-        w->err = rq_bytes_put(&w->out, data, bytes);
-    }
-}
-static void put_u16(struct writer *w, uint16_t v)
-{
-    uint8_t b[2];
-    rq_put_u16(b, v);
-    put(w, b, sizeof b);
-}
-static void put_u32(struct writer *w, uint32_t v)
-{
-    uint8_t b[4];
-    rq_put_u32(b, v);
-    put(w, b, sizeof b);
-}
-static void put_u64(struct writer *w, uint64_t v)
-{
-    uint8_t b[8];
-    rq_put_u64(b, v);
-    put(w, b, sizeof b);
-}
-
 enum rq_err rq_descriptor_write(struct rq_disk *disk, const char *raft_dir, const struct rq_descriptor *d)
 {
-    struct writer w = { .err = RQ_OK };
-    rq_bytes_init(&w.out, BYTES_MAX);
-    put_u64(&w, MAGIC);
-    put_u64(&w, d->index);
-    put_u64(&w, d->term);
-    put(&w, &(uint8_t){ d->installed }, 1);
-    put_u64(&w, d->ahead);
-    put_u64(&w, d->configuration_index);
-    put_u32(&w, (uint32_t)d->configuration_bytes);
-    put(&w, d->configuration, d->configuration_bytes);
-    put_u32(&w, d->database_count);
+    struct rq_bytes out;
+    struct rq_fields_writer w = { &out, RQ_OK };
+    rq_bytes_init(&out, BYTES_MAX);
+    rq_fields_put_u64(&w, MAGIC);
+    rq_fields_put_u64(&w, d->index);
+    rq_fields_put_u64(&w, d->term);
+    rq_fields_put_u8(&w, d->installed);
+    rq_fields_put_u64(&w, d->ahead);
+    rq_fields_put_u64(&w, d->configuration_index);
+    rq_fields_put_block(&w, d->configuration, d->configuration_bytes);
+    rq_fields_put_u32(&w, d->database_count);
     for (uint32_t i = 0; i < d->database_count; i++) {
         const struct rq_descriptor_database *db = &d->databases[i];
-        put_u16(&w, (uint16_t)strlen(db->name));
-        put(&w, db->name, strlen(db->name));
-        put_u32(&w, db->id);
-        put_u64(&w, db->version);
-        put(&w, &(uint8_t){ db->file_made }, 1);
-        put_u64(&w, db->origins.first);
-        put_u32(&w, (uint32_t)(db->origins.next - db->origins.first));
+        rq_fields_put_u16(&w, (uint16_t)strlen(db->name));
+        rq_fields_put(&w, db->name, strlen(db->name));
+        rq_fields_put_u32(&w, db->id);
+        rq_fields_put_u64(&w, db->version);
+        rq_fields_put_u8(&w, db->file_made);
+        rq_fields_put_u64(&w, db->origins.first);
+        rq_fields_put_u32(&w, (uint32_t)(db->origins.next - db->origins.first));
         for (uint64_t base = db->origins.first; base < db->origins.next; base++) {
             struct rq_origin o = { 0 };
             (void)rq_origins_find(&db->origins, base, &o); /* it is in range */
-            put_u64(&w, o.session);
-            put_u64(&w, o.seq);
+            rq_fields_put_u64(&w, o.session);
+            rq_fields_put_u64(&w, o.seq);
         }
     }
     if (w.err == RQ_OK) {
-        put_u64(&w, XXH3_64bits(w.out.data, w.out.size));
+        rq_fields_put_u64(&w, XXH3_64bits(out.data, out.size));
     }
     if (w.err == RQ_OK) {
-        w.err = rq_file_replace(disk, raft_dir, NAME, w.out.data, w.out.size);
+        w.err = rq_file_replace(disk, raft_dir, NAME, out.data, out.size);
     }
-    rq_bytes_fini(&w.out);
+    rq_bytes_fini(&out);
     return w.err;
 }
 
 /* --- reading -------------------------------------------------------------------------------------------------------------------- */
 
-struct reader {
-    const uint8_t *at;
-    size_t left;
-    bool short_of; /* something was missing: everything read since is 0 */
-};
-
-static const uint8_t *take(struct reader *r, size_t bytes)
+static enum rq_err read_database(struct rq_fields_reader *r, struct rq_descriptor_database *db)
 {
-    static const uint8_t zeros[8];
-    if (r->short_of || r->left < bytes) {
-        r->short_of = true;
-        return bytes <= sizeof zeros ? zeros : NULL;
-    }
-    const uint8_t *p = r->at;
-    r->at += bytes;
-    r->left -= bytes;
-    return p;
-}
-
-static enum rq_err read_database(struct reader *r, struct rq_descriptor_database *db)
-{
-    uint16_t name_bytes = rq_get_u16(take(r, 2));
+    uint16_t name_bytes = rq_fields_take_u16(r);
     if (name_bytes == 0 || name_bytes > RQ_DB_NAME_MAX || r->left < name_bytes) {
         return RQ_CORRUPT;
     }
-    memcpy(db->name, take(r, name_bytes), name_bytes);
-    db->id = rq_get_u32(take(r, 4));
-    db->version = rq_get_u64(take(r, 8));
-    uint8_t file_made = *take(r, 1);
-    uint64_t first = rq_get_u64(take(r, 8));
-    uint32_t count = rq_get_u32(take(r, 4));
+    memcpy(db->name, rq_fields_take(r, name_bytes), name_bytes);
+    db->id = rq_fields_take_u32(r);
+    db->version = rq_fields_take_u64(r);
+    uint8_t file_made = rq_fields_take_u8(r);
+    uint64_t first = rq_fields_take_u64(r);
+    uint32_t count = rq_fields_take_u32(r);
     if (r->short_of || strlen(db->name) != name_bytes || db->id == 0 || file_made > 1 || count > RQ_ORIGINS_MAX ||
         first > db->version || db->version - first != count) {
         return RQ_CORRUPT;
@@ -213,8 +164,8 @@ static enum rq_err read_database(struct reader *r, struct rq_descriptor_database
     rq_origins_init(&db->origins, first);
     for (uint32_t i = 0; i < count; i++) {
         struct rq_origin o;
-        o.session = rq_get_u64(take(r, 8));
-        o.seq = rq_get_u64(take(r, 8));
+        o.session = rq_fields_take_u64(r);
+        o.seq = rq_fields_take_u64(r);
         enum rq_err err = rq_origins_put(&db->origins, o);
         if (err != RQ_OK) {
             return err;
@@ -228,23 +179,23 @@ static enum rq_err decode(const uint8_t *data, size_t bytes, struct rq_descripto
     if (bytes < 16 || rq_get_u64(data + bytes - 8) != XXH3_64bits(data, bytes - 8)) {
         return RQ_CORRUPT;
     }
-    struct reader r = { data, bytes - 8, false };
-    uint64_t magic = rq_get_u64(take(&r, 8));
+    struct rq_fields_reader r = { data, bytes - 8, false };
+    uint64_t magic = rq_fields_take_u64(&r);
     if (magic != MAGIC && magic != MAGIC_1) { /* the digit of a newer format is higher; its hash is where ours is */
         return (magic & ~MAGIC_DIGIT) == (MAGIC & ~MAGIC_DIGIT) && magic > MAGIC ? RQ_VERSION : RQ_CORRUPT;
     }
-    d->index = rq_get_u64(take(&r, 8));
-    d->term = rq_get_u64(take(&r, 8));
+    d->index = rq_fields_take_u64(&r);
+    d->term = rq_fields_take_u64(&r);
     if (magic == MAGIC) {
-        const uint8_t installed = *take(&r, 1);
+        const uint8_t installed = rq_fields_take_u8(&r);
         d->installed = installed == 1;
-        d->ahead = rq_get_u64(take(&r, 8));
+        d->ahead = rq_fields_take_u64(&r);
         if (installed > 1 || (d->ahead != 0 && d->ahead <= d->index)) {
             return RQ_CORRUPT;
         }
     }
-    d->configuration_index = rq_get_u64(take(&r, 8));
-    size_t configuration_bytes = rq_get_u32(take(&r, 4));
+    d->configuration_index = rq_fields_take_u64(&r);
+    size_t configuration_bytes = rq_fields_take_u32(&r);
     if (r.short_of || r.left < configuration_bytes) {
         return RQ_CORRUPT;
     }
@@ -252,9 +203,9 @@ static enum rq_err decode(const uint8_t *data, size_t bytes, struct rq_descripto
     if (d->configuration == NULL) {
         return RQ_NOMEM;
     }
-    memcpy(d->configuration, take(&r, configuration_bytes), configuration_bytes);
+    memcpy(d->configuration, rq_fields_take(&r, configuration_bytes), configuration_bytes);
     d->configuration_bytes = configuration_bytes;
-    uint32_t count = rq_get_u32(take(&r, 4));
+    uint32_t count = rq_fields_take_u32(&r);
     if (count > r.left / 27) { /* the bytes of the smallest entry */
         return RQ_CORRUPT;
     }

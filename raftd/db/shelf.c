@@ -124,6 +124,15 @@ static enum rq_err put_away(struct rq_shelf *s, const uint8_t hash[RQ_BODY_HASH_
     return err == RQ_NOTFOUND ? RQ_OK : err; /* it was fetched by nobody yet, or somebody has been quicker */
 }
 
+/* The i-th need goes, and another one takes its place. */
+static enum rq_err end_need(struct rq_shelf *s, size_t i, struct rests *rests)
+{
+    uint8_t hash[RQ_BODY_HASH_BYTES];
+    memcpy(hash, s->needs[i].hash, sizeof hash);
+    drop(s, &s->needs[i]);
+    return put_away(s, hash, rests);
+}
+
 static enum rq_err delete_rests(struct rq_shelf *s, struct rests *rests)
 {
     enum rq_err err = RQ_OK;
@@ -162,8 +171,7 @@ enum rq_err rq_shelf_forget(struct rq_shelf *s, const uint8_t hash[RQ_BODY_HASH_
     pthread_mutex_lock(&s->lock);
     struct need *n = find_expected(s, hash, origin);
     if (n != NULL) {
-        drop(s, n);
-        err = put_away(s, hash, &rests);
+        err = end_need(s, (size_t)(n - s->needs), &rests);
     }
     pthread_mutex_unlock(&s->lock);
     enum rq_err deleted = delete_rests(s, &rests);
@@ -212,10 +220,7 @@ enum rq_err rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger
             i++;
             continue;
         }
-        uint8_t hash[RQ_BODY_HASH_BYTES];
-        memcpy(hash, n->hash, sizeof hash);
-        drop(s, n);
-        enum rq_err e = put_away(s, hash, &rests);
+        enum rq_err e = end_need(s, i, &rests);
         err = err != RQ_OK ? err : e;
     }
     pthread_mutex_unlock(&s->lock);
@@ -245,10 +250,7 @@ enum rq_err rq_shelf_look(struct rq_shelf *s)
             i++;
             continue;
         }
-        uint8_t hash[RQ_BODY_HASH_BYTES];
-        memcpy(hash, n->hash, sizeof hash);
-        drop(s, n);
-        enum rq_err e = put_away(s, hash, &rests);
+        enum rq_err e = end_need(s, i, &rests);
         err = err != RQ_OK ? err : e;
     }
     pthread_mutex_unlock(&s->lock);

@@ -11,6 +11,7 @@
 #include "raftd/wire/msg.h"
 #include "raftd/wire/peer.h"
 #include "raftd/wire/txn.h"
+#include "tests/golden/golden_copy.h"
 #include "tests/golden/golden_files.h"
 #include "tests/golden/golden_nodes.h"
 #include "tests/support/hexfile.h"
@@ -294,6 +295,10 @@ static const struct sample {
     { "peer-frames", peer_frames },
     { "head-bring", golden_head_bring },
     { "head-fetch", golden_head_fetch },
+    { "copy-questions", golden_copy_questions },
+    { "copy-answer", golden_copy_answer },
+    { "copy-picture", golden_copy_picture },
+    { "copy-database", golden_copy_database },
     { "ask-append", golden_ask_append },
     { "ask-join", golden_ask_join },
     { "ask-notify", golden_ask_notify },
