@@ -295,6 +295,9 @@ enum rq_err rq_replica_backfill(struct rq_replica *r)
     enum rq_err err = backfill_init(&b, r);
     if (err != RQ_OK || b.from == b.to) {
         backfill_fini(&b);
+        if (err == RQ_OK) {
+            set_blocked(r, false); /* what was in the way of a reset may have left */
+        }
         return err;
     }
     err = readers_limit(r, &b, &limit); /* whoever comes from here on reads what is newest now, or later */

@@ -80,7 +80,10 @@ class Cluster:
         def same():
             images[:] = []
             for node in self.nodes:
-                connection = connect_stock(node.path(name))
+                try:
+                    connection = connect_stock(node.path(name), mode="rw")  # which makes no file where none is yet
+                except sqlite3.OperationalError:
+                    return False
                 images.append(connection.serialize())
                 connection.close()
             return all(image == images[0] for image in images)

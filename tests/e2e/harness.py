@@ -267,9 +267,9 @@ def connect(path, *, busy_ms=5000, **parameters):
     return connection
 
 
-def connect_stock(path):
+def connect_stock(path, mode="rwc"):
     """A connection of the same library without rqvfs."""
-    return sqlite3.connect(f"file:{path}?vfs=unix", uri=True, isolation_level=None)
+    return sqlite3.connect(f"file:{path}?vfs=unix&mode={mode}", uri=True, isolation_level=None)
 
 
 def value(connection, sql, *arguments):

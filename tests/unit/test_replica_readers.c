@@ -67,6 +67,7 @@ static void active_wal_snapshot_holds_backfill_at_its_frame(void)
     check_eq(rq_replica_reset(m.replica), RQ_BUSY);
     check(wal_of().blocked);
     snapshot_set(RQ_SNAP_NONE, 0, 0);
+    backfill_expect(wal_of().frames, false); /* nothing to copy, and nobody in the way any more */
     check_eq(rq_replica_reset(m.replica), RQ_OK);
     check_eq(atomic_load(&m.control.head->reset_gate) % 2, 0);
     end();
