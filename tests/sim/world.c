@@ -336,7 +336,7 @@ static void chaos(struct world *w)
     uint64_t others = w->random;
     w->random = w->chaos_random + w->chaos_count * 0x9e3779b97f4a7c15ull;
     w->chaos_at = w->now_ms + 10 + sim_below(w, 100);
-    if (w->chaos_count < SIM_CHAOS_MAX && !w->without[w->chaos_count]) {
+    if (w->chaos_count < SWEEP_CHAOS_MAX && !w->without->chaos[w->chaos_count]) {
         chaos_event(w);
     }
     w->chaos_count++;

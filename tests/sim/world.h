@@ -4,7 +4,7 @@
  *   world.c   the queue of what happens next, network, clients, faults, healing
  *   host.c    one host: disk, log, node, state machine; its deaths and starts
  *   check.c   what must hold after every step
- *   sim_node.c  seeds, sweeps, report
+ *   sim_node.c  what a sweep (sweep.h) has to know of it; fail-over times
  */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
@@ -17,13 +17,13 @@
 #include "raftd/log/log.h"
 #include "raftd/node/core.h"
 #include "raftd/node/node.h"
+#include "tests/sim/sweep.h"
 #include "tests/support/record_disk.h"
 
 #define SIM_HOSTS_MAX    6u
 #define SIM_INDEX_MAX    20000u
 #define SIM_IDENTITY_MAX 65536u /* of (index, term) pairs; a power of two */
 #define SIM_IN_FLIGHT    4096u
-#define SIM_CHAOS_MAX    1024u
 #define SIM_LOST_MAX     64u
 #define SIM_NEVER        UINT64_MAX
 
@@ -193,7 +193,7 @@ struct world {
     uint64_t client_at, chaos_at;
     uint64_t chaos_random; /* each misfortune has its own numbers, so that one can be left out */
     unsigned chaos_count;
-    bool without[SIM_CHAOS_MAX];
+    const struct sweep_without *without; /* not looked at in a measurement */
     struct {
         uint64_t instance, stored;
     } lost[SIM_LOST_MAX]; /* instances whose disks are gone, and what they had acknowledged */
