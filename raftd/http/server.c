@@ -32,8 +32,10 @@ struct rq_http_server {
     struct rq_https *https; /* NULL: plain HTTP */
     pthread_mutex_t lock;
     pthread_cond_t idle;
-    unsigned waiting; /* threads that answer; guarded by lock */
+    unsigned waiting;   /* threads that answer; guarded by lock */
+    unsigned answering; /* requests that a handler has seen; guarded by lock */
     _Atomic bool stopping;
+    atomic_size_t body_bytes; /* of all requests */
 };
 
 /* What one side puts in and the other takes out. */
@@ -44,7 +46,7 @@ struct ring {
 
 /* One request, from its first line to its end.
  *
- *   NEW -> answered at once
+ *   NEW -> answered at once, or after it was suspended and resumed
  *   NEW -> RUNNING (a thread has it, the connection is suspended) -> DONE
  *                                   \-> STREAMING (it sends) -> DONE
  *
@@ -61,7 +63,10 @@ struct exchange {
     char allow[64];
     char text[RQ_HTTP_TEXT_MAX];
     bool begun, legal;
+    bool seen;    /* by its handler */
+    bool put_off; /* by it, in this call */
     struct rq_bytes body;
+    size_t charged; /* of it, to the server */
 
     pthread_mutex_t lock; /* what follows */
     pthread_cond_t moved; /* the client took or gave something, or is gone */
@@ -73,15 +78,27 @@ struct exchange {
     char target[];        /* decoded in place; behind it, as it came */
 };
 
+static void drop_body(struct exchange *x)
+{
+    rq_bytes_fini(&x->body);
+    if (x->charged > 0) {
+        atomic_fetch_sub(&x->server->body_bytes, x->charged);
+        x->charged = 0;
+    }
+}
+
 static void drop(struct exchange *x)
 {
     pthread_mutex_lock(&x->lock);
     const bool last = --x->holders == 0;
     pthread_mutex_unlock(&x->lock);
     if (last) {
+        if (x->response.forget != NULL) {
+            x->response.forget(x->response.progress);
+        }
         pthread_mutex_destroy(&x->lock);
         pthread_cond_destroy(&x->moved);
-        rq_bytes_fini(&x->body);
+        drop_body(x);
         rq_bytes_fini(&x->response.body);
         free(x->response.location);
         free(x->up.bytes);
@@ -148,9 +165,26 @@ static void wake_and_unlock(struct exchange *x)
     }
 }
 
+static struct exchange *exchange_of(struct rq_http_response *response)
+{
+    return (struct exchange *)((char *)response - offsetof(struct exchange, response));
+}
+
+void rq_http_suspend(struct rq_http_response *response)
+{
+    struct exchange *x = exchange_of(response);
+    x->put_off = true;
+    MHD_suspend_connection(x->connection);
+}
+
+void rq_http_resume(struct rq_http_response *response)
+{
+    MHD_resume_connection(exchange_of(response)->connection);
+}
+
 enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes)
 {
-    struct exchange *x = (struct exchange *)((char *)response - offsetof(struct exchange, response));
+    struct exchange *x = exchange_of(response);
     const uint8_t *from = data;
     if (!ring_make(&x->down)) {
         return RQ_NOMEM;
@@ -184,7 +218,7 @@ bool rq_http_has_sent(const struct rq_http_response *response)
 
 enum rq_err rq_http_take(struct rq_http_response *response, void *to, size_t max, size_t *ret_bytes)
 {
-    struct exchange *x = (struct exchange *)((char *)response - offsetof(struct exchange, response));
+    struct exchange *x = exchange_of(response);
     enum rq_err err = RQ_OK;
     pthread_mutex_lock(&x->lock);
     while (x->up.size == 0 && !x->body_over && !x->gone) {
@@ -238,10 +272,10 @@ static bool is_error_text(const struct rq_http_response *r)
 
 static enum MHD_Result queue(struct exchange *x, bool close_after)
 {
-    const struct rq_http_response *r = &x->response;
+    struct rq_http_response *r = &x->response;
     struct MHD_Response *out = x->piecewise
                                    ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64u << 10, take_piece, x, NULL)
-                                   : MHD_create_response_from_buffer_copy(r->body.size, r->body.data);
+                                   : MHD_create_response_from_buffer(r->body.size, r->body.data, MHD_RESPMEM_MUST_FREE);
     if (out == NULL) {
         return MHD_NO; /* closes the connection */
     }
@@ -261,6 +295,9 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
     add_header(out, MHD_HTTP_HEADER_LOCATION, r->status == 301 ? r->location : NULL);
     add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
     add_header(out, MHD_HTTP_HEADER_CONNECTION, close_after ? "close" : NULL);
+    if (!x->piecewise) {
+        rq_bytes_init(&r->body, 0); /* is libmicrohttpd's */
+    }
     enum MHD_Result result = MHD_queue_response(x->connection, r->status, out);
     MHD_destroy_response(out);
     return result;
@@ -303,7 +340,7 @@ static bool hand_over(struct rq_http_server *s, struct exchange *x)
     pthread_t thread;
     pthread_attr_t detached;
     pthread_mutex_lock(&s->lock);
-    const bool may = s->waiting < WAITING_MAX && !atomic_load(&s->stopping);
+    const bool may = s->waiting < WAITING_MAX;
     s->waiting += may;
     pthread_mutex_unlock(&s->lock);
     if (!may) {
@@ -398,7 +435,46 @@ static void judge(const struct rq_http_server *s, struct exchange *x)
         x->verdict = 401;
     } else if (!allows(x->route->methods, x->request.method)) {
         x->verdict = 405;
+    } else {
+        x->body.size_max = x->route->body_max != 0 ? x->route->body_max : RQ_HTTP_BODY_BYTES_MAX;
     }
+}
+
+/* What nobody will look at is read and forgotten, so that the client hears why. */
+static void take_body(struct rq_http_server *s, struct exchange *x, const char *data, size_t bytes)
+{
+    enum rq_err err = x->verdict != 0 ? RQ_OK : rq_bytes_put(&x->body, data, bytes);
+    if (err == RQ_OK && x->body.capacity > x->charged) {
+        const size_t more = x->body.capacity - x->charged;
+        x->charged += more;
+        if (atomic_fetch_add(&s->body_bytes, more) + more > RQ_HTTP_BODIES_BYTES_MAX) {
+            err = RQ_NOMEM;
+        }
+    }
+    if (err != RQ_OK) {
+        drop_body(x);
+        x->verdict = err == RQ_TOOBIG ? 413 : 503;
+        (void)snprintf(x->text, sizeof x->text, "%s\n",
+                       err == RQ_TOOBIG ? "request body too large" : "too many large requests at once");
+    }
+}
+
+/* Stopping waits for those that have begun. */
+static bool begin_answer(struct rq_http_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    const bool may = !atomic_load(&s->stopping);
+    s->answering += may;
+    pthread_mutex_unlock(&s->lock);
+    return may;
+}
+
+static void end_answer(struct rq_http_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->answering--;
+    pthread_cond_signal(&s->idle);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
@@ -410,11 +486,16 @@ static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
         }
         return queue(x, x->verdict == 503);
     }
+    if (!x->seen && !begin_answer(s)) {
+        return refuse(x, 503, "this node is shutting down\n");
+    }
+    x->seen = true;
     x->request.body = x->body.size > 0 ? x->body.data : NULL;
     x->request.body_bytes = x->body.size;
     if (!x->route->waits) {
+        x->put_off = false;
         x->route->handle(x->ctx, &x->request, &x->response);
-        return queue(x, false);
+        return x->put_off ? MHD_YES : queue(x, false);
     }
     pthread_mutex_lock(&x->lock);
     const bool is_new = x->state == NEW, waits = x->state == RUNNING;
@@ -507,9 +588,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         return pass_on(s, x, upload_data, upload_data_size);
     }
     if (*upload_data_size > 0) {
-        enum rq_err err = rq_bytes_put(&x->body, upload_data, *upload_data_size);
+        take_body(s, x, upload_data, *upload_data_size);
         *upload_data_size = 0;
-        return err == RQ_OK ? MHD_YES : MHD_NO;
+        return MHD_YES;
     }
     return answer(s, x);
 }
@@ -546,11 +627,15 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
     (void)code;
     *req_cls = NULL;
     if (x != NULL) {
+        struct rq_http_server *s = x->seen ? x->server : NULL;
         pthread_mutex_lock(&x->lock);
         x->gone = true;
         pthread_cond_signal(&x->moved);
         pthread_mutex_unlock(&x->lock);
         drop(x);
+        if (s != NULL) {
+            end_answer(s);
+        }
     }
 }
 
@@ -659,12 +744,12 @@ void rq_http_free(struct rq_http_server *s)
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += STOP_SECONDS;
     int waited = 0;
-    atomic_store(&s->stopping, true);
     pthread_mutex_lock(&s->lock);
-    while (s->waiting > 0 && waited == 0) {
+    atomic_store(&s->stopping, true);
+    while (s->waiting + s->answering > 0 && waited == 0) {
         waited = pthread_cond_timedwait(&s->idle, &s->lock, &until);
     }
-    const bool idle = s->waiting == 0;
+    const bool idle = s->waiting + s->answering == 0;
     pthread_mutex_unlock(&s->lock);
     if (idle) { /* a suspended connection cannot be stopped */
         MHD_stop_daemon(s->daemon);

@@ -3,9 +3,12 @@
  * An endpoint family is a table of routes and what its handlers need; raftd/main.c lists the families.  In the order of rqlited:
  * OPTIONS is answered, then a bad query string, then who may not do it (401), then the method (405), then the handler is called.
  *
- * Handlers run on the server's few threads and must not wait there; those of a route that `waits` get a thread of their own, and
- * may also answer piece by piece, however much it is (rq_http_send).  Path and query are decoded here, strictly: libmicrohttpd
- * changes malformed input in silence. */
+ * Handlers run on the server's few threads and must not wait there.  What cannot be answered yet is suspended, and resumed by
+ * whoever has brought it on; then the handler is called again, on such a thread.  Those of a route that `waits` get a thread of
+ * their own, and may also answer piece by piece, however much it is (rq_http_send).
+ *
+ * Path and query are decoded here, strictly: libmicrohttpd changes malformed input in silence.  Bodies are whole when a handler is
+ * called; together they have RQ_HTTP_BODIES_BYTES_MAX. */
 #ifndef RAFTD_HTTP_SERVER_H
 #define RAFTD_HTTP_SERVER_H
 
@@ -17,7 +20,8 @@
 
 #define RQ_HTTP_PARAMS_MAX       32
 #define RQ_HTTP_TARGET_BYTES_MAX 16384u
-#define RQ_HTTP_BODY_BYTES_MAX   (1u << 20)
+#define RQ_HTTP_BODY_BYTES_MAX   (1u << 20)    /* of one request, where the route does not allow for more */
+#define RQ_HTTP_BODIES_BYTES_MAX (1024u << 20) /* of all that are being answered */
 #define RQ_HTTP_TEXT_MAX         512u
 
 struct rq_http_param {
@@ -39,9 +43,11 @@ struct rq_http_response {
     unsigned status;
     const char *content_type; /* NULL: none */
     struct rq_bytes body;
-    const char *served_by; /* X-Rqlite-Served-By; borrows for ever; NULL: none */
-    char *location;        /* owns: of a redirection; NULL: none */
-    bool broken;           /* of what was sent piece by piece the end is missing: the client is to notice */
+    const char *served_by;          /* X-Rqlite-Served-By; borrows for ever; NULL: none */
+    char *location;                 /* owns: of a redirection; NULL: none */
+    bool broken;                    /* of what was sent piece by piece the end is missing: the client is to notice */
+    void *progress;                 /* the handler's, from one call to the next of the same request */
+    void (*forget)(void *progress); /* called when the request has ended; NULL: nothing is kept */
 };
 
 struct rq_http_route {
@@ -52,6 +58,7 @@ struct rq_http_route {
     const char *perm;    /* of the credentials file; a path's first route decides when none has the method */
     void (*handle)(void *ctx, const struct rq_http_request *request, struct rq_http_response *response);
     bool takes_body; /* and waits: the body comes by rq_http_take(), however much it is */
+    size_t body_max; /* 0: RQ_HTTP_BODY_BYTES_MAX */
 };
 
 struct rq_http_family {
@@ -88,6 +95,12 @@ unsigned rq_http_timeout_ms(const struct rq_http_request *request);
 void rq_http_text(struct rq_http_response *response, unsigned status, const char *text);
 /* 301 to the same target of another server; base: "http://host:port". */
 void rq_http_redirect(const struct rq_http_request *request, struct rq_http_response *response, const char *base);
+
+/* Handler of a route that does not wait: there is no answer yet, and what it returns with is none.  Once rq_http_resume() was called,
+ * which may be before it has returned, it is called again. */
+void rq_http_suspend(struct rq_http_response *response);
+/* Any thread; once for each suspension. */
+void rq_http_resume(struct rq_http_response *response);
 
 /* The next piece of the answer; status and headers are as response says at the first one.  Waits while the client is slow.  AWAY:
  * it has gone, or the server stops.  Only in a route that waits. */

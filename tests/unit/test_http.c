@@ -84,7 +84,58 @@ static void on_body(void *ctx, const struct rq_http_request *request, struct rq_
     atomic_fetch_add(&streams_ended, 1);
 }
 
+/* Suspends itself as often as `times` says, alternately resumed before it returns and by another thread. */
+struct rounds {
+    unsigned left, made;
+};
+
+static atomic_uint forgotten;
+static atomic_bool keep;
+
+static void *run_resume(void *arg)
+{
+    while (atomic_load(&keep)) {
+        usleep(1000);
+    }
+    rq_http_resume(arg);
+    return NULL;
+}
+
+static void forget_rounds(void *progress)
+{
+    free(progress);
+    atomic_fetch_add(&forgotten, 1);
+}
+
+static void on_later(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    struct rounds *r = response->progress;
+    pthread_t thread;
+    if (r == NULL) {
+        r = calloc(1, sizeof *r);
+        r->left = (unsigned)atoi(rq_http_param(request, "times"));
+        response->progress = r;
+        response->forget = forget_rounds;
+        atomic_fetch_add(&held, 1);
+    }
+    if (r->left == 0) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "%s: %u rounds, %zu", (const char *)ctx, r->made, request->body_bytes);
+        rq_http_text(response, 200, text);
+        return;
+    }
+    rq_http_suspend(response);
+    r->left--;
+    if (r->made++ % 2 == 0) {
+        check_eq(pthread_create(&thread, NULL, run_resume, response), 0);
+        pthread_detach(thread);
+    } else {
+        rq_http_resume(response);
+    }
+}
+
 static const struct rq_http_route first_routes[] = {
+    { "/later", false, false, "GET, POST", "status", on_later, .body_max = 3u << 20 },
     { "/echo", true, false, "GET, POST", "status", on_echo },
     { "/exact", false, false, "GET", "status", on_echo },
     { "/exact", false, false, "DELETE", "load", on_echo },
@@ -94,7 +145,7 @@ static const struct rq_http_route second_routes[] = {
     { "/stream", false, true, "GET", "status", on_stream },
     { "/body", false, true, "POST", "status", on_body, .takes_body = true },
 };
-static struct rq_http_family families[] = { { first_routes, 3, (void *)(uintptr_t)"one" },
+static struct rq_http_family families[] = { { first_routes, 4, (void *)(uintptr_t)"one" },
                                             { second_routes, 3, (void *)(uintptr_t)"two" } };
 
 static void start(void)
@@ -115,6 +166,8 @@ static void start(void)
     atomic_store(&let_go, false);
     atomic_store(&held, 0);
     atomic_store(&streams_ended, 0);
+    atomic_store(&forgotten, 0);
+    atomic_store(&keep, false);
 }
 
 static void stop(void)
@@ -206,10 +259,59 @@ static void a_body_above_the_limit_is_not_taken(void)
             at += (size_t)n;
         }
         (void)take(fd, answer, sizeof answer - 1);
-        check(answers(answer, 200, "1048576") == (more == 0));
+        check(more ? answers(answer, 413, "request body too large\n") : answers(answer, 200, "1048576"));
         close(fd);
     }
+    /* A route may allow for more. */
+    (void)snprintf(request, sizeof request,
+                   "POST /later?times=0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
+                   sizeof body);
+    int fd = dial(request);
+    check_eq(send(fd, body, sizeof body, MSG_NOSIGNAL), sizeof body);
+    (void)take(fd, answer, sizeof answer - 1);
+    check(answers(answer, 200, "1048577"));
+    close(fd);
     stop();
+}
+
+static void a_handler_may_come_back_to_a_request(void)
+{
+    char answer[4096];
+    int fds[100];
+    start();
+    check(answers(ask("POST /later?times=5", "Content-Length: 3\r\n\r\nabc"), 200, "one: 5 rounds, 3"));
+    /* Far more than there are threads, on connections that go on to be used. */
+    atomic_store(&keep, true);
+    for (int i = 0; i < 100; i++) {
+        fds[i] = dial(
+            "GET /later?times=3 HTTP/1.1\r\nHost: x\r\n\r\n"
+            "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    }
+    await(&held, 101);
+    check(answers(ask("GET /echo", "\r\n"), 200, "one GET /echo"));
+    atomic_store(&keep, false);
+    for (int i = 0; i < 100; i++) {
+        (void)take(fds[i], answer, sizeof answer - 1);
+        check(answers(answer, 200, "one: 3 rounds, 0") && strstr(answer, "one GET /echo") != NULL);
+        close(fds[i]);
+    }
+    await(&forgotten, 101);
+    stop();
+}
+
+static void stopping_waits_for_what_is_suspended(void)
+{
+    char answer[4096];
+    start();
+    atomic_store(&keep, true);
+    int fd = dial("GET /later?times=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    await(&held, 1);
+    atomic_store(&keep, false);
+    stop();
+    (void)take(fd, answer, sizeof answer - 1);
+    check(answers(answer, 200, "one: 1 rounds, 0"));
+    close(fd);
+    check_eq(atomic_load(&forgotten), 1);
 }
 
 static void those_that_wait_do_not_keep_others_from_their_answers(void)
@@ -431,6 +533,8 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(routes_are_found_by_path_and_method),
         TAP(a_body_above_the_limit_is_not_taken),
+        TAP(a_handler_may_come_back_to_a_request),
+        TAP(stopping_waits_for_what_is_suspended),
         TAP(those_that_wait_do_not_keep_others_from_their_answers),
         TAP(too_many_that_wait_are_refused),
         TAP(an_answer_in_pieces_comes_whole_or_visibly_not),
