@@ -1,0 +1,51 @@
+/* Results: statements run on a connection, and what they gave as the JSON that rqlite's clients expect.
+ *
+ * The answer grows in one buffer, from its first byte to its last; nothing is kept as a tree.  Errors of statements are part of
+ * it (status 200).  Where the connection is an executor's, it means nothing before the request is committed. */
+#ifndef RAFTD_HTTP_RESULTS_H
+#define RAFTD_HTTP_RESULTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "raftd/http/sql_connection.h"
+#include "raftd/http/statements.h"
+#include "raftd/wire/bytes.h"
+
+#define RQ_SQL_TOO_LONG (-1) /* beside SQLITE_*: the budget is used up; nothing of this run counts */
+
+struct rq_sql_results {
+    struct rq_bytes json;         /* owns: the answer, as far as it is written */
+    char error[RQ_HTTP_TEXT_MAX]; /* of the request as a whole; "": none.  Then the answer has no results. */
+};
+
+void rq_sql_results_init(struct rq_sql_results *r, size_t bytes_max);
+void rq_sql_results_fini(struct rq_sql_results *r);
+
+/* Runs all of them, and begins the answer anew.  SQLITE_OK, or the code for which the transaction that the connection is in has to
+ * be rolled back; the answer says why.
+ *
+ * With form->transaction it runs in the transaction that is open already (an executor's, who commits it then); if none is, it
+ * begins one and ends it.  Without, whatever a statement leaves open is rolled back, and the request has an error. */
+int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, const struct rq_sql_form *form,
+               struct rq_sql_connection *connection, struct rq_sql_results *results);
+
+/* Can they all be prepared, and does none of them write?  Then a REQUEST may be run on a connection for reading. */
+bool rq_sql_only_reads(const struct rq_statements *statements, const struct rq_sql_form *form,
+                       struct rq_sql_connection *connection);
+
+/* The answer has no results but this error: of what happened to the request after its run, or instead of it. */
+void rq_sql_results_fail(struct rq_sql_results *r, const char *error);
+/* The error of a COMMIT that failed with this code. */
+const char *rq_sql_code_text(int code);
+
+struct rq_sql_coda {
+    double seconds;           /* told with `timings` */
+    uint64_t sequence_number; /* 0: none */
+    uint64_t raft_index;      /* told with `raft_index`; 0: none */
+};
+
+/* Ends the answer (one without a run, too): r->json is the body, application/json; charset=utf-8.  NOMEM or TOOBIG: 500. */
+enum rq_err rq_sql_answer(struct rq_sql_results *r, const struct rq_sql_form *form, const struct rq_sql_coda *coda);
+
+#endif

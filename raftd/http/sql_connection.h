@@ -1,0 +1,70 @@
+/* SQL connection: a SQLite connection that runs what clients send.
+ *
+ * It knows prepared statements by their text, so that what comes again and again is compiled once; refuses what would reach past
+ * its database; says which statements would end a transaction; and stops what takes longer than it may.
+ *
+ * Threads: one at a time, as its sqlite3 *.  While it is in use, authorizer and progress handler of the sqlite3 * are its own. */
+#ifndef RAFTD_HTTP_SQL_CONNECTION_H
+#define RAFTD_HTTP_SQL_CONNECTION_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raftd/http/sql_shape.h"
+#include "raftd/wire/err.h"
+
+struct rq_sql_cache;
+
+struct rq_sql_connection {
+    sqlite3 *db;     /* borrows until fini */
+    uint32_t budget; /* so many thousand steps of SQLite's machine for each run, then it is TOO_LONG; 0: any number */
+
+    /* Private. */
+    struct rq_sql_cache *cache; /* owns */
+    uint64_t deadline_ns;       /* 0: none */
+    uint32_t spent;
+    bool running, too_long, timed_out;
+    bool preparing;
+    bool ends_transaction; /* what is being prepared does */
+    const char *refused;   /* why the authorizer refused; NULL: it did not */
+};
+
+enum rq_err rq_sql_connection_init(struct rq_sql_connection *c, sqlite3 *db);
+/* Before sqlite3_close(): its prepared statements are finalized. */
+void rq_sql_connection_fini(struct rq_sql_connection *c);
+/* Instead of fini, when db is closed already, its statements being finalized: as executors do. */
+void rq_sql_connection_forget(struct rq_sql_connection *c);
+
+/* A statement on its connection, from rq_sql_prepare() to rq_sql_release(). */
+struct rq_sql_prepared {
+    sqlite3_stmt *stmt; /* NULL: nothing but blanks and comments */
+    bool ends_transaction;
+    struct rq_sql_shape shape;
+
+    /* Private: of the cache. */
+    struct rq_sql_prepared *older, *newer, *chain;
+    uint64_t hash;
+    char *sql; /* owns; NULL: not in the cache */
+    size_t bytes;
+    bool in_use;
+};
+
+/* The first statement of sql, which ends with a zero byte.  SQLITE_OK, or a code whose text rq_sql_error() has.  ret_tail: behind
+ * it and the blanks after it. */
+int rq_sql_prepare(struct rq_sql_connection *c, const char *sql, size_t bytes, struct rq_sql_prepared **ret_prepared,
+                   const char **ret_tail);
+/* Resets it, and takes from it what was bound. */
+void rq_sql_release(struct rq_sql_connection *c, struct rq_sql_prepared *p);
+/* What the last call on the connection, which failed, says. */
+const char *rq_sql_error(const struct rq_sql_connection *c);
+
+/* A run begins: what it may take.  timeout_ns 0: any time. */
+void rq_sql_connection_begin(struct rq_sql_connection *c, uint64_t timeout_ns);
+/* It has ended: what comes next takes as long as it takes. */
+void rq_sql_connection_end(struct rq_sql_connection *c);
+/* Is the time of the run over? */
+bool rq_sql_connection_late(struct rq_sql_connection *c);
+
+#endif
