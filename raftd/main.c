@@ -38,18 +38,22 @@
 #include "raftd/db/session.h"
 #include "raftd/db/stamps.h"
 #include "raftd/flags.h"
+#include "raftd/http/about.h"
 #include "raftd/http/backup.h"
 #include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
 #include "raftd/http/join.h"
 #include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
+#include "raftd/http/snapshots.h"
 #include "raftd/http/status.h"
+#include "raftd/http/vars.h"
 #include "raftd/net/link.h"
 #include "raftd/ops/backup.h"
 #include "raftd/ops/bus.h"
 #include "raftd/ops/journal.h"
 #include "raftd/ops/notify.h"
+#include "raftd/run/metrics.h"
 
 #define POOL_THREADS      4
 #define LEAD_WAIT_MS      10000
@@ -84,7 +88,7 @@ struct raftd {
     struct rq_link *link;
     struct rq_http_server *http;
     struct rq_admin admin;
-    struct rq_http_family families[5];
+    struct rq_http_family families[8];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -638,6 +642,7 @@ static void recover(struct raftd *d, struct rq_log_found *found)
         refuse("recovery by %s/peers.json: %s", d->raft_dir, rq_err_text(err));
     }
     *found = node.found;
+    RQ_COUNT(store, num_recoveries);
 }
 
 static void refuse_log(const struct raftd *d, const char *text)
@@ -668,6 +673,9 @@ static void start_node(struct raftd *d)
     struct rq_log_found found;
     open_log(d, &found);
     read_descriptor(d, &found);
+    if (d->descriptor.index > 0) {
+        RQ_COUNT(store, num_restores_start_skipped);
+    }
     if (d->recovers) {
         recover(d, &found);
     }
@@ -765,7 +773,7 @@ static void await_cluster(struct raftd *d)
     unsigned seconds = 0;
     may_be_stopped(d, true);
     while (!rq_driver_wait_started(d->driver, d->newest_stamp, 1000)) {
-        (void)rq_cluster_describe(d->cluster, text); /* at another address than it was nobody finds it */
+        (void)rq_cluster_describe(d->cluster, false, text); /* at another address than it was nobody finds it */
         if (rq_driver_view(d->driver).leader_id == 0) {
             rq_cluster_learn(d->cluster);
         }
@@ -853,6 +861,7 @@ static void start_http(struct raftd *d)
     d->admin = (struct rq_admin){
         .disk = d->disk,
         .dir = d->dir,
+        .raft_dir = d->raft_dir,
         .scratch_dir = d->staged_dir,
         .node_id = d->flags.node_id,
         .version = RQ_BUILD_VERSION,
@@ -864,12 +873,17 @@ static void start_http(struct raftd *d)
         .tls = tls,
         .auth = d->credentials != NULL,
         .started_s = (uint64_t)time(NULL),
+        .times = { d->flags.election_timeout_ns, d->flags.heartbeat_timeout_ns, d->flags.reap_voter_ns,
+                   d->flags.reap_reader_ns, d->flags.raft_snap_int_ns, d->flags.raft_snap },
     };
     d->families[0] = (struct rq_http_family){ rq_status_routes, rq_status_route_count, &d->admin };
     d->families[1] = (struct rq_http_family){ rq_nodes_routes, rq_nodes_route_count, &d->admin };
     d->families[2] = (struct rq_http_family){ rq_databases_routes, rq_databases_route_count, &d->admin };
     d->families[3] = (struct rq_http_family){ rq_backup_routes, rq_backup_route_count, &d->admin };
     d->families[4] = (struct rq_http_family){ rq_join_routes, rq_join_route_count, &d->admin };
+    d->families[5] = (struct rq_http_family){ rq_snapshots_routes, rq_snapshots_route_count, &d->admin };
+    d->families[6] = (struct rq_http_family){ rq_vars_routes, rq_vars_route_count, &d->admin };
+    d->families[7] = (struct rq_http_family){ rq_about_routes, rq_about_route_count, NULL };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,
@@ -922,7 +936,7 @@ static void raise_nofile(void)
 static void describe_self(struct raftd *d)
 {
     char text[RQ_TEXT_MAX + 1];
-    enum rq_err err = rq_cluster_describe(d->cluster, text);
+    enum rq_err err = rq_cluster_describe(d->cluster, !d->founding && d->flags.join[0] != '\0', text);
     if (err != RQ_OK) {
         rq_note(RQ_LEVEL_WARN, "the members do not know this node's addresses yet", "why=\"%s\"", text);
     }
@@ -991,6 +1005,7 @@ int main(int argc, char **argv)
     start_link(&d);
     atomic_store(&d.admin.catalog, d.catalog); /* from here on /readyz says so */
     atomic_store(&d.admin.cluster, d.cluster);
+    atomic_store(&d.admin.background, d.background);
     atomic_store(&d.admin.driver, d.driver);
     char quoted[PATH_MAX];
     rq_note(RQ_LEVEL_INFO, "ready", "node=%s dir=%s http=%s cluster=%016llx instance=%016llx version=%s",

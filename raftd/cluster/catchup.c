@@ -12,6 +12,7 @@
 #include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 #include "raftd/wire/head.h"
 #include "raftd/wire/mp.h"
 
@@ -197,6 +198,11 @@ static enum rq_err install_from(struct rq_catchup *u, uint64_t instance, uint64_
     u->stats.pages_fetched += count.fetched;
     u->stats.installs += err == RQ_OK;
     pthread_mutex_unlock(&u->lock);
+    if (err == RQ_OK) {
+        RQ_COUNT(store, num_restores);
+    } else {
+        RQ_COUNT(store, num_restores_failed);
+    }
     if (err == RQ_OK) {
         rq_note(RQ_LEVEL_INFO, "caught up by the databases of another member",
                 "from=%016llx index=%llu databases=%u pages_compared=%llu pages_fetched=%llu ms=%llu",

@@ -100,8 +100,8 @@ enum rq_err rq_cluster_remove(struct rq_cluster *c, const char *name, char text[
 bool rq_cluster_is_out(struct rq_cluster *c);
 /* Has a member say who the members are now: the leader may be one that this node's log does not name yet.  Returns at once. */
 void rq_cluster_learn(struct rq_cluster *c);
-/* Has the leader know this node as it is now, if its addresses, key or role are other than the members know. */
-enum rq_err rq_cluster_describe(struct rq_cluster *c, char text[RQ_TEXT_MAX + 1]);
+/* Has the leader know this node as it is now, if its addresses, key or role are other than the members know; or anyway. */
+enum rq_err rq_cluster_describe(struct rq_cluster *c, bool anyway, char text[RQ_TEXT_MAX + 1]);
 /* Has the leader hand leadership to the voter of that name; NULL: to the best one.  NOTFOUND, MISUSE: it cannot be that one; BUSY:
  * nobody took over; AWAY, UNKNOWN: try again. */
 enum rq_err rq_cluster_transfer(struct rq_cluster *c, const char *name, char text[RQ_TEXT_MAX + 1]);

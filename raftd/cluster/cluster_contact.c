@@ -4,6 +4,7 @@
 
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 
 #define UNCONNECTED_WAIT_MS 1000u
 
@@ -29,6 +30,7 @@ static void about_self(const struct rq_cluster *c, struct rq_ask_about *ret)
 
 void rq_cluster_asked_about(struct rq_cluster *c, struct rq_call *call)
 {
+    RQ_COUNT(cluster, num_get_node_api_req);
     struct rq_ask_about about;
     struct rq_bytes reply;
     about_self(c, &about);

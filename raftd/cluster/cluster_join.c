@@ -7,6 +7,7 @@
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 
 #define JOIN_WAIT_MS    10000
 #define NOTIFY_WAIT_MS  2000
@@ -136,6 +137,7 @@ void rq_cluster_asked_notify(struct rq_cluster *c, const struct rq_peer_who *fro
 {
     struct rq_member member;
     struct rq_bytes reply;
+    RQ_COUNT(cluster, num_notify_req);
     if (rq_cluster_take_member(from, &ask->member, &member) != RQ_OK) {
         rq_call_fail(call, RQ_PERM, RQ_CLUSTER_BAD_MEMBER);
         return;

@@ -6,6 +6,7 @@
 #include "raftd/cluster/cluster_turn.h"
 #include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
+#include "raftd/run/metrics.h"
 
 #define PASS_ON_MS 10000 /* for the leader's answer */
 
@@ -119,6 +120,7 @@ static void joined(void *ctx, enum rq_err err)
         refuse(w, err, "the leader changed meanwhile, try again");
         return;
     }
+    RQ_COUNT(store, num_joins);
     rq_note(RQ_LEVEL_INFO, "node joined", "node=%s instance=%016llx raft=%s", w->member.name,
             (unsigned long long)w->member.instance, w->member.raft_addr);
     rq_bytes_init(&reply, RQ_CLUSTER_REPLY_MAX);
@@ -167,6 +169,7 @@ void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from,
                            const struct rq_ask *ask, const uint8_t *data, size_t bytes)
 {
     struct wish what = { .task = { .run = run_join } };
+    RQ_COUNT(cluster, num_join_req);
     enum rq_err err = rq_cluster_take_member(from, &ask->member, &what.member);
     if (err != RQ_OK) {
         rq_call_fail(call, err, RQ_CLUSTER_BAD_MEMBER);
@@ -234,6 +237,7 @@ void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const s
                              size_t bytes)
 {
     struct wish what = { .task = { .run = run_remove } };
+    RQ_COUNT(cluster, num_remove_node_req);
     if (!rq_cluster_take_text(what.name, ask->name)) {
         rq_call_fail(call, RQ_NOTFOUND, "no such node");
         return;
@@ -280,6 +284,7 @@ void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const
                                const uint8_t *data, size_t bytes)
 {
     struct wish what = { .task = { .run = run_transfer } };
+    RQ_COUNT(cluster, num_stepdown_req);
     if (ask->name.bytes > 0 && !rq_cluster_take_text(what.name, ask->name)) {
         rq_call_fail(call, RQ_NOTFOUND, "node not found in cluster");
         return;
@@ -339,14 +344,14 @@ static bool describes(const struct rq_member *m, const struct rq_member *self)
            memcmp(m->key, self->key, RQ_MEMBER_KEY_BYTES) == 0;
 }
 
-enum rq_err rq_cluster_describe(struct rq_cluster *c, char text[RQ_TEXT_MAX + 1])
+enum rq_err rq_cluster_describe(struct rq_cluster *c, bool anyway, char text[RQ_TEXT_MAX + 1])
 {
     struct wish what = { .task = { .run = run_join } };
     struct rq_members members;
     rq_cluster_members(c, &members);
     rq_cluster_self(c, &what.member);
     const struct rq_member *m = rq_members_find(&members, what.member.instance);
-    if (m == NULL || describes(m, &what.member)) {
+    if (m == NULL || (!anyway && describes(m, &what.member))) {
         return RQ_OK;
     }
     const struct rq_ask ask = rq_cluster_join_ask(RQ_ASK_JOIN, &what.member);

@@ -4,13 +4,18 @@
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 
 #define LOOK_MS 500u
 
 static void reaped(void *ctx, enum rq_err err)
 {
     (void)ctx;
-    (void)err; /* it is tried again as long as that node is a member */
+    if (err == RQ_OK) {
+        RQ_COUNT(store, nodes_reaped_ok);
+    } else { /* it is tried again as long as that node is a member */
+        RQ_COUNT(store, nodes_reaped_failed);
+    }
 }
 
 /* As long as the leader has been one: what its predecessor heard is not known. */

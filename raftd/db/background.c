@@ -9,6 +9,7 @@
 #include "raftd/db/scrub.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 
 #define IDLE_MS        50 /* after so long without a commit a database file is made complete, so that a copy of it is */
 #define BLOCKED_MS     250   /* a reader is in the way: look again */
@@ -27,7 +28,11 @@ struct rq_background {
     struct rq_driver *driver;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool stirred, stops, started; /* guarded by lock */
+    bool stirred, stops, started; /* guarded by lock, as what follows */
+    uint64_t asked, answered;     /* how many asked for a compaction; up to which one that was answered */
+    enum rq_err answer;
+    char answer_text[512];
+    pthread_cond_t answers;
     pthread_t thread;
     uint64_t next_look_ms, next_check_ms, next_compact_ms, next_bodies_ms;
     uint64_t compacted_index;
@@ -167,11 +172,32 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
     free(list);
 }
 
+static uint64_t asked(struct rq_background *b)
+{
+    pthread_mutex_lock(&b->lock);
+    const uint64_t asked = b->asked;
+    pthread_mutex_unlock(&b->lock);
+    return asked;
+}
+
+static void answer(struct rq_background *b, uint64_t upto, enum rq_err err, const char *text)
+{
+    pthread_mutex_lock(&b->lock);
+    if (b->answered < upto) {
+        b->answered = upto;
+        b->answer = err;
+        (void)snprintf(b->answer_text, sizeof b->answer_text, "%s", text);
+        pthread_cond_broadcast(&b->answers);
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
 static void compact(struct rq_background *b, uint64_t *due)
 {
     struct rq_log_stats stats;
     char text[512], why[sizeof text * 2];
     uint64_t now = rq_clock_ms();
+    const uint64_t upto = asked(b); /* before the view: what they have committed is in it */
     struct rq_driver_view view = rq_driver_view(b->driver);
     bool looks = now >= b->next_compact_ms;
     uint64_t bodies = rq_catalog_body_bytes(b->catalog);
@@ -181,9 +207,14 @@ static void compact(struct rq_background *b, uint64_t *due)
         b->next_compact_ms = now + b->config.compact_every_ms;
     }
     sooner(due, b->next_compact_ms);
-    bool wanted = stats.bytes >= b->config.compact_bytes || bodies >= BODY_BYTES_MAX ||
+    bool wanted = upto > b->answered || stats.bytes >= b->config.compact_bytes || bodies >= BODY_BYTES_MAX ||
                   (looks && (bodies > 0 || view.delivered - b->compacted_index >= b->config.compact_entries));
-    if (!rq_catalog_ready(b->catalog) || view.delivered == b->compacted_index || !wanted) {
+    if (!rq_catalog_ready(b->catalog)) {
+        answer(b, upto, RQ_UNREADY, rq_err_text(RQ_UNREADY));
+        return;
+    }
+    if (view.delivered == b->compacted_index || !wanted) {
+        answer(b, upto, RQ_NOTFOUND, "nothing new to snapshot");
         return;
     }
     enum rq_err err = rq_catalog_compact(b->catalog, text);
@@ -193,13 +224,16 @@ static void compact(struct rq_background *b, uint64_t *due)
         rq_note(RQ_LEVEL_DEBUG, "log compacted", "index=%llu log_bytes=%llu", (unsigned long long)view.delivered,
                 (unsigned long long)stats.bytes);
         b->compacted_index = view.delivered;
+        RQ_COUNT(store, num_snapshots);
     } else if (err == RQ_IO) {
         rq_fatal("the descriptor could not be made durable", err);
     } else {
         rq_note(waited ? RQ_LEVEL_DEBUG : RQ_LEVEL_WARN, "log compaction has to wait", "err=%s why=%s",
                 rq_err_name(err), rq_quote(why, sizeof why, text));
         sooner(due, now + 1000);
+        RQ_COUNT(store, num_snapshots_failed);
     }
+    answer(b, upto, err, err == RQ_OK ? "" : text[0] != '\0' ? text : rq_err_text(err));
 }
 
 static void drop_spare(struct rq_background *b)
@@ -277,6 +311,7 @@ enum rq_err rq_background_new(const struct rq_background_config *config, struct 
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&b->wake, &attr);
+    pthread_cond_init(&b->answers, &attr);
     pthread_condattr_destroy(&attr);
     *ret_background = b;
     return RQ_OK;
@@ -303,6 +338,24 @@ void rq_background_stop(struct rq_background *b)
     if (b->started) {
         pthread_join(b->thread, NULL);
     }
+}
+
+enum rq_err rq_background_snapshot(struct rq_background *b, unsigned timeout_ms, char text[512])
+{
+    const uint64_t end_ms = rq_clock_ms() + timeout_ms;
+    const struct timespec until = { (time_t)(end_ms / 1000u), (long)(end_ms % 1000u) * 1000000 };
+    int waited = 0;
+    pthread_mutex_lock(&b->lock);
+    const uint64_t mine = ++b->asked;
+    b->stirred = true;
+    pthread_cond_signal(&b->wake);
+    while (b->answered < mine && waited == 0) {
+        waited = pthread_cond_timedwait(&b->answers, &b->lock, &until);
+    }
+    const enum rq_err err = b->answered >= mine ? b->answer : RQ_AWAY;
+    (void)snprintf(text, 512, "%s", b->answered >= mine ? b->answer_text : "not done in time");
+    pthread_mutex_unlock(&b->lock);
+    return err;
 }
 
 void rq_background_stir(void *background)

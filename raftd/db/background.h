@@ -22,6 +22,9 @@ enum rq_err rq_background_new(const struct rq_background_config *config, struct 
 enum rq_err rq_background_start(struct rq_background *b, struct rq_catalog *catalog, struct rq_driver *driver);
 /* Ends the thread, which makes the database files complete before, where no reader is in the way. */
 void rq_background_stop(struct rq_background *b);
+/* Has the log compacted now, and waits for it.  NOTFOUND: nothing was committed since the last time.  AWAY: not in time.  Others as
+ * rq_catalog_compact(), with text. */
+enum rq_err rq_background_snapshot(struct rq_background *b, unsigned timeout_ms, char text[512]);
 /* There is work, for a database that was quiet. */
 void rq_background_stir(void *background);
 

@@ -1,10 +1,9 @@
-#include "raftd/db/catalog_impl.h"
-
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftd/db/catalog_impl.h"
 #include "raftd/db/identity.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/entry.h"
@@ -204,8 +203,7 @@ void rq_catalog_session_ended(struct rq_catalog *c, uint64_t session)
 
 /* --- committed entries; loop context ---------------------------------------------------------------------------------------------- */
 
-struct rq_database *rq_catalog_add(struct rq_catalog *c, const char *name, uint32_t id,
-                                        struct rq_database_known *known)
+struct rq_database *rq_catalog_add(struct rq_catalog *c, const char *name, uint32_t id, struct rq_database_known *known)
 {
     struct rq_place *place = NULL;
     struct rq_database *db;
@@ -968,6 +966,26 @@ enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_p
     return err;
 }
 
+void rq_catalog_note_snapshot(struct rq_catalog *c, const struct rq_descriptor *d, bool now)
+{
+    struct timespec t = { 0 };
+    if (now) {
+        clock_gettime(CLOCK_REALTIME, &t);
+    }
+    pthread_mutex_lock(&c->lock);
+    c->snapshot =
+        (struct rq_catalog_snapshot){ d->index, d->term, (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u };
+    pthread_mutex_unlock(&c->lock);
+}
+
+struct rq_catalog_snapshot rq_catalog_snapshot(struct rq_catalog *c)
+{
+    pthread_mutex_lock(&c->lock);
+    const struct rq_catalog_snapshot snapshot = c->snapshot;
+    pthread_mutex_unlock(&c->lock);
+    return snapshot;
+}
+
 enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
 {
     struct rq_picture p;
@@ -987,6 +1005,7 @@ enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
     }
     if (err == RQ_OK) {
         atomic_store(&c->adopted, false);
+        rq_catalog_note_snapshot(c, &p.descriptor, true);
     }
     pthread_mutex_unlock(&c->whole);
     rq_catalog_picture_fini(&p);
@@ -1090,6 +1109,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
 enum rq_err rq_catalog_load(struct rq_catalog *c, struct rq_descriptor *d)
 {
     c->loaded_index = d->index;
+    rq_catalog_note_snapshot(c, d, false);
     for (uint32_t i = 0; i < d->database_count; i++) {
         struct rq_descriptor_database *db = &d->databases[i];
         struct rq_database_known known = { .version = db->version, .file_made = db->file_made, .origins = db->origins };

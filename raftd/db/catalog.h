@@ -98,6 +98,12 @@ enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *
 /* Makes everything that is applied durable, writes the descriptor and releases the log.  BUSY, AWAY: try again later; text says
  * which database needs the log as it is, if that is why.  IO is final. */
 enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512]);
+/* The newest state that the log needs nothing before, made here or had from another member; index 0: none yet. */
+struct rq_catalog_snapshot {
+    uint64_t index, term;
+    uint64_t made_ms; /* since 1970; of one that an earlier process made 0 */
+};
+struct rq_catalog_snapshot rq_catalog_snapshot(struct rq_catalog *c);
 /* The state machine at an index that this node has applied, as compaction takes it.  Errors as there. */
 enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_picture, char text[512]);
 /* The staged bodies that wait for the log to be compacted past them. */

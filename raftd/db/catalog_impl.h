@@ -35,11 +35,15 @@ struct rq_catalog {
     size_t place_count;
     struct dropping *droppings;
     struct rq_known_files files;
+    struct rq_catalog_snapshot snapshot;
 
     /* Loop context. */
     struct rq_request *requests; /* submitted, fate not known */
     uint64_t loaded_index;       /* of the descriptor at the start */
 };
+
+/* That descriptor is written. */
+void rq_catalog_note_snapshot(struct rq_catalog *c, const struct rq_descriptor *d, bool now);
 
 /* Grows an array by one; without memory a committed entry cannot be followed, and the process ends. */
 void *rq_catalog_one_more(void *array, size_t count, size_t each);

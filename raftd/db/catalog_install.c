@@ -246,6 +246,7 @@ enum rq_err rq_catalog_install_end(struct rq_catalog *c, const struct rq_descrip
     if (err ==
         RQ_OK) { /* should the log have come that far since: the descriptor is true all the same, and the node keeps its log */
         err = on_loop(c, &p.descriptor, run_installed);
+        rq_catalog_note_snapshot(c, &p.descriptor, true);
     }
     rq_catalog_picture_fini(&p);
     if (err == RQ_OK) {

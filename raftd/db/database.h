@@ -84,6 +84,7 @@ struct rq_commit {
     struct rq_bytes pages;  /* owns: {u32 page number, page} ... */
     struct rq_group *group; /* borrows: instead of pages, several transactions of the executor */
     struct rq_staged *body; /* owns: instead of pages, when they were too many; checked and in normal form already */
+    uint64_t since_ns;      /* when it came; then when its record was made */
     void (*answer)(struct rq_commit *c, const struct rq_msg_outcome *outcome); /* c is the callee's afterwards */
     void *ctx;                                                                 /* the asker's, as tag */
     uint64_t tag;

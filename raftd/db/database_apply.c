@@ -6,6 +6,8 @@
 
 #include "raftd/db/database_impl.h"
 #include "raftd/ops/journal.h"
+#include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 
@@ -349,15 +351,23 @@ static void run_committed(struct rq_task *task)
     struct rq_db_errand *e = (struct rq_db_errand *)task;
     struct rq_database *db = e->db;
     if (!db->dropped) {
+        const uint64_t begin_ns = rq_clock_ns();
         if (lacks_body(db, e) || apply_entry(db, e) != RQ_OK) {
             fetch_body(db, e);
             return;
+        }
+        const uint64_t applied_ns = rq_clock_ns();
+        rq_stage_took(RQ_STAGE_apply, applied_ns - begin_ns);
+        RQ_COUNT(db, applied);
+        if (db->in_flight != NULL && db->in_flight->base < db->version) {
+            rq_stage_took(RQ_STAGE_replicate, begin_ns - db->in_flight->since_ns);
         }
         if (e->entry.index > db->applied_index) { /* in replay the file is ahead */
             db->applied_index = e->entry.index;
         }
         rq_db_publish(db);
         rq_db_settle(db);
+        rq_stage_took(RQ_STAGE_answer, rq_clock_ns() - applied_ns);
         rq_db_touch(db);
     }
     rq_blob_unref(e->entry.blob);

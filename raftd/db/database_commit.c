@@ -5,6 +5,7 @@
 #include "raftd/db/database_impl.h"
 #include "raftd/db/executor.h"
 #include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 
@@ -515,7 +516,12 @@ static void consider(struct rq_database *db, struct rq_commit *c)
     } else if (c->ask) {
         err = RQ_NOTFOUND;
     } else {
+        const uint64_t begin_ns = rq_clock_ns();
         err = prepare(db, c, &text);
+        const uint64_t made_ns = rq_clock_ns();
+        rq_stage_took(RQ_STAGE_queue, begin_ns - c->since_ns);
+        rq_stage_took(RQ_STAGE_diff, made_ns - begin_ns);
+        c->since_ns = made_ns;
         struct rq_blob *blob = err == RQ_OK ? rq_blob_new(db->record.size) : NULL;
         if (err == RQ_OK && blob == NULL) {
             err = RQ_NOMEM;
@@ -554,6 +560,7 @@ void rq_database_commit(struct rq_commit *c)
         return;
     }
     c->task.run = run_commit;
+    c->since_ns = rq_clock_ns();
     /* The executor goes on with the next group meanwhile. */
     rq_strand_post(&c->db->place->strand, &c->task, c->group != NULL ? RQ_HAND_OVER : RQ_CARRY);
 }

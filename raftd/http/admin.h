@@ -6,24 +6,35 @@
 #include <stdint.h>
 
 #include "raftd/cluster/cluster.h"
+#include "raftd/db/background.h"
 #include "raftd/db/catalog.h"
 #include "raftd/db/driver.h"
 #include "raftd/http/https.h"
 #include "raftd/http/server.h"
 
-/* Set before the server is started, but for the first three: NULL until the node serves; driver comes last. */
+#define RQ_ADMIN_DATABASE "db.sqlite" /* the one that rqlite's clients mean */
+
+/* As the flags say; for those who look at the status. */
+struct rq_admin_times {
+    uint64_t election_ns, heartbeat_ns, reap_voter_ns, reap_reader_ns, snapshot_ns, snapshot_entries;
+};
+
+/* Set before the server is started, but for the first four: NULL until the node serves; driver comes last. */
 struct rq_admin {
     _Atomic(struct rq_catalog *) catalog;
     _Atomic(struct rq_cluster *) cluster;
+    _Atomic(struct rq_background *) background;
     _Atomic(struct rq_driver *) driver;
     struct rq_disk *disk;
-    const char *dir, *scratch_dir, *node_id, *version;
+    const char *dir, *raft_dir, *scratch_dir, *node_id, *version;
     const char *http_addr, *http_adv_addr, *raft_adv_addr;
     const char *api_url; /* "http://host:port" */
     const char *allow_origin;
     const struct rq_http_tls_files *tls; /* NULL: plain HTTP */
     bool auth;                           /* there is a credentials file */
     uint64_t started_s;                  /* seconds since 1970 */
+    _Atomic int64_t last_backup_s;       /* likewise; 0: none */
+    struct rq_admin_times times;
 };
 
 /* The node serves, and knows who leads. */

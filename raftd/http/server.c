@@ -17,6 +17,7 @@
 #include "raftd/http/credentials.h"
 #include "raftd/http/https.h"
 #include "raftd/net/address.h"
+#include "raftd/run/metrics.h"
 
 #define THREADS          2
 #define CONNECTIONS_MAX  1000
@@ -292,7 +293,7 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
     add_header(out, "Access-Control-Allow-Origin", x->server->config.allow_origin);
     add_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
     add_header(out, "X-Content-Type-Options", is_error_text(r) ? "nosniff" : NULL);
-    add_header(out, MHD_HTTP_HEADER_LOCATION, r->status == 301 ? r->location : NULL);
+    add_header(out, MHD_HTTP_HEADER_LOCATION, r->status / 100 == 3 ? r->location : NULL);
     add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
     add_header(out, MHD_HTTP_HEADER_CONNECTION, close_after ? "close" : NULL);
     if (!x->piecewise) {
@@ -383,7 +384,7 @@ static bool allows(const char *methods, const char *method)
             return true;
         }
     }
-    return strcmp(method, "HEAD") == 0 && strstr(methods, "GET") != NULL;
+    return strcmp(methods, "*") == 0 || (strcmp(method, "HEAD") == 0 && strstr(methods, "GET") != NULL);
 }
 
 static bool leads_to(const struct rq_http_route *route, const char *path)
@@ -420,7 +421,13 @@ static bool may(const struct rq_http_server *s, const struct exchange *x)
     }
     const char *header = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
     const bool known = rq_login_parse(header, &login);
-    return rq_credentials_allow(s->config.credentials, known ? &login : NULL, x->route->perm);
+    const bool allowed = rq_credentials_allow(s->config.credentials, known ? &login : NULL, x->route->perm);
+    if (allowed) {
+        RQ_COUNT(http, auth_ok);
+    } else {
+        RQ_COUNT(http, auth_fail);
+    }
+    return allowed;
 }
 
 static void judge(const struct rq_http_server *s, struct exchange *x)

@@ -13,6 +13,8 @@
 
 #include "raftd/log/load.h"
 #include "raftd/log/meta.h"
+#include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)16 << 20)
 #define DEFAULT_CACHE_BYTES   ((uint64_t)32 << 20)
@@ -700,6 +702,7 @@ static enum rq_err ensure_buffer(struct rq_log *log, uint64_t bytes)
 /* Not locked: buffer, chain and what was taken are the writer's.  One write, which is one sync. */
 static enum rq_err write_part(struct rq_log *log, struct part *part, uint32_t *ret_frontier)
 {
+    const uint64_t begin_ns = rq_clock_ns();
     size_t at = part->fresh ? RQ_LOG_SECTOR_BYTES : 0;
     enum rq_err err = ensure_buffer(log, at + rq_log_sectors_bytes(part->bytes));
     if (err != RQ_OK) {
@@ -744,7 +747,11 @@ static enum rq_err write_part(struct rq_log *log, struct part *part, uint32_t *r
     size_t end = rq_log_sectors_bytes(at);
     memset(log->buffer + at, 0, end - at);
     *ret_frontier = base + (uint32_t)end;
-    return part->segment->writer->disk->ops->write(part->segment->writer, log->buffer, end, base);
+    const uint64_t made_ns = rq_clock_ns();
+    err = part->segment->writer->disk->ops->write(part->segment->writer, log->buffer, end, base);
+    rq_stage_took(RQ_STAGE_log_write, made_ns - begin_ns);
+    rq_stage_took(RQ_STAGE_sync, rq_clock_ns() - made_ns);
+    return err;
 }
 
 /* Locked. */

@@ -22,6 +22,7 @@
 
 #include "raftd/net/peers_impl.h"
 #include "raftd/ops/journal.h"
+#include "raftd/run/metrics.h"
 #include "raftd/run/strand.h"
 
 #define EVENTS_MAX     64
@@ -274,6 +275,12 @@ void peer_dial_opened(struct peer_dial *d)
 {
     d->backoff_ms = 0;
     d->told = false;
+    if (d->kind == RQ_PEER_REQUESTS && d->join == NULL) {
+        if (d->opened_once) {
+            RQ_COUNT(cluster, num_client_force_new_conn);
+        }
+        d->opened_once = true;
+    }
     if (d->join != NULL) {
         peer_join_opened(d->join);
         return;

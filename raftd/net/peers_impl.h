@@ -137,6 +137,7 @@ struct peer_dial {
     struct peer_conn *conn; /* being made or open; the I/O thread's, as the next */
     bool resolving;
     bool told;                /* the trouble is in the log */
+    bool opened_once;
     enum rq_err told_refusal; /* OK: it was no refusal */
     unsigned backoff_ms;
     uint64_t next_ms;

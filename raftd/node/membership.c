@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "raftd/node/filter.h"
+#include "raftd/run/metrics.h"
 
 static uint64_t now_ms(const struct rq_core *core)
 {
@@ -294,6 +295,7 @@ enum rq_err rq_membership_join(struct rq_membership *ms, struct rq_core *core, c
         }
     }
     if (known != NULL && same_data(known, member)) {
+        RQ_COUNT(store, num_ignored_joins);
         done(ctx, RQ_OK);
         return RQ_OK;
     }
@@ -302,6 +304,9 @@ enum rq_err rq_membership_join(struct rq_membership *ms, struct rq_core *core, c
     enum rq_member_role role = known != NULL ? known->role : RQ_MEMBER_STANDBY;
     if (members.count > RQ_MEMBERS_MAX - 1) {
         return RQ_TOOBIG;
+    }
+    if (known != NULL) { /* here it is changed in one step */
+        RQ_COUNT(store, num_removed_before_joins);
     }
     *m = *member;
     m->role = role;
