@@ -58,6 +58,14 @@ static void drop_parked(void)
     }
 }
 
+enum rq_err rq_control_share_named(const struct rq_control *c)
+{
+    const struct share *p = (const struct share *)c;
+    struct rq_file_info named;
+    enum rq_err err = p->disk->ops->stat(p->disk, p->path, &named);
+    return err != RQ_OK || (named.inode == p->inode && named.device == p->device) ? err : RQ_FOREIGN;
+}
+
 static struct share *find(struct rq_disk *disk, const char *db_path, uint64_t boot)
 {
     const size_t bytes = strlen(db_path);

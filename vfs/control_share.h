@@ -22,6 +22,9 @@ enum rq_err rq_control_share_get(struct rq_disk *disk, const char *db_path, uint
                                  struct rq_control **ret_control);
 void rq_control_share_put(struct rq_control *c); /* NULL is fine */
 
+/* Does its file still have its name?  FOREIGN: another file has it; else what looking at the name says. */
+enum rq_err rq_control_share_named(const struct rq_control *c);
+
 /* rq_slot_claim() and rq_slot_release() on a shared page. */
 enum rq_err rq_control_share_claim(struct rq_control *c, uint64_t session, uint32_t *ret_slot);
 void rq_control_share_release(struct rq_control *c, uint32_t slot);

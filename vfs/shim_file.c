@@ -5,6 +5,7 @@
  * (TRAP C of SQLite's: discarded transactions re-use change counters), or must be read anew for another reason, they are
  * answered wrong once: reset_cache. */
 #include <string.h>
+#include <time.h>
 
 #include "raftd/wire/bytes.h"
 #include "vfs/shim_parts.h"
@@ -14,6 +15,7 @@
 #define VERSIONS_OFFSET 18
 #define STAMP_OFFSET    72
 #define STAMP_BYTES     20
+#define NAMED_EVERY_MS  500u
 
 /* Those of the field's bytes that are in data. */
 static void overwrite(uint8_t *data, uint32_t begin, uint32_t bytes, uint32_t field, uint32_t field_bytes, int value)
@@ -63,8 +65,25 @@ enum rq_err rq_shim_page(struct rq_shim_db *db, uint32_t pgno, uint32_t offset, 
 
 /* --- locks -------------------------------------------------------------------------------------------------------------- */
 
+/* A host that lost its directory gets another one, by another raftd, while what this connection has open lives on and is never
+ * changed again.  Nothing tells of that but the name, so it is looked at now and then.  (A name without a file says nothing: raftd may
+ * be away, or this process be in a root of its own.) */
+static void follow_name(struct rq_shim_db *db)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    const uint64_t now_ms = (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+    if (now_ms - db->named_ms >= NAMED_EVERY_MS && db->view.control != NULL) {
+        db->named_ms = now_ms;
+        if (rq_control_share_named(db->view.control) == RQ_FOREIGN) {
+            rq_snapshot_fini(&db->view);
+        }
+    }
+}
+
 int rq_shim_view_begin(struct rq_shim_db *db)
 {
+    follow_name(db);
     enum rq_err err = rq_snapshot_begin(&db->view);
     if (err == RQ_UNREADY) {
         err = rq_shim_reach(db, false);

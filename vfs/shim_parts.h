@@ -45,6 +45,7 @@ struct rq_shim_db {
     uint32_t file_count;   /* as SQLite sees the file now: page_count, and what it wrote or truncated */
     uint32_t seen_db_id;   /* that SQLite's page cache is of */
     uint64_t seen_version; /* newest that was read of it */
+    uint64_t named_ms;     /* when the name of the control page was looked at last */
 
     enum rq_read_level { RQ_READ_LOCAL, RQ_READ_BOUNDED, RQ_READ_LINEARIZABLE } read_level;
     uint64_t freshness_ms;   /* of bounded reads; 0: not given */

@@ -122,6 +122,20 @@ static int refuse(struct rq_shim_db *db, enum rq_err err, const char *text)
     return RQVFS_BUSY_CONSISTENCY;
 }
 
+/* raftd answers for the files that have the names now.  What another life of this host left open is let go. */
+static bool page_named(struct rq_shim_db *db)
+{
+    return db->view.control != NULL && rq_control_share_named(db->view.control) == RQ_OK;
+}
+
+static enum rq_err ask(struct rq_shim_db *db, uint64_t begin_ms, uint64_t *ret_left_ms)
+{
+    const bool again = db->refused_ms != 0 && begin_ms - db->refused_ms < AGAIN_MS;
+    const uint32_t db_id = atomic_load(&db->view.control->head->db_id);
+    const uint64_t max_age_ms = db->read_level == RQ_READ_BOUNDED ? db->freshness_ms : 0;
+    return db->sink->ops->read(db->sink, db_id, max_age_ms, again, ret_left_ms);
+}
+
 int rq_shim_read_begin(struct rq_shim_db *db)
 {
     if (db->read_level == RQ_READ_LOCAL) {
@@ -131,17 +145,23 @@ int rq_shim_read_begin(struct rq_shim_db *db)
     if (begin_ms < db->fresh_until_ms) {
         return SQLITE_OK;
     }
-    const bool bounded = db->read_level == RQ_READ_BOUNDED;
-    const uint32_t db_id = db->view.control != NULL ? atomic_load(&db->view.control->head->db_id) : 0;
-    const bool again = db->refused_ms != 0 && begin_ms - db->refused_ms < AGAIN_MS;
     uint64_t left_ms = 0;
-    enum rq_err err = db->sink->ops->read(db->sink, db_id, bounded ? db->freshness_ms : 0, again, &left_ms);
-    if (err != RQ_OK) {
-        db->refused_ms = now_ms();
-        return refuse(db, err, db->sink->ops->text(db->sink));
-    }
+    do {
+        if (!page_named(db)) {
+            rq_snapshot_fini(&db->view);
+            enum rq_err err = rq_shim_reach(db, false);
+            if (err != RQ_OK) {
+                return rq_shim_code(err, SQLITE_IOERR_LOCK);
+            }
+        }
+        enum rq_err err = ask(db, begin_ms, &left_ms);
+        if (err != RQ_OK) {
+            db->refused_ms = now_ms();
+            return refuse(db, err, db->sink->ops->text(db->sink));
+        }
+    } while (!page_named(db)); /* or it may have been the raftd of a new life that answered */
     db->refused_ms = 0;
-    db->fresh_until_ms = bounded ? begin_ms + left_ms : 0;
+    db->fresh_until_ms = db->read_level == RQ_READ_BOUNDED ? begin_ms + left_ms : 0;
     db->read_refused[0] = '\0';
     db->away_logged = false;
     return SQLITE_OK;

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 import time
 import urllib.request
@@ -75,6 +76,47 @@ def the_leader_that_lost_its_disk_comes_back():
     wiped(lost).start()
     wait_reads(lost, "SELECT count(*) FROM t", 20)
     wait_for(lambda: promoted(cluster, lost), "it has a vote again", 20)
+    cluster.wait_equal()
+
+
+def rows_or_busy(connection):
+    try:
+        return value(connection, "SELECT count(*) FROM t")
+    except sqlite3.OperationalError as error:
+        equal(error.sqlite_errorcode & 255, sqlite3.SQLITE_BUSY, "result code")
+        return "busy"
+
+
+@test(seconds=120)
+def connections_outlive_the_disk():
+    """They find the files of the host's next life, and show nothing older than they did, nor than they promise."""
+    cluster = Cluster()
+    joins_all(cluster)
+    connection = with_table(cluster)
+    rows(connection, *range(10))
+    connection.close()
+    lost = cluster.others(cluster.leader())[0]
+    local = connect(lost.path(), busy_ms=20000, timeout=20000)
+    strict = connect(lost.path(), busy_ms=0, timeout=20000, consistency="linearizable")
+    equal(value(strict, "SELECT count(*) FROM t"), 10, "rows before")
+    lost.kill()
+    writer = connect(cluster.others(lost)[0].path(), busy_ms=20000, timeout=20000)
+    rows(writer, *range(10, 20))
+    equal(value(local, "SELECT count(*) FROM t"), 10, "rows without raftd")
+    wiped(lost).start(40)
+    rows(writer, *range(20, 30))
+    equal(value(strict, "SELECT count(*) FROM t"), 30, "rows of a linearizable read")
+    seen = [10]
+
+    def caught_up():
+        seen.append(rows_or_busy(local))
+        return seen[-1] == 30
+
+    wait_for(caught_up, "the other one sees them, too", 20)
+    numbers = [each for each in seen if each != "busy"]
+    equal(numbers, sorted(numbers), "what it saw")
+    rows(local, 30)
+    equal(value(strict, "SELECT count(*) FROM t"), 31, "rows after one was written there")
     cluster.wait_equal()
 
 

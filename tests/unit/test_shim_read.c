@@ -1,5 +1,6 @@
 /* How fresh reads have to be: what a connection asks for is asked of raftd when a read transaction begins, once, and no transaction
  * begins when raftd says no; what cannot be asked for is refused; and no connection goes back behind what it has read. */
+#include <sched.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,6 +221,73 @@ static void connection_never_goes_back(void)
     sqlite3_close(db);
 }
 
+/* The directory, taken away with all that is open in it, as when the disk was lost; the host gets another one under its name. */
+static void lose_directory(void)
+{
+    char lost[160];
+    local_stop();
+    snprintf(lost, sizeof lost, "%s-%d", served, name_count);
+    check_eq(rename(served, lost), 0);
+    local_start(lost); /* so that it forgets its databases */
+    local_stop();
+    local_start(served);
+}
+
+/* To the database id of the first life: as a node gets everything again. */
+static sqlite3 *second_life(const char *name, uint32_t id, const char *sql)
+{
+    sqlite3 *other;
+    check_eq(open_database(name, "", &other), SQLITE_OK);
+    local_rename_id(name, id);
+    check_eq(run(other, sql), SQLITE_OK);
+    return other;
+}
+
+static int count_rows(sqlite3 *db)
+{
+    sqlite3_stmt *s;
+    int rows = -1;
+    if (sqlite3_prepare_v2(db, "SELECT count(*) FROM t", -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW) {
+        rows = sqlite3_column_int(s, 0);
+    }
+    sqlite3_finalize(s);
+    return rows;
+}
+
+#define MORE "CREATE TABLE t(x); INSERT INTO t VALUES(1); INSERT INTO t VALUES(2); INSERT INTO t VALUES(3)"
+
+static void linearizable_read_is_of_the_files_that_raftd_serves(void)
+{
+    char name[32];
+    sqlite3 *db = open_with_row("&consistency=linearizable", name);
+    check_eq(count_rows(db), 1);
+    const uint32_t id = local_db(name)->id;
+    lose_directory();
+    sqlite3 *other = second_life(name, id, MORE);
+    check_eq(count_rows(db), 3);
+    check_eq(local_reads.db_id, id);
+    sqlite3_close(other);
+    sqlite3_close(db);
+}
+
+static void connection_finds_the_files_of_a_new_life(void)
+{
+    char name[32];
+    sqlite3 *db = open_with_row("", name);
+    check_eq(count_rows(db), 1);
+    const uint32_t id = local_db(name)->id;
+    lose_directory();
+    sqlite3 *other = second_life(name, id, MORE);
+    for (time_t end = time(NULL) + 20; count_rows(db) != 3 && time(NULL) < end;) {
+        sched_yield();
+    }
+    check_eq(count_rows(db), 3);
+    check_eq(run(db, "INSERT INTO t VALUES(4)"), SQLITE_OK);
+    check_eq(count_rows(other), 4);
+    sqlite3_close(other);
+    sqlite3_close(db);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -230,6 +298,8 @@ int main(int argc, char **argv)
         TAP(pragmas_ask_for_it_from_the_next_transaction_on),
         TAP(what_cannot_be_asked_for_is_refused_at_open),
         TAP(connection_never_goes_back),
+        TAP(linearizable_read_is_of_the_files_that_raftd_serves),
+        TAP(connection_finds_the_files_of_a_new_life),
     };
     (void)snprintf(base, sizeof base, "/tmp/rqshim-XXXXXX");
     if (mkdtemp(base) == NULL || sqlite3_config(SQLITE_CONFIG_LOG, on_log, NULL) != SQLITE_OK) {
