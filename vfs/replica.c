@@ -224,6 +224,7 @@ enum rq_err rq_replica_open(const struct rq_replica_config *config, struct rq_re
     r->dir_path = dir_of(config->path);
     rq_frames_init(&r->frames);
     pthread_mutex_init(&r->mutex, NULL);
+    pthread_mutex_init(&r->syncs, NULL);
     pthread_cond_init(&r->changed, NULL);
 
     bool wal_made = false, shm_made = false;
@@ -271,6 +272,7 @@ void rq_replica_close(struct rq_replica *r)
     }
     rq_frames_fini(&r->frames);
     pthread_mutex_destroy(&r->mutex);
+    pthread_mutex_destroy(&r->syncs);
     pthread_cond_destroy(&r->changed);
     free(r->page1);
     free(r->page1_next);
@@ -376,7 +378,7 @@ enum rq_err rq_replica_create(const struct rq_replica_config *config, const stru
     if (err != RQ_OK && err != RQ_NOTFOUND) {
         return err;
     }
-    char *path_new = text_join(config->path, "-rqnew"), *dir = dir_of(config->path);
+    char *path_new = text_join(config->path, RQ_NEW_SUFFIX), *dir = dir_of(config->path);
     err = path_new == NULL || dir == NULL ? RQ_NOMEM : file_build(config, path_new, pages, state);
     if (err == RQ_OK) {
         err = leftovers_remove(config->disk, config->path);
@@ -463,7 +465,9 @@ enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
 
 enum rq_err rq_replica_sync(struct rq_replica *r)
 {
+    pthread_mutex_lock(&r->syncs);
     enum rq_err err = rq_sync_final(r->disk, r->wal);
+    pthread_mutex_unlock(&r->syncs);
     if (err == RQ_OK && !r->dir_synced) {
         err = r->disk->ops->sync_dir(r->disk, r->dir_path) == RQ_OK ? RQ_OK : RQ_IO;
         r->dir_synced = err == RQ_OK;

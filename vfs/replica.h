@@ -154,14 +154,17 @@ enum rq_err rq_replica_sync(struct rq_replica *r);
  * pass is complete.  CORRUPT: a page was changed; text says which.  FULL: no space for hashes. */
 enum rq_err rq_replica_scrub(struct rq_replica *r, uint32_t pass, uint64_t *bytes, char text[160]);
 
-/* Puts -shm right where it differs from our own knowledge; makes it again if it was removed.  Reads no file, so it can be done
- * often.  CORRUPT: the database file was written by somebody else.  BUSY: -shm was deleted and somebody is about to make it: try
- * again.  Neither while a back-fill is on its way. */
+/* Puts -shm right where it differs from our own knowledge, and makes it or -wal again if its name was taken away; text then says
+ * that.  Reads no file otherwise, so it can be done often.  CORRUPT: the database file was written by somebody else.  BUSY: -shm was
+ * deleted and somebody is about to make it, or a long append is on its way; FULL: no space: try again.  Not while a back-fill is on its
+ * way. */
 enum rq_err rq_replica_mend(struct rq_replica *r, char text[160]);
 
-/* Does that; and finds out whether the files are still ours.  CORRUPT: a frame in
- * -wal or page 1 was changed; FOREIGN: the name is another inode now; NOTFOUND: unlinked; BUSY: -shm was deleted and somebody is
- * about to make it: check again.  text says what.  Reads the whole WAL. */
+/* Would a raftd that starts now find the -wal that this one writes? */
+bool rq_replica_is_named(struct rq_replica *r);
+
+/* Mends; and finds out whether the files are still ours.  CORRUPT: a frame in -wal or page 1 was changed; FOREIGN: the database's
+ * name is another inode now; NOTFOUND: unlinked.  text says what.  Reads the whole WAL. */
 enum rq_err rq_replica_check(struct rq_replica *r, char text[160]);
 
 #endif

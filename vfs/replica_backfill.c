@@ -394,8 +394,8 @@ static enum rq_err reset_gated(struct rq_replica *r)
     return err;
 }
 
-/* Appends are held off from here on: the one that is on its way may end, if that does not take long. */
-static bool hold_appends(struct rq_replica *r)
+/* The one that is on its way may end, if that does not take long. */
+bool rq_replica_hold_appends(struct rq_replica *r)
 {
     struct timespec until;
     int late = 0;
@@ -413,7 +413,7 @@ static bool hold_appends(struct rq_replica *r)
     return held;
 }
 
-static void release_appends(struct rq_replica *r, bool blocked)
+void rq_replica_release_appends(struct rq_replica *r, bool blocked)
 {
     pthread_mutex_lock(&r->mutex);
     r->resetting = false;
@@ -441,7 +441,7 @@ enum rq_err rq_replica_reset(struct rq_replica *r)
     if (empty) {
         return RQ_OK;
     }
-    enum rq_err err = hold_appends(r) ? fill_rest(r) : RQ_BUSY;
+    enum rq_err err = rq_replica_hold_appends(r) ? fill_rest(r) : RQ_BUSY;
     if (err == RQ_OK) {
         _Atomic uint32_t *gate = &r->control->head->reset_gate;
         atomic_fetch_or(gate, 1u);
@@ -449,7 +449,7 @@ enum rq_err rq_replica_reset(struct rq_replica *r)
         err = reset_gated(r);
         atomic_fetch_add(gate, atomic_load(gate) & 1u);
     }
-    release_appends(r, err == RQ_BUSY);
+    rq_replica_release_appends(r, err == RQ_BUSY);
     return err;
 }
 
@@ -466,7 +466,7 @@ enum rq_err rq_replica_shrink(struct rq_replica *r)
     }
     enum rq_err err = RQ_OK;
     /* Without a frame its header is durable: a WAL that is shortened under the header of its frames would be replayed half. */
-    if (hold_appends(r) && r->frames.committed == 0) {
+    if (rq_replica_hold_appends(r) && r->frames.committed == 0) {
         const uint32_t keep = r->promised > r->wal_soft_frames ? r->promised : r->wal_soft_frames;
         const uint64_t bytes = rq_wal_frame_offset(keep + 1, r->page_size);
         if (bytes < r->wal_reserved) {
@@ -478,6 +478,6 @@ enum rq_err rq_replica_shrink(struct rq_replica *r)
             pthread_mutex_unlock(&r->mutex);
         }
     }
-    release_appends(r, blocked);
+    rq_replica_release_appends(r, blocked);
     return err;
 }

@@ -5,6 +5,7 @@
  *   replica_append.c    one WAL transaction
  *   replica_index.c     -shm: locks, regions, publication
  *   replica_backfill.c  WAL to database file, reset, and the readers that have a say in it
+ *   replica_mend.c      names and publications that others took away
  *   replica_check.c     are the files still what we wrote?
  *   replica_hashes.c    are the pages of the database file?
  *
@@ -37,7 +38,8 @@ struct rq_replica {
 
     struct rq_file *db;      /* owns */
     uint64_t db_modified_ns; /* by us, as nobody else may; the background thread's */
-    struct rq_file *wal;
+    struct rq_file *wal; /* the background thread may put another one in its place: with the mutex, appends held off, */
+    pthread_mutex_t syncs; /* and with this, which is held while the strand, or a compaction, syncs it */
     struct rq_file *shm;
     bool dir_synced;               /* background only: the names of -wal and the database are durable */
     struct rq_page_hashes *hashes; /* owns; NULL: none are kept */
@@ -128,6 +130,22 @@ const uint32_t *rq_replica_sum_before(const struct rq_replica *r, uint32_t frame
 enum rq_err rq_replica_recover(struct rq_replica *r);
 /* Salt and checkpoint count of the WAL that follows. */
 enum rq_err rq_replica_next_head(const struct rq_replica *r, struct rq_wal_head *ret_head);
+
+/* Appends are held off from here on, until they are released: false: one is on its way, and takes long. */
+bool rq_replica_hold_appends(struct rq_replica *r);
+void rq_replica_release_appends(struct rq_replica *r, bool blocked);
+
+/* --- are the files ours? ------------------------------------------------------------------------------------------------- */
+
+#define RQ_NEW_SUFFIX "-rqnew" /* of a file that is being made, until it is renamed */
+
+/* Puts the text together, as far as there is room; returns err. */
+enum rq_err rq_replica_finding(char text[160], enum rq_err err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* NOTFOUND: no file of this name; FOREIGN: another file than ours. */
+enum rq_err rq_replica_name_check(struct rq_replica *r, const char *path, struct rq_file *file);
+/* Has somebody else written to the database file?  Stock tools do not (byte 18), and checkpoints are kept out by locks. */
+enum rq_err rq_replica_modified_check(struct rq_replica *r, char text[160]);
 
 /* --- page hashes --------------------------------------------------------------------------------------------------------- */
 

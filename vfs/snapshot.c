@@ -483,6 +483,10 @@ static enum rq_err try_begin(struct rq_snapshot *s)
     if (err == RQ_OK && !s->head_loaded) {
         err = load_head(s);
     }
+    /* Without a -wal the file must be all there is: somebody may have deleted it, and raftd is about to make it again. */
+    if (err == RQ_OK && s->files->shm == NULL && s->version < atomic_load(&control->version)) {
+        err = RQ_BUSY;
+    }
     return err;
 }
 

@@ -127,6 +127,9 @@ static void check(struct rq_database *db, struct rq_replica *r, bool looks, bool
         (void)snprintf(why, sizeof why, "changed behind raftd's back: %s",
                        text[0] != '\0' ? text : "another file has its name");
         rq_database_quarantine(db, why);
+    } else if (err == RQ_OK && text[0] != '\0') {
+        rq_note(RQ_LEVEL_WARN, "a file was put right", "id=%u what=%s", rq_database_id(db),
+                rq_quote(why, sizeof why, text));
     }
 }
 

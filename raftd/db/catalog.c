@@ -938,7 +938,12 @@ static enum rq_err sync_replicas(struct rq_picture *p)
     for (uint32_t i = 0; err == RQ_OK && i < p->descriptor.database_count; i++) {
         struct rq_replica *r = rq_database_hold(p->list[i]);
         if (r != NULL) {
+            struct rq_database_info info;
+            rq_database_info(p->list[i], &info);
             err = rq_replica_sync(r);
+            if (err == RQ_OK && info.state == RQ_DB_LIVE && !rq_replica_is_named(r)) {
+                err = RQ_BUSY; /* what was synced would not be found again; it is about to be mended */
+            }
         }
         rq_database_release(p->list[i]);
     }

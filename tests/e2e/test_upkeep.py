@@ -115,6 +115,28 @@ def a_copy_of_the_file_is_whole_soon_after_the_last_close():
         check(time.monotonic() - began < 2, f"it took {time.monotonic() - began:.1f} s")
 
 
+@test
+def a_stock_connection_from_before_the_first_commit_does_no_harm():
+    """To it the database is an empty file, and SQLite deletes a -wal that it finds beside one."""
+    raftd = Raftd()
+    wal = raftd.path("app.db-wal")
+    stale = connect_stock(raftd.path())
+    equal(value(stale, "SELECT count(*) FROM sqlite_master"), 0)
+    writer = connect(raftd.path())
+    writer.execute("CREATE TABLE t(x)")
+    writer.execute("INSERT INTO t VALUES(1)")
+    check(wal.exists(), "there is no WAL")
+    value(stale, "SELECT count(*) FROM sqlite_master")
+    writer.execute("INSERT INTO t VALUES(2)")
+    wait_for(wal.exists, "the WAL that was deleted is there again")
+    equal(shell_stock(raftd.path(), "SELECT count(*) FROM t;"), "2")
+    writer.execute("INSERT INTO t VALUES(3)")
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 3)
+    raftd.kill()
+    raftd.start()
+    equal(value(connect(raftd.path()), "SELECT count(*) FROM t"), 3)
+
+
 def descriptors(raftd):
     return len(os.listdir(f"/proc/{raftd.process.pid}/fd"))
 

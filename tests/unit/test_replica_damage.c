@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -436,9 +437,43 @@ static void lost_and_foreign_files_are_said(void)
     check_eq(rq_replica_check(m.replica, text), RQ_FOREIGN);
     check_eq(rename(old, m.path), 0);
     check_eq(rq_replica_check(m.replica, text), RQ_OK);
-    check_eq(unlink(sibling("-wal")), 0);
-    check_eq(rq_replica_check(m.replica, text), RQ_NOTFOUND);
-    check(strstr(text, "-wal") != NULL);
+    model_fini(&m);
+}
+
+/* A stock connection from before the first commit deletes what it takes for a left-over; the next one makes an empty -wal. */
+static void deleted_wal_is_made_again_with_all_it_had(void)
+{
+    char text[160];
+    model_init(&m, 4096, 34);
+    check_eq(model_sql(&m, "create table t(a, b)"), RQ_OK);
+    check_eq(model_sql(&m, "insert into t values(1, 2)"), RQ_OK);
+    check_eq(rq_replica_reserve(m.replica, 500), RQ_OK);
+    for (int foreign = 0; foreign < 2; foreign++) {
+        const uint32_t epoch = atomic_load(&m.control.head->files_epoch), frames = wal_of().frames;
+        const uint64_t bytes = wal_of().file_bytes;
+        check(rq_replica_is_named(m.replica));
+        check_eq(unlink(sibling("-wal")), 0);
+        if (foreign) {
+            close(open(sibling("-wal"), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+        }
+        check(!rq_replica_is_named(m.replica));
+        check_eq(rq_replica_mend(m.replica, text), RQ_OK);
+        check(strstr(text, "-wal was made again") != NULL && rq_replica_is_named(m.replica));
+        check_eq(atomic_load(&m.control.head->files_epoch), epoch + 1);
+        struct stat named;
+        check(stat(sibling("-wal"), &named) == 0 && (uint64_t)named.st_size >= bytes); /* what was reserved still is */
+        check_eq(wal_of().frames, frames);
+        sqlite3 *db = model_stock_open(&m);
+        check(stock_agrees(&m, db));
+        check_eq(model_sql(&m, "insert into t values(3, 4)"), RQ_OK);
+        check(stock_agrees(&m, db));
+        check_eq(sqlite3_close(db), SQLITE_OK);
+        check_eq(rq_replica_check(m.replica, text), RQ_OK);
+        check_eq(text[0], '\0');
+    }
+    model_close(&m);
+    check_eq(model_open(&m), RQ_OK);
+    check(model_matches(&m));
     model_fini(&m);
 }
 
@@ -587,6 +622,7 @@ int main(int argc, char **argv)
         TAP(scribbled_shm_harms_no_data_and_is_put_right),
         TAP(swapped_index_entries_do_not_reach_the_file),
         TAP(deleted_shm_is_made_anew_and_said),
+        TAP(deleted_wal_is_made_again_with_all_it_had),
         TAP(changed_frame_is_named_and_not_copied),
         TAP(lost_and_foreign_files_are_said),
         TAP(file_of_somebody_else_is_not_touched),

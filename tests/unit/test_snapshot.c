@@ -592,6 +592,28 @@ static enum rq_err blind_stat(struct rq_disk *d, const char *name, struct rq_fil
     return bytes > 4 && strcmp(name + bytes - 4, "-shm") == 0 ? RQ_IO : counting_stat(d, name, ret_info);
 }
 
+/* The file alone would be an old state. */
+static void nobody_reads_the_past_while_wal_and_shm_have_lost_their_names(void)
+{
+    struct rq_snapshot s, t;
+    char wal[160], shm[160];
+    start();
+    check_eq(commit_one(1), RQ_OK);
+    count_calls();
+    begin_new(&s);
+    check_eq(s.version, 2);
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    snprintf(shm, sizeof shm, "%s-shm", path);
+    check_eq(unlink(wal), 0);
+    check_eq(unlink(shm), 0);
+    rq_snapshot_end(&s, false);
+    rq_snapshot_fini(&s);
+    reader_init(&t, &counting_disk);
+    check_eq(rq_snapshot_open(&t), RQ_OK);
+    check_eq(rq_snapshot_begin(&t), RQ_BUSY);
+    rq_snapshot_fini(&t);
+}
+
 /* A raftd that finds -wal and -shm, left by a stock tool, makes no new files: nothing but -shm itself says to who has read the
  * database file alone that commits are in a WAL now. */
 static void a_database_that_stood_alone_is_not_read_so_when_shm_cannot_be_looked_at(void)
@@ -641,6 +663,7 @@ int main(int argc, char **argv)
         TAP(a_reset_in_progress_holds_up_only_who_needs_the_wal),
         TAP(scribbled_shared_memory_is_an_error_at_worst),
         TAP(an_old_database_beside_wal_frames_without_an_index_is_not_read),
+        TAP(nobody_reads_the_past_while_wal_and_shm_have_lost_their_names),
         TAP(a_database_that_stood_alone_is_not_read_so_when_shm_cannot_be_looked_at),
     };
     (void)snprintf(dir, sizeof dir, "/tmp/rqsnap-XXXXXX");
