@@ -56,7 +56,7 @@ struct rq_snapshot {
 };
 
 void rq_snapshot_init(struct rq_snapshot *s, struct rq_disk *disk); /* path: set by the owner before open */
-void rq_snapshot_fini(struct rq_snapshot *s); /* may be opened again */
+void rq_snapshot_fini(struct rq_snapshot *s);                       /* may be opened again */
 
 /* Maps the control page if it is not mapped.  NOTFOUND, UNREADY: raftd has to be asked. */
 enum rq_err rq_snapshot_open(struct rq_snapshot *s);

@@ -8,7 +8,8 @@
 #include "raftd/ops/journal.h"
 #include "raftd/run/metrics.h"
 
-#define PASS_ON_MS 10000 /* for the leader's answer */
+#define PASS_ON_MS   10000 /* for the leader's answer */
+#define RECONNECT_MS 500   /* for a connection to it: a leader that is gone is believed in for about so long */
 
 /* A change of the membership that somebody wants: a node, or a thread of this one. */
 struct wish {
@@ -103,7 +104,9 @@ static void pass_on(struct wish *w)
         to = rq_cluster_someone(w->cluster);
     }
     if (to != 0 && to != w->cluster->config.instance) {
-        err = rq_peers_request(w->cluster->peers, to, &part, 1, PASS_ON_MS, on_passed_on, w);
+        struct rq_peer_state state;
+        const bool connected = rq_peers_state(w->cluster->peers, to, &state) && state.connected[RQ_PEER_REQUESTS];
+        err = rq_peers_request(w->cluster->peers, to, &part, 1, connected ? PASS_ON_MS : RECONNECT_MS, on_passed_on, w);
     }
     if (err != RQ_OK) {
         refuse(w, RQ_AWAY, "there is no leader now, try again");

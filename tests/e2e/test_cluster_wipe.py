@@ -79,6 +79,25 @@ def the_leader_that_lost_its_disk_comes_back():
     cluster.wait_equal()
 
 
+@test(seconds=120)
+def a_leader_that_is_back_before_it_is_missed():
+    """Empty.  Whoever still takes its former life for the leader does not keep it waiting long for an answer of that."""
+    cluster = Cluster()
+    joins_all(cluster)
+    with_table(cluster).close()
+    for _ in range(3):
+        lost = cluster.leader()
+        lost.flags += ["-join-attempts", "1000", "-join-interval", "100ms"]
+        for node in cluster.nodes:
+            wait_for(lambda: promoted(cluster, node), f"node {node.name} has a vote", 20)
+        lost.kill()
+        begun = time.monotonic()
+        wiped(lost).start(40)
+        print(f"NOTE ready again after {time.monotonic() - begun:.3f} s")
+        wait_reads(lost, "SELECT count(*) FROM t", 0)
+    cluster.wait_equal()
+
+
 def rows_or_busy(connection):
     try:
         return value(connection, "SELECT count(*) FROM t")
