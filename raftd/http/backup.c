@@ -1,37 +1,64 @@
 #include "raftd/http/backup.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "raftd/db/applied.h"
+#include "raftd/http/spool.h"
 #include "raftd/ops/backup.h"
+#include "raftd/run/clock.h"
+#include "raftd/run/metrics.h"
 
-static enum rq_err put(void *ctx, const void *data, size_t bytes)
+struct awaited {
+    struct rq_reading reading; /* first */
+    pthread_mutex_t lock;
+    pthread_cond_t came;
+    bool done;
+    enum rq_err err;
+    char text[RQ_TEXT_MAX + 1];
+};
+
+static void delivered(struct rq_reading *r, enum rq_err err, const char *text)
 {
-    return rq_http_send(ctx, data, bytes);
+    struct awaited *a = (struct awaited *)r;
+    pthread_mutex_lock(&a->lock);
+    a->done = true;
+    a->err = err;
+    (void)snprintf(a->text, sizeof a->text, "%s", text);
+    pthread_cond_signal(&a->came);
+    pthread_mutex_unlock(&a->lock);
 }
 
-/* This host's files show what the leader had committed when it was asked; else the answer is made. */
+/* As a linearizable read: this host's files show all that was committed before it was asked; else the answer is made. */
 static bool is_recent(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response)
 {
     const unsigned timeout_ms = rq_http_timeout_ms(request);
-    struct rq_member leader;
-    if (!rq_admin_leader(a, &leader)) {
-        rq_http_text(response, 503, "leader not found\n");
-        return false;
+    struct rq_driver *driver = atomic_load(&a->driver);
+    struct awaited r = { .reading = { .deadline_ms = rq_clock_ms() + timeout_ms, .done = delivered } };
+    char line[RQ_TEXT_MAX + 2];
+    pthread_mutex_init(&r.lock, NULL);
+    pthread_cond_init(&r.came, NULL);
+    rq_driver_read(driver, &r.reading);
+    pthread_mutex_lock(&r.lock);
+    while (!r.done) { /* it has a deadline */
+        pthread_cond_wait(&r.came, &r.lock);
     }
-    struct rq_cluster_contact contact = { .instance = leader.instance };
-    rq_cluster_contact(atomic_load(&a->cluster), &contact, 1, timeout_ms);
-    if (contact.err != RQ_OK || !contact.leads) {
-        rq_http_text(response, 503, "leader not found\n");
-        return false;
+    pthread_mutex_unlock(&r.lock);
+    pthread_mutex_destroy(&r.lock);
+    pthread_cond_destroy(&r.came);
+    if (r.err == RQ_OK &&
+        rq_applied_wait(atomic_load(&a->catalog), driver, rq_driver_view(driver).delivered, timeout_ms)) {
+        return true;
     }
-    if (!rq_applied_wait(atomic_load(&a->catalog), atomic_load(&a->driver), contact.committed, timeout_ms)) {
-        rq_http_text(response, 503, "this node has not caught up with the leader in time\n");
-        return false;
-    }
-    return true;
+    (void)snprintf(line, sizeof line, "%s\n", r.text);
+    rq_http_text(response, 503,
+                 rq_driver_view(driver).leader_id == 0 ? "leader not found\n"
+                 : r.err != RQ_OK                      ? line
+                                                       : "this node has not caught up with the leader in time\n");
+    return false;
 }
 
 static void run_backup(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response,
@@ -55,9 +82,18 @@ static void run_backup(struct rq_admin *a, const struct rq_http_request *request
     response->status = 200;
     response->content_type = backup.sql ? "application/sql" : "application/octet-stream";
     response->served_by = a->http_adv_addr;
-    const struct rq_backup_sink sink = { response, put };
+    struct rq_spool spool;
+    rq_spool_init(&spool, response, a->scratch_dir);
+    const struct rq_backup_sink sink = rq_spool_sink(&spool);
     enum rq_err err = rq_backup_run(&backup, &sink, text);
     if (err == RQ_OK) {
+        err = rq_spool_end(&spool);
+    }
+    rq_spool_fini(&spool);
+    if (err == RQ_OK) {
+        RQ_COUNT(http, backups);
+        RQ_COUNT(store, num_backups);
+        atomic_store(&a->last_backup_s, (int64_t)time(NULL));
         return;
     }
     if (rq_http_has_sent(response)) {
@@ -73,7 +109,7 @@ static void get_backup(void *ctx, const struct rq_http_request *request, struct 
 {
     struct rq_admin *a = ctx;
     const char *name = rq_http_param(request, "db");
-    name = name != NULL ? name : "db.sqlite";
+    name = name != NULL ? name : RQ_ADMIN_DATABASE;
     if (atomic_load(&a->driver) == NULL) {
         rq_http_text(response, 503, "store not open\n");
         return;

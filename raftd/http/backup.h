@@ -1,6 +1,7 @@
 /* Backup: GET /db/backup[?db=NAME][&fmt=sql|delete|binary][&tables=a,b][&vacuum][&compress][&noleader][&redirect]
  *
- * From this host's replica, whichever node is asked: it waits until that shows what the leader had committed. */
+ * From this host's replica, whichever node is asked: as a linearizable read, when it shows all that was committed before.  A slow client
+ * is served from a file (spool.h). */
 #ifndef RAFTD_HTTP_BACKUP_H
 #define RAFTD_HTTP_BACKUP_H
 

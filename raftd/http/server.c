@@ -17,6 +17,7 @@
 #include "raftd/http/credentials.h"
 #include "raftd/http/https.h"
 #include "raftd/net/address.h"
+#include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
 #define THREADS          2
@@ -183,32 +184,56 @@ void rq_http_resume(struct rq_http_response *response)
     MHD_resume_connection(exchange_of(response)->connection);
 }
 
-enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes)
+/* Lock held.  True: there is room, or nobody for whom it would be; false: not in time. */
+static bool await_room(struct exchange *x, uint64_t end_ms)
+{
+    const struct timespec end = { (time_t)(end_ms / 1000u), (long)(end_ms % 1000u) * 1000000 };
+    int waited = 0;
+    while (x->down.size == RING_BYTES && !x->gone && waited == 0) {
+        waited = pthread_cond_clockwait(&x->moved, &x->lock, CLOCK_MONOTONIC, &end);
+    }
+    return x->down.size < RING_BYTES || x->gone;
+}
+
+enum rq_err rq_http_offer(struct rq_http_response *response, const void *data, size_t bytes, uint64_t wait_ms,
+                          size_t *ret_taken)
 {
     struct exchange *x = exchange_of(response);
-    const uint8_t *from = data;
+    const uint64_t end_ms = rq_clock_ms() + wait_ms;
+    size_t taken = 0;
+    *ret_taken = 0;
     if (!ring_make(&x->down)) {
         return RQ_NOMEM;
     }
-    while (bytes > 0) {
+    while (taken < bytes) {
         pthread_mutex_lock(&x->lock);
         if (x->state != STREAMING) { /* once: queue() looks at it without the lock, when the first piece has woken it */
             x->state = STREAMING;
             x->piecewise = true;
         }
-        while (x->down.size == RING_BYTES && !x->gone) {
-            pthread_cond_wait(&x->moved, &x->lock); /* who takes nothing for IDLE_SECONDS is gone */
-        }
+        const bool room = await_room(x, end_ms);
         if (x->gone || atomic_load(&x->server->stopping)) {
             pthread_mutex_unlock(&x->lock);
             return RQ_AWAY;
         }
-        const size_t n = ring_put(&x->down, from, bytes);
-        from += n;
-        bytes -= n;
+        taken += ring_put(&x->down, (const uint8_t *)data + taken, bytes - taken);
         wake_and_unlock(x);
+        if (!room) {
+            break;
+        }
     }
+    *ret_taken = taken;
     return RQ_OK;
+}
+
+enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes)
+{
+    enum rq_err err = RQ_OK;
+    for (size_t sent = 0, n; sent < bytes && err == RQ_OK; sent += n) {
+        /* Who takes nothing for IDLE_SECONDS is gone. */
+        err = rq_http_offer(response, (const uint8_t *)data + sent, bytes - sent, 2 * IDLE_SECONDS * 1000u, &n);
+    }
+    return err;
 }
 
 bool rq_http_has_sent(const struct rq_http_response *response)

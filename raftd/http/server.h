@@ -105,6 +105,9 @@ void rq_http_resume(struct rq_http_response *response);
 /* The next piece of the answer; status and headers are as response says at the first one.  Waits while the client is slow.  AWAY:
  * it has gone, or the server stops.  Only in a route that waits. */
 enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes);
+/* The same, as much of it as the client takes within wait_ms. */
+enum rq_err rq_http_offer(struct rq_http_response *response, const void *data, size_t bytes, uint64_t wait_ms,
+                          size_t *ret_taken);
 bool rq_http_has_sent(const struct rq_http_response *response); /* a piece: status and headers are fixed */
 
 /* The next piece of the request's body; 0 bytes: it is over.  Waits while the client is slow.  AWAY: it has gone.  Only in a route that

@@ -186,5 +186,35 @@ def writers_and_memory_do_not_notice():
     equal(json.loads(raftd.get("/db")[1])["databases"][0]["state"], "live")
 
 
+@test
+def s7_a_slow_client_does_not_hold_the_wal():
+    raftd = Raftd()
+    connection = connect(raftd.path())
+    connection.execute("CREATE TABLE t(x)")
+    connection.execute("CREATE TABLE n(x)")
+    for _ in range(16):
+        connection.execute("INSERT INTO t VALUES(randomblob(1000000))")
+    link = http.client.HTTPConnection(raftd.http, timeout=60)
+    link.request("GET", "/db/backup?db=app.db")
+    answer = link.getresponse()
+    begin = answer.read(1000)
+    connection.execute("INSERT INTO n VALUES(0)")
+
+    def salts():
+        with raftd.path("app.db-wal").open("rb") as wal:
+            return wal.read(32)[16:24]
+
+    before = salts()
+
+    def begun_anew():
+        connection.execute("INSERT INTO n VALUES(1)")
+        return salts() != before
+
+    wait_for(begun_anew, "the WAL is begun anew while the client sleeps", 40)
+    copy = sqlite3.connect(as_file(begin + answer.read()))
+    equal(value(copy, "PRAGMA integrity_check"), "ok")
+    equal((value(copy, "SELECT count(*) FROM n"), value(copy, "SELECT sum(length(x)) FROM t")), (0, 16000000))
+
+
 if __name__ == "__main__":
     sys.exit(main())
