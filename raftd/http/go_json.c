@@ -316,7 +316,8 @@ static void put_moment(const struct moment *m, char text[40])
         }
     }
     if (m->has_offset && (m->offset_hours > 0 || m->offset_minutes > 0)) {
-        (void)snprintf(text + n, (size_t)(40 - n), "%c%02u:%02u", m->west ? '-' : '+', m->offset_hours, m->offset_minutes);
+        (void)snprintf(text + n, (size_t)(40 - n), "%c%02u:%02u", m->west ? '-' : '+', m->offset_hours,
+                       m->offset_minutes);
     } else {
         (void)snprintf(text + n, (size_t)(40 - n), "Z");
     }
@@ -423,8 +424,9 @@ static bool take_offset(struct cursor *c, struct moment *m)
 {
     m->west = c->s < c->end && *c->s == '-';
     m->has_offset = take_letter(c, '-') || take_letter(c, '+');
-    return !m->has_offset || (take_number(c, 2, 2, &m->offset_hours) && take_letter(c, ':') &&
-                              take_number(c, 2, 2, &m->offset_minutes) && m->offset_hours < 24 && m->offset_minutes < 60);
+    return !m->has_offset ||
+           (take_number(c, 2, 2, &m->offset_hours) && take_letter(c, ':') && take_number(c, 2, 2, &m->offset_minutes) &&
+            m->offset_hours < 24 && m->offset_minutes < 60);
 }
 
 /* Seconds may be missing, but only where nothing follows. */

@@ -170,7 +170,8 @@ static enum rq_err put_integer_value(struct rq_bytes *out, const struct rq_sql_c
     return rq_go_put_integer(out, v);
 }
 
-static enum rq_err put_text_value(struct rq_bytes *out, const struct rq_sql_column *c, const uint8_t *text, size_t bytes)
+static enum rq_err put_text_value(struct rq_bytes *out, const struct rq_sql_column *c, const uint8_t *text,
+                                  size_t bytes)
 {
     char time[40];
     if (c->kind == RQ_COLUMN_TIME && rq_go_time_of_text((const char *)text, bytes, time)) {
@@ -394,8 +395,8 @@ static int step(sqlite3_stmt *stmt)
 }
 
 /* One of a string.  last: what it gives is the element. */
-static int run_prepared(struct run *r, struct rq_sql_prepared *p, const struct rq_statement *s, uint32_t *taken, bool last,
-                        bool read)
+static int run_prepared(struct run *r, struct rq_sql_prepared *p, const struct rq_statement *s, uint32_t *taken,
+                        bool last, bool read)
 {
     if (rq_sql_connection_late(r->c)) {
         return SQLITE_INTERRUPT;
@@ -590,7 +591,8 @@ static enum rq_err prettify(struct rq_bytes *json)
     return err;
 }
 
-enum rq_err rq_sql_answer(struct rq_sql_results *results, const struct rq_sql_form *form, const struct rq_sql_coda *coda)
+enum rq_err rq_sql_answer(struct rq_sql_results *results, const struct rq_sql_form *form,
+                          const struct rq_sql_coda *coda)
 {
     struct run r = { .form = form, .out = &results->json };
     if (results->error[0] != '\0' || results->json.size == 0) {

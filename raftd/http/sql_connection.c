@@ -31,7 +31,8 @@ static int refuse(struct rq_sql_connection *c, const char *why)
     return SQLITE_DENY;
 }
 
-static int authorize(void *ctx, int action, const char *first, const char *second, const char *schema, const char *trigger)
+static int authorize(void *ctx, int action, const char *first, const char *second, const char *schema,
+                     const char *trigger)
 {
     struct rq_sql_connection *c = ctx;
     (void)schema;

@@ -5,7 +5,8 @@
 
 #include "raftd/http/go_json.h"
 
-#define PIECES_BYTES_MAX (256u << 20) /* 2000 columns with names of any length that SQLite takes; offsets are of 32 bits */
+#define PIECES_BYTES_MAX \
+    (256u << 20) /* 2000 columns with names of any length that SQLite takes; offsets are of 32 bits */
 
 void rq_sql_shape_init(struct rq_sql_shape *shape)
 {
