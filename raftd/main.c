@@ -67,7 +67,7 @@
 struct raftd {
     struct rq_flags flags;
     struct rq_disk *disk;
-    char *dir, *raft_dir, *staged_dir, *trash_dir, *hashes_dir;
+    char *dir, *raft_dir, *staged_dir, *trash_dir, *hashes_dir, *copies_dir;
     int lock_fd;
     sigset_t stops;      /* what ends raftd: blocked, but for may_be_stopped() */
     bool founding;       /* there was no node here, or its founding did not come to its end */
@@ -244,6 +244,7 @@ static void open_dir(struct raftd *d)
     d->staged_dir = join(d->raft_dir, "staged");
     d->trash_dir = join(d->raft_dir, "trash");
     d->hashes_dir = join(d->raft_dir, "hashes");
+    d->copies_dir = join(d->raft_dir, "copies");
 
     struct rq_file_info info;
     bool there = d->disk->ops->stat(d->disk, d->raft_dir, &info) == RQ_OK;
@@ -266,6 +267,7 @@ static void open_dir(struct raftd *d)
     make_dir(d, d->staged_dir, 0700);
     make_dir(d, d->trash_dir, 0700);
     make_dir(d, d->hashes_dir, 0700);
+    make_dir(d, d->copies_dir, 0700);
 }
 
 static enum rq_err note_name(void *ctx, const char *name)
@@ -335,6 +337,7 @@ static void begin_directory(struct raftd *d)
         char *log_dir = join(d->raft_dir, "log");
         wipe(d, log_dir);
         wipe(d, d->hashes_dir);
+        wipe(d, d->copies_dir);
         free(log_dir);
         static const char *const files[] = { "meta", "descriptor", "files", "node", "key", "fetching" };
         for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -699,6 +702,7 @@ static void start_node(struct raftd *d)
         .staged_dir = d->staged_dir,
         .trash_dir = d->trash_dir,
         .hashes_dir = d->hashes_dir,
+        .copies_dir = d->copies_dir,
         .boot = rq_boot_id(),
         .http_addr = d->flags.http_adv_addr,
         .stir = rq_background_stir,

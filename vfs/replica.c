@@ -262,6 +262,7 @@ void rq_replica_close(struct rq_replica *r)
     if (r == NULL) {
         return;
     }
+    rq_replica_watches_break(r);
     rq_replica_shm_close(r);
     rq_page_hashes_close(r->hashes);
     if (r->wal != NULL) {

@@ -8,7 +8,7 @@
  * Every byte of a replica enters by rq_replica_append(): frames, stamp, then the wal-index.  What is on the disk is always some
  * prefix of the transactions: page 1 says which (the stamp).
  *
- * Threads: append, read, reserve: the database's strand.  backfill, reset, sync, scrub: one background thread at a time,
+ * Threads: append, read, reserve, watch: the database's strand.  backfill, reset, sync, scrub: one background thread at a time,
  * beside the strand; a mutex inside joins them and is never held while the background reads, writes or syncs -wal or the database.
  * No stock connection to the same database in this process: when the replica closes one of its files, the kernel drops all POSIX
  * locks that the process has on it, so also that connection's read mark.  Our own readers have OFD locks, or the reader table.
@@ -26,6 +26,7 @@
 #include "raftd/wire/err.h"
 #include "vfs/control.h"
 #include "vfs/disk.h"
+#include "vfs/page_set.h"
 
 struct rq_replica;
 
@@ -119,6 +120,17 @@ enum rq_err rq_replica_reserve(struct rq_replica *r, uint32_t frames);
  * (always among them, or re-written from the newest version) with the stamp.  Visible to readers on return; not synced. */
 enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source *pages,
                               const struct rq_replica_state *after);
+
+/* Which pages appends have changed, for who copies a replica that goes on changing.  From begin to end every page that a transaction
+ * carries, or makes zero (rule Z), is put into changed; the watcher drops what it has taken note of.  The strand's. */
+struct rq_replica_watch {
+    struct rq_page_set changed;
+    bool broken;                /* more has changed than that: no memory, or the replica was closed */
+    struct rq_replica *replica; /* NULL: is not watched */
+    struct rq_replica_watch *next;
+};
+void rq_replica_watch_begin(struct rq_replica *r, struct rq_replica_watch *w); /* w: zeroed, and borrowed until its end */
+void rq_replica_watch_end(struct rq_replica_watch *w);                         /* leaves what has changed; idempotent */
 
 /* --- background ------------------------------------------------------------------------------------------------------- */
 

@@ -202,6 +202,7 @@ enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source 
         r->wal_reserved = end > r->wal_reserved ? end : r->wal_reserved;
         r->promised = 0;
         rq_frames_commit(&r->frames);
+        rq_replica_watches_note(r, from);
         rq_replica_publish_frames(r, from);
         rq_replica_publish_control(r);
     } else {

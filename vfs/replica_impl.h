@@ -3,6 +3,7 @@
  *   replica.c           open, create, close, read, sync
  *   replica_recover.c   the WAL that is found: its frames, its state
  *   replica_append.c    one WAL transaction
+ *   replica_watch.c     who is told which pages that changed
  *   replica_index.c     -shm: locks, regions, publication
  *   replica_backfill.c  WAL to database file, reset, and the readers that have a say in it
  *   replica_mend.c      names and publications that others took away
@@ -67,6 +68,7 @@ struct rq_replica {
     uint8_t *region_image; /* owns; one region, to compare with */
 
     /* The strand's (at open, the opener's). */
+    struct rq_replica_watch *watches; /* borrows */
     uint8_t *chunk; /* owns; RQ_CHUNK_BYTES */
     uint8_t *page1_next;
     uint8_t *frame; /* one frame: a page source may read the replica while its pages are appended */
@@ -153,6 +155,13 @@ enum rq_err rq_replica_modified_check(struct rq_replica *r, char text[160]);
 enum rq_err rq_replica_page_verify(struct rq_replica *r, uint32_t pgno, const uint8_t *page);
 /* Hashes of pages (ascending) that are in the database file, synced. */
 enum rq_err rq_replica_put_hashes(struct rq_replica *r, const uint32_t *pages, const uint64_t *hashes, uint32_t count);
+
+/* --- watches --------------------------------------------------------------------------------------------------------------- */
+
+/* The frames behind that one were committed. */
+void rq_replica_watches_note(struct rq_replica *r, uint32_t frame);
+/* Nobody will be told any more. */
+void rq_replica_watches_break(struct rq_replica *r);
 
 /* --- -shm: all with the mutex (but open and close) ---------------------------------------------------------------------- */
 

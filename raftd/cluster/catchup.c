@@ -27,7 +27,8 @@ struct rq_catchup {
     pthread_cond_t wake;
     uint64_t wanted; /* 0: nothing; guarded by lock, as stats */
     struct rq_catchup_stats stats;
-    uint64_t repair_due_ms, repair_pause_ms; /* the thread's */
+    uint64_t repair_due_ms, repair_pause_ms; /* the thread's, as what follows */
+    bool copies_left;                        /* there may be what a copy that broke off has fetched */
 };
 
 /* --- a member that is copied from ---------------------------------------------------------------------------------------- */
@@ -137,9 +138,23 @@ static enum rq_err on_pages(void *ctx, const uint32_t *pgnos, uint32_t count, ui
     return err;
 }
 
+static enum rq_err on_changed(void *ctx, bool hold, struct rq_copy_changed *ret_changed)
+{
+    struct remote *r = ctx;
+    enum rq_err err = ask(r, &(struct rq_copy_question){ RQ_COPY_CHANGED, 0, hold }, NULL, 0);
+    return err == RQ_OK ? rq_copy_get_changed(r->answer.data, r->answer.size, ret_changed) : err;
+}
+
+static enum rq_err on_held(void *ctx, struct rq_replica_state *ret_state, struct rq_origins *ret_origins)
+{
+    struct remote *r = ctx;
+    enum rq_err err = ask(r, &(struct rq_copy_question){ RQ_COPY_HELD, 0, 0 }, NULL, 0);
+    return err == RQ_OK ? rq_copy_get_database(r->answer.data, r->answer.size, ret_state, ret_origins) : err;
+}
+
 static struct rq_copy_source source_of(struct remote *r)
 {
-    return (struct rq_copy_source){ r, on_open, on_hashes, on_pages };
+    return (struct rq_copy_source){ r, on_open, on_hashes, on_pages, on_changed, on_held };
 }
 
 /* --- all databases ------------------------------------------------------------------------------------------------------- */
@@ -190,6 +205,7 @@ static enum rq_err install_from(struct rq_catchup *u, uint64_t instance, uint64_
         }
     }
     remote_close(&r);
+    u->copies_left = u->copies_left || err != RQ_OK;
     if (err == RQ_IO) {
         rq_fatal("the state of another member could not be made durable", err);
     }
@@ -227,6 +243,7 @@ static enum rq_err repair_from(struct rq_catchup *u, uint64_t instance, struct r
     }
     const struct rq_copy_source source = source_of(&r);
     err = rq_database_install(db, &source, &count);
+    u->copies_left = u->copies_left || err != RQ_OK;
     remote_close(&r);
     pthread_mutex_lock(&u->lock);
     u->stats.pages_compared += count.compared;
@@ -331,6 +348,9 @@ static void look_for_damage(struct rq_catchup *u)
     }
     if (repair_all(u)) {
         u->repair_pause_ms = LOOK_MS;
+        if (u->copies_left && !rq_catalog_is_fetching(u->cluster->catalog)) {
+            u->copies_left = rq_catalog_drop_copies(u->cluster->catalog) != RQ_OK;
+        }
     } else if (u->repair_pause_ms < AGAIN_MAX_MS) {
         u->repair_pause_ms *= 2;
     }
@@ -390,6 +410,7 @@ enum rq_err rq_catchup_new(struct rq_cluster *c, struct rq_catchup **ret_catchup
     }
     u->cluster = c;
     u->repair_pause_ms = LOOK_MS;
+    u->copies_left = true; /* by another process */
     pthread_mutex_init(&u->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -1,8 +1,5 @@
-/* Copy source: answers who copies databases from this member (copy_wire.h), each on a thread of its own.
- *
- * The database that is being copied is held still by a reader's snapshot, so its WAL cannot begin anew meanwhile. */
+/* Copy source: answers who copies databases from this member (copy_wire.h), each on a thread of its own.  copy_out.h is what it does. */
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,33 +7,17 @@
 #include "raftd/cluster/conduit.h"
 #include "raftd/cluster/copy_wire.h"
 #include "raftd/db/catalog.h"
-#include "raftd/ops/journal.h"
-#include "raftd/wire/txn.h"
-#include "vfs/snapshot.h"
+#include "raftd/db/copy_out.h"
 
 #define SESSIONS_MAX 2u
 
 struct session {
-    struct rq_cluster *cluster; /* borrows: it lives as long as the process */
-    struct rq_conduit *conduit; /* owns */
-    struct rq_database *db;     /* counted; NULL: none is open */
-    bool reading;               /* the snapshot is active */
-    struct rq_snapshot snapshot;
+    struct rq_cluster *cluster;     /* borrows: it lives as long as the process */
+    struct rq_conduit *conduit;     /* owns */
+    struct rq_copy_out *copy;       /* owns; NULL: none is open */
+    struct rq_copy_changed changed; /* the last answer */
     struct rq_bytes answer;
 };
-
-static void close_database(struct session *s)
-{
-    if (s->reading) {
-        rq_snapshot_end(&s->snapshot, false);
-        s->reading = false;
-    }
-    rq_snapshot_fini(&s->snapshot);
-    if (s->db != NULL) {
-        rq_database_unref(s->db);
-        s->db = NULL;
-    }
-}
 
 static enum rq_err answer_picture(struct session *s, uint64_t index)
 {
@@ -58,94 +39,85 @@ static enum rq_err answer_database(struct session *s, uint32_t id)
 {
     struct rq_replica_state state;
     struct rq_origins origins;
-    close_database(s);
+    rq_copy_out_free(s->copy);
+    s->copy = NULL;
     if (!rq_catalog_ready(s->cluster->catalog)) {
         return RQ_UNREADY;
     }
-    s->db = rq_catalog_find_id(s->cluster->catalog, id);
-    if (s->db == NULL) {
+    struct rq_database *db = rq_catalog_find_id(s->cluster->catalog, id);
+    if (db == NULL) {
         return RQ_NOTFOUND;
     }
-    rq_snapshot_init(&s->snapshot, rq_disk_real());
-    enum rq_err err = rq_database_view(s->db, &s->snapshot, &state, &origins);
-    if (err != RQ_OK) {
-        return err;
-    }
-    s->reading = state.version > 0;
-    err = rq_copy_put_database(&s->answer, &state, &origins);
-    rq_origins_fini(&origins);
-    return err;
-}
-
-/* Damage is not passed on: here it fences the database. */
-static enum rq_err verify(struct session *s, uint32_t pgno, const uint8_t *page)
-{
-    char text[RQ_DB_TEXT_BYTES];
-    struct rq_replica *r = rq_database_hold(s->db);
-    enum rq_err err = r != NULL ? rq_replica_verify(r, pgno, page) : RQ_QUARANTINED;
-    rq_database_release(s->db);
-    if (err == RQ_CORRUPT) {
-        (void)snprintf(text, sizeof text, "changed behind raftd's back: page %u was changed", pgno);
-        rq_database_quarantine(s->db, text);
-        err = RQ_QUARANTINED;
-    }
-    return err;
-}
-
-static enum rq_err read_page(struct session *s, uint32_t pgno, uint8_t *page)
-{
-    enum rq_err err = rq_snapshot_read(&s->snapshot, pgno, 0, page, s->snapshot.page_size);
+    enum rq_err err = rq_copy_out_new(rq_disk_real(), db, &s->copy, &state, &origins);
+    rq_database_unref(db);
     if (err == RQ_OK) {
-        err = verify(s, pgno, page);
-    }
-    if (err == RQ_OK && pgno == 1) {
-        rq_page1_normalise(page);
+        err = rq_copy_put_database(&s->answer, &state, &origins);
+        rq_origins_fini(&origins);
     }
     return err;
 }
 
 static enum rq_err answer_hashes(struct session *s, const struct rq_copy_question *q)
 {
-    if (!s->reading || q->value + q->count - 1 > s->snapshot.page_count) {
-        return RQ_PROTOCOL;
+    uint64_t *hashes = malloc(q->count * sizeof *hashes);
+    enum rq_err err = hashes == NULL ? RQ_NOMEM : rq_bytes_reserve(&s->answer, q->count * sizeof *hashes);
+    if (err == RQ_OK) {
+        err = rq_copy_out_hashes(s->copy, (uint32_t)q->value, q->count, hashes);
     }
-    uint8_t *page = malloc(s->snapshot.page_size);
-    enum rq_err err = page == NULL ? RQ_NOMEM : rq_bytes_reserve(&s->answer, q->count * sizeof(uint64_t));
     for (uint32_t i = 0; err == RQ_OK && i < q->count; i++) {
-        err = read_page(s, (uint32_t)q->value + i, page);
-        if (err == RQ_OK) {
-            rq_put_u64(s->answer.data + s->answer.size, rq_page_hash(page, s->snapshot.page_size));
-            s->answer.size += sizeof(uint64_t);
-        }
+        rq_put_u64(s->answer.data + s->answer.size, hashes[i]);
+        s->answer.size += sizeof *hashes;
     }
-    free(page);
+    free(hashes);
     return err;
 }
 
 static enum rq_err answer_pages(struct session *s, const struct rq_copy_question *q)
 {
-    uint8_t *numbers = malloc(q->count * sizeof(uint32_t));
-    enum rq_err err =
-        numbers == NULL ? RQ_NOMEM : rq_conduit_read_exactly(s->conduit, numbers, q->count * sizeof(uint32_t));
-    const uint64_t bytes = s->reading ? (uint64_t)q->count * s->snapshot.page_size : 0;
-    if (err == RQ_OK && (bytes == 0 || (bytes > RQ_COPY_PAGES_BYTES && q->count > 1))) {
+    uint8_t *bytes = malloc(q->count * sizeof(uint32_t));
+    uint32_t *pgnos = malloc(q->count * sizeof *pgnos);
+    const uint64_t page_bytes = (uint64_t)q->count * rq_copy_out_page_size(s->copy);
+    enum rq_err err = bytes == NULL || pgnos == NULL
+                          ? RQ_NOMEM
+                          : rq_conduit_read_exactly(s->conduit, bytes, q->count * sizeof(uint32_t));
+    if (err == RQ_OK && page_bytes > RQ_COPY_PAGES_BYTES && q->count > 1) {
         err = RQ_PROTOCOL;
     }
-    if (err == RQ_OK) {
-        err = rq_bytes_reserve(&s->answer, (size_t)bytes);
-    }
     for (uint32_t i = 0; err == RQ_OK && i < q->count; i++) {
-        const uint32_t pgno = rq_get_u32(numbers + i * sizeof(uint32_t));
-        err = pgno == 0 || pgno > s->snapshot.page_count ? RQ_PROTOCOL
-                                                         : read_page(s, pgno, s->answer.data + s->answer.size);
-        s->answer.size += err == RQ_OK ? s->snapshot.page_size : 0;
+        pgnos[i] = rq_get_u32(bytes + i * sizeof(uint32_t));
+        err = pgnos[i] == 0 ? RQ_PROTOCOL : RQ_OK;
     }
-    free(numbers);
+    if (err == RQ_OK) {
+        err = rq_bytes_reserve(&s->answer, (size_t)page_bytes);
+    }
+    if (err == RQ_OK) {
+        err = rq_copy_out_pages(s->copy, pgnos, q->count, s->answer.data);
+        s->answer.size = (size_t)page_bytes;
+    }
+    free(bytes);
+    free(pgnos);
     return err;
+}
+
+static enum rq_err answer_changed(struct session *s, bool hold)
+{
+    enum rq_err err = rq_copy_out_changed(s->copy, hold, &s->changed);
+    return err == RQ_OK ? rq_copy_put_changed(&s->answer, &s->changed) : err;
+}
+
+static enum rq_err answer_held(struct session *s)
+{
+    const struct rq_replica_state *state;
+    const struct rq_origins *origins;
+    return rq_copy_out_held(s->copy, &state, &origins) ? rq_copy_put_database(&s->answer, state, origins)
+                                                       : RQ_PROTOCOL;
 }
 
 static enum rq_err answer(struct session *s, const struct rq_copy_question *q)
 {
+    if (q->kind != RQ_COPY_PICTURE && q->kind != RQ_COPY_DATABASE && s->copy == NULL) {
+        return RQ_PROTOCOL;
+    }
     switch (q->kind) {
         case RQ_COPY_PICTURE:
             return answer_picture(s, q->value);
@@ -155,6 +127,10 @@ static enum rq_err answer(struct session *s, const struct rq_copy_question *q)
             return answer_hashes(s, q);
         case RQ_COPY_PAGES:
             return answer_pages(s, q);
+        case RQ_COPY_CHANGED:
+            return answer_changed(s, q->value == 1);
+        case RQ_COPY_HELD:
+            return answer_held(s);
     }
     return RQ_PROTOCOL;
 }
@@ -190,7 +166,7 @@ static void *session_thread(void *arg)
     struct session *s = arg;
     while (serve_one(s) == RQ_OK) {
     }
-    close_database(s);
+    rq_copy_out_free(s->copy);
     rq_conduit_free(s->conduit);
     rq_bytes_fini(&s->answer);
     atomic_fetch_sub(&s->cluster->copy_sessions, 1);
@@ -215,7 +191,6 @@ enum rq_err rq_cluster_asked_copy(struct rq_cluster *c, struct rq_stream *stream
     }
     if (err == RQ_OK) {
         s->cluster = c;
-        rq_snapshot_init(&s->snapshot, rq_disk_real());
         rq_bytes_init(&s->answer, RQ_COPY_ANSWER_MAX);
         if (pthread_create(&thread, NULL, session_thread, s) == 0) {
             (void)pthread_detach(thread);

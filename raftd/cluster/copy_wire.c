@@ -30,6 +30,10 @@ enum rq_err rq_copy_get_question(const uint8_t in[RQ_COPY_QUESTION_BYTES], struc
         }
         case RQ_COPY_PAGES: /* how many they may be, their size says */
             return count > 0 && count <= RQ_COPY_PAGES_BYTES / 512 ? RQ_OK : RQ_PROTOCOL;
+        case RQ_COPY_CHANGED:
+            return ret_q->value <= 1 ? RQ_OK : RQ_PROTOCOL;
+        case RQ_COPY_HELD:
+            return RQ_OK;
         default:
             return RQ_PROTOCOL;
     }
@@ -80,6 +84,18 @@ enum rq_err rq_copy_put_database(struct rq_bytes *out, const struct rq_replica_s
         (void)rq_origins_find(origins, base, &o); /* it is in range */
         rq_fields_put_u64(&w, o.session);
         rq_fields_put_u64(&w, o.seq);
+    }
+    return w.err;
+}
+
+enum rq_err rq_copy_put_changed(struct rq_bytes *out, const struct rq_copy_changed *c)
+{
+    struct rq_fields_writer w = { out, RQ_OK };
+    rq_fields_put_u8(&w, c->held);
+    rq_fields_put_u32(&w, c->left);
+    rq_fields_put_u32(&w, c->count);
+    for (uint32_t i = 0; i < c->count; i++) {
+        rq_fields_put_u32(&w, c->pgnos[i]);
     }
     return w.err;
 }
@@ -173,5 +189,25 @@ enum rq_err rq_copy_get_database(const uint8_t *data, size_t bytes, struct rq_re
     }
     *ret_state = state;
     *ret_origins = origins;
+    return RQ_OK;
+}
+
+enum rq_err rq_copy_get_changed(const uint8_t *data, size_t bytes, struct rq_copy_changed *ret_c)
+{
+    struct rq_fields_reader r = { data, bytes, false };
+    const uint8_t held = rq_fields_take_u8(&r);
+    ret_c->held = held == 1;
+    ret_c->left = rq_fields_take_u32(&r);
+    ret_c->count = rq_fields_take_u32(&r);
+    if (r.short_of || held > 1 || ret_c->count > RQ_COPY_CHANGED_MAX || ret_c->count * sizeof(uint32_t) != r.left ||
+        (ret_c->count == 0 && ret_c->left > 0)) { /* whoever tells none while some are left never comes to an end */
+        return RQ_PROTOCOL;
+    }
+    for (uint32_t i = 0; i < ret_c->count; i++) {
+        ret_c->pgnos[i] = rq_fields_take_u32(&r);
+        if (ret_c->pgnos[i] == 0) {
+            return RQ_PROTOCOL;
+        }
+    }
     return RQ_OK;
 }

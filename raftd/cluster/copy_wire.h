@@ -4,15 +4,18 @@
  * An answer has 8: u32 error, u32 bytes; then so many bytes, the error's text if there is one.  All integers are big-endian.
  *
  *   PICTURE   value: at least this index      index, term, configuration, and the databases that there are then
- *   DATABASE  count: id                       opens it: its newest state, which the next questions are about, and its origins
+ *   DATABASE  count: id                       opens it: its state now, and its origins; the next questions are about it
  *   HASHES    count pages from value on       u64 each: rq_page_hash() in normal form
- *   PAGES     count page numbers, ascending   the pages in normal form */
+ *   PAGES     count page numbers              the pages in normal form
+ *   CHANGED   value: 1: hold it now           u8 held, u32 how many are left, u32 count, page numbers: copy_out.h
+ *   HELD                                      as DATABASE: the state that is held */
 #ifndef RAFTD_CLUSTER_COPY_WIRE_H
 #define RAFTD_CLUSTER_COPY_WIRE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "raftd/db/database.h"
 #include "raftd/db/descriptor.h"
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/err.h"
@@ -22,7 +25,7 @@
 #define RQ_COPY_ANSWER_BYTES   8u
 #define RQ_COPY_ANSWER_MAX     (64u << 20) /* of a picture; the others are far below */
 
-enum rq_copy_kind { RQ_COPY_PICTURE = 1, RQ_COPY_DATABASE = 2, RQ_COPY_HASHES = 3, RQ_COPY_PAGES = 4 };
+enum rq_copy_kind { RQ_COPY_PICTURE = 1, RQ_COPY_DATABASE = 2, RQ_COPY_HASHES = 3, RQ_COPY_PAGES = 4, RQ_COPY_CHANGED = 5, RQ_COPY_HELD = 6 };
 
 struct rq_copy_question {
     enum rq_copy_kind kind;
@@ -49,5 +52,8 @@ enum rq_err rq_copy_put_database(struct rq_bytes *out, const struct rq_replica_s
                                  const struct rq_origins *origins);
 enum rq_err rq_copy_get_database(const uint8_t *data, size_t bytes, struct rq_replica_state *ret_state,
                                  struct rq_origins *ret_origins);
+
+enum rq_err rq_copy_put_changed(struct rq_bytes *out, const struct rq_copy_changed *c);
+enum rq_err rq_copy_get_changed(const uint8_t *data, size_t bytes, struct rq_copy_changed *ret_c);
 
 #endif

@@ -1079,6 +1079,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .dir = config->dir,
         .staged_dir = config->staged_dir,
         .trash_dir = config->trash_dir,
+        .copies_dir = config->copies_dir,
         .hashes_dir = config->hashes_dir,
         .boot = config->boot,
         .http_addr = config->http_addr,

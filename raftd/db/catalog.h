@@ -18,7 +18,7 @@ struct rq_catalog;
 struct rq_catalog_config {
     struct rq_disk *disk; /* borrows, as all */
     struct rq_pool *pool;
-    const char *dir, *raft_dir, *staged_dir, *trash_dir;
+    const char *dir, *raft_dir, *staged_dir, *trash_dir, *copies_dir;
     const char *hashes_dir;  /* NULL: no page hashes are kept */
     uint64_t boot;           /* rq_boot_id() */
     const char *http_addr;   /* host:port where users reach this raftd, for messages */
@@ -125,6 +125,8 @@ enum rq_err rq_catalog_install_end(struct rq_catalog *c, const struct rq_descrip
 /* A fetch that did not come to its end is none any more once the log has brought what the replicas hold: raft/fetching goes then.  IO
  * is final. */
 enum rq_err rq_catalog_fetching_ends(struct rq_catalog *c);
+/* Nothing is being fetched, and nothing is quarantined: deletes what copies that did not come to their end have left. */
+enum rq_err rq_catalog_drop_copies(struct rq_catalog *c);
 /* It did not come to its end: what was fetched stays, and is tried again. */
 void rq_catalog_install_abandon(struct rq_catalog *c);
 

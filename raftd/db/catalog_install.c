@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "raftd/db/catalog_impl.h"
+#include "raftd/db/copy_file.h"
 #include "raftd/ops/journal.h"
 
 #define MARKER "fetching"
@@ -69,6 +70,11 @@ enum rq_err rq_catalog_fetching_ends(struct rq_catalog *c)
         pthread_mutex_unlock(&c->whole);
     }
     return err;
+}
+
+enum rq_err rq_catalog_drop_copies(struct rq_catalog *c)
+{
+    return rq_copy_file_sweep(c->config.disk, c->config.copies_dir);
 }
 
 /* --- on the loop --------------------------------------------------------------------------------------------------------- */

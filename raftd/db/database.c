@@ -553,6 +553,46 @@ struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct
     return e;
 }
 
+struct call {
+    struct rq_task task;
+    struct rq_database *db;
+    enum rq_err (*run)(struct rq_database *db, void *ctx);
+    void *ctx;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool done;
+    enum rq_err err;
+};
+
+static void run_call(struct rq_task *task)
+{
+    struct call *c = (struct call *)task;
+    const enum rq_err err = c->run(c->db, c->ctx);
+    pthread_mutex_lock(&c->lock);
+    c->err = err;
+    c->done = true;
+    pthread_cond_signal(&c->ended);
+    pthread_mutex_unlock(&c->lock);
+}
+
+enum rq_err rq_db_call(struct rq_database *db, enum rq_err (*run)(struct rq_database *db, void *ctx), void *ctx)
+{
+    struct call c = { .task = { .run = run_call }, .db = db, .run = run, .ctx = ctx };
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_cond_init(&c.ended, NULL);
+    rq_strand_post(&db->place->strand, &c.task, RQ_HAND_OVER);
+    while (!rq_pool_has_threads(db->env.pool) && !c.done && rq_pool_run_one(db->env.pool)) {
+    }
+    pthread_mutex_lock(&c.lock);
+    while (!c.done) {
+        pthread_cond_wait(&c.ended, &c.lock);
+    }
+    pthread_mutex_unlock(&c.lock);
+    pthread_mutex_destroy(&c.lock);
+    pthread_cond_destroy(&c.ended);
+    return c.err;
+}
+
 static void run_caught_up(struct rq_task *task)
 {
     struct rq_db_errand *e = (struct rq_db_errand *)task;
@@ -775,16 +815,14 @@ bool rq_database_waits(const struct rq_database *db)
 
 enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_known *ret_known)
 {
-    struct rq_origins copy = db->origins;
+    struct rq_origins copy;
     assert(rq_strand_is_mine(&db->place->strand));
     if (db->file.version < db->version && db->needs_log) {
         return RQ_BUSY;
     }
-    copy.ring = copy.capacity > 0 ? malloc(copy.capacity * sizeof *copy.ring) : NULL;
-    if (copy.ring != NULL) {
-        memcpy(copy.ring, db->origins.ring, copy.capacity * sizeof *copy.ring);
-    } else if (copy.capacity > 0) {
-        return RQ_NOMEM;
+    enum rq_err err = rq_origins_copy(&db->origins, &copy);
+    if (err != RQ_OK) {
+        return err;
     }
     *ret_known = (struct rq_database_known){
         .version = db->version,

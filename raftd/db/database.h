@@ -32,7 +32,6 @@
 #include "raftd/wire/msg.h"
 #include "vfs/control.h"
 #include "vfs/replica.h"
-#include "vfs/snapshot.h"
 
 #define RQ_TXN_MEMORY_MAX   (4u << 20) /* pages of one transaction; what is more goes into a staged body */
 #define RQ_COMMIT_BYTES_MAX (RQ_TXN_MEMORY_MAX + (2u << 20)) /* with the frame that was one too many */
@@ -50,6 +49,7 @@ struct rq_database_env {
     struct rq_shelf *shelf;           /* of its bodies */
     const struct rq_carrier *carrier; /* NULL: there are no other nodes */
     const char *trash_dir;            /* raft/trash */
+    const char *copies_dir;           /* raft/copies: copy_file.h */
     const char *hashes_dir;           /* raft/hashes; NULL: no page hashes are kept */
     const char *http_addr;            /* host:port where users reach this raftd, for messages */
     uint64_t boot;
@@ -203,35 +203,45 @@ enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_know
 
 /* --- from another member ------------------------------------------------------------------------------------------------------ */
 
-/* A database as another member has it, in a state that does not change while it is read.  All called on the strand; may block. */
+#define RQ_COPY_HASHES_MAX  8192u
+#define RQ_COPY_PAGES_BYTES (1u << 20)
+#define RQ_COPY_CHANGED_MAX 65536u
+
+struct rq_copy_changed {
+    bool held;      /* nothing changes any more */
+    uint32_t left;  /* so many that have changed are not told yet */
+    uint32_t count; /* of those that are, ascending but for one turn over */
+    uint32_t pgnos[RQ_COPY_CHANGED_MAX];
+};
+
+/* A database as another member has it, while it goes on changing (copy_out.h: what has to be asked in which order, and why that gives
+ * one version).  All called on the strand; may block. */
 struct rq_copy_source {
     void *ctx;
-    /* state->version 0: no commit yet.  origins: the caller's. */
+    /* Begins.  state->version 0: no commit yet.  origins: the caller's. */
     enum rq_err (*open)(void *ctx, uint32_t id, struct rq_replica_state *ret_state, struct rq_origins *ret_origins);
     /* rq_page_hash() of count pages in normal form, from first on; at most RQ_COPY_HASHES_MAX. */
     enum rq_err (*hashes)(void *ctx, uint32_t first, uint32_t count, uint64_t *ret_hashes);
-    /* Pages in normal form, of these ascending numbers; at most RQ_COPY_PAGES_BYTES, or one. */
+    /* Pages in normal form, of these numbers; at most RQ_COPY_PAGES_BYTES, or one. */
     enum rq_err (*pages)(void *ctx, const uint32_t *pgnos, uint32_t count, uint32_t page_size, uint8_t *ret_pages);
+    /* Pages that have changed since they were told last, or since open.  hold: however many are left, from now on nothing changes;
+     * the source may find that by itself when they are few. */
+    enum rq_err (*changed)(void *ctx, bool hold, struct rq_copy_changed *ret_changed);
+    /* What is held.  origins: the caller's. */
+    enum rq_err (*held)(void *ctx, struct rq_replica_state *ret_state, struct rq_origins *ret_origins);
 };
-#define RQ_COPY_HASHES_MAX  8192u
-#define RQ_COPY_PAGES_BYTES (1u << 20)
 
 struct rq_copy_count {
     uint64_t compared, fetched; /* pages */
 };
 
-/* The replica becomes what the source has, if that is newer, or this one damaged: pages that differ are fetched,
- * and become one transaction, durable on return.  Readers see the old state until then, and so does a start after a kill.  A quarantined
+/* The replica becomes what the source has, if that is newer, or this one damaged: pages that differ are fetched, and become one
+ * transaction, durable on return.  Readers see the old state until then, and so does a start after a kill; what was fetched until
+ * then is not fetched again.  A quarantined
  * one is made anew.  Blocks; entries wait meanwhile.  BUSY: the source is older.  FULL: no space; CORRUPT: what came is not what was
  * announced, or cannot be; or the errors of the source: nothing has happened.  EXISTS: dropped meanwhile. */
 enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source,
                                 struct rq_copy_count *ret_count);
-
-/* For whoever copies it to another member, any thread that may wait: the newest state, which the snapshot (from rq_snapshot_init())
- * goes on showing until its end; version 0: no commit yet, and no snapshot.  origins: the caller's.  The database has to be held by a reference
- * as long as the snapshot lives.  NOTFOUND: dropped; QUARANTINED: not to be copied; or errors of a snapshot. */
-enum rq_err rq_database_view(struct rq_database *db, struct rq_snapshot *snapshot, struct rq_replica_state *ret_state,
-                             struct rq_origins *ret_origins);
 
 /* --- background thread --------------------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 /* Inside of the database: shared by database.c (life, files, what others see), database_commit.c (judging and preparing) and
- * database_apply.c (applying), database_install.c (as another member has it).  Everything here runs on the database's strand. */
+ * database_apply.c (applying), database_install.c (as another member has it), copy_out.c (for another member).  Everything here runs on the database's strand,
+ * but for rq_db_call(). */
 #ifndef RAFTD_DB_DATABASE_IMPL_H
 #define RAFTD_DB_DATABASE_IMPL_H
 
@@ -134,6 +135,8 @@ void rq_db_set_replica(struct rq_database *db, struct rq_replica *r);
 /* The file of that suffix, if there is one. */
 void rq_db_move_to_trash(struct rq_database *db, const char *suffix);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));
+/* Runs it on the strand, and waits for its end.  Any thread that may wait, with a reference. */
+enum rq_err rq_db_call(struct rq_database *db, enum rq_err (*run)(struct rq_database *db, void *ctx), void *ctx);
 
 /* --- database_commit.c --- */
 

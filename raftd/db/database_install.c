@@ -1,138 +1,178 @@
 /* Install: a replica becomes what another member has, page by page where it differs, by one WAL transaction.
  *
- * All of it is one task of the strand, so nothing else is applied meanwhile, and what was compared is what is written on.  The WAL
- * takes the pages as they come: frames without a commit mark, which nobody looks at.  The last one commits. */
+ *   compare   all pages by their hashes; those that differ, and that no earlier copy has left, are fetched into the copy file
+ *   rounds    pages that have changed at the source meanwhile are fetched again, until it holds still and all are told
+ *   write     what is in the copy file becomes one transaction on the replica, or with a damaged one a new file
+ *
+ * All of it is one task of the strand, so nothing else is applied meanwhile, and what was compared is what is written on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftd/db/copy_file.h"
 #include "raftd/db/database_impl.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/txn.h"
 
-/* The pages that differ, ascending. */
-struct differing {
-    struct rq_page_source source;
+#define ROUNDS_MAX 6u         /* then the source is to hold still, however much it goes on changing */
+#define SYNC_BYTES (16u << 20) /* as in copy_file.c */
+
+struct install {
+    struct rq_database *db;
     const struct rq_copy_source *from;
-    struct rq_replica *base; /* NULL: everything differs */
+    struct rq_replica *base; /* borrows; NULL: everything differs */
     uint32_t base_pages;
-    uint32_t page_size, page_count;
-    uint32_t range_next; /* first page that was not compared */
+    struct rq_replica_state state; /* as the source began; then what it holds */
+    struct rq_origins origins;     /* owns, of state */
+    struct rq_copy_file file;
+    struct rq_page_set surprises; /* pages that were not what their hashes said: they have changed, and are to be told */
     uint64_t zero_hash;
-    uint64_t *hashes; /* owns, as the next three: of the range */
+    uint64_t *hashes; /* owns, as the next four */
     uint32_t *wanted;
-    uint8_t *pages, *local;
-    uint32_t wanted_at, wanted_count; /* wanted[wanted_at ..) were not fetched */
-    uint32_t first_in_range;
-    uint32_t fetched_at, fetched_count; /* in pages: wanted[fetched_at - fetched_count ..) */
-    uint32_t handed;                    /* of the fetched ones */
-    bool peeked;                        /* the next page was looked at, and is handed out again */
+    uint8_t *pages, *page;
+    struct rq_copy_changed *changed;
     struct rq_copy_count count;
+    struct rq_page_source source; /* of what is in the file */
+    uint32_t next;                /* page of it */
+    uint32_t unsynced;
 };
 
-static enum rq_err differing_init(struct differing *d, const struct rq_copy_source *from, struct rq_replica *base,
-                                  uint32_t base_pages, const struct rq_replica_state *state)
+static enum rq_err install_init(struct install *n)
 {
-    const size_t bytes = state->page_size > RQ_COPY_PAGES_BYTES ? state->page_size : RQ_COPY_PAGES_BYTES;
-    *d = (struct differing){
-        .from = from,
-        .base = base,
-        .base_pages = base_pages,
-        .page_size = state->page_size,
-        .page_count = state->page_count,
-        .range_next = 1,
-        .hashes = malloc(RQ_COPY_HASHES_MAX * sizeof(uint64_t)),
-        .wanted = malloc(RQ_COPY_HASHES_MAX * sizeof(uint32_t)),
-        .pages = malloc(bytes),
-        .local = calloc(1, state->page_size),
-    };
-    if (d->hashes == NULL || d->wanted == NULL || d->pages == NULL || d->local == NULL) {
+    const uint32_t page_size = n->state.page_size;
+    n->hashes = malloc(RQ_COPY_HASHES_MAX * sizeof *n->hashes);
+    n->wanted = malloc(RQ_COPY_HASHES_MAX * sizeof *n->wanted);
+    n->pages = malloc(page_size > RQ_COPY_PAGES_BYTES ? page_size : RQ_COPY_PAGES_BYTES);
+    n->page = calloc(1, page_size);
+    n->changed = malloc(sizeof *n->changed);
+    if (n->hashes == NULL || n->wanted == NULL || n->pages == NULL || n->page == NULL || n->changed == NULL) {
         return RQ_NOMEM;
     }
-    d->zero_hash = rq_page_hash(d->local, d->page_size);
-    return RQ_OK;
+    n->zero_hash = rq_page_hash(n->page, page_size);
+    return rq_copy_file_open(&n->file, n->db->env.disk, n->db->env.copies_dir, n->db->id, page_size);
 }
 
-static void differing_fini(struct differing *d)
+static void install_fini(struct install *n)
 {
-    free(d->hashes);
-    free(d->wanted);
-    free(d->pages);
-    free(d->local);
+    rq_copy_file_close(&n->file);
+    rq_page_set_fini(&n->surprises);
+    rq_origins_fini(&n->origins);
+    free(n->hashes);
+    free(n->wanted);
+    free(n->pages);
+    free(n->page);
+    free(n->changed);
 }
+
+/* --- compare ------------------------------------------------------------------------------------------------------------- */
 
 /* Is our page of this number what the hash says?  One that was damaged is not. */
-static enum rq_err has_page(struct differing *d, uint32_t pgno, uint64_t hash, bool *ret_has)
+static enum rq_err has_page(struct install *n, uint32_t pgno, uint64_t hash, bool *ret_has)
 {
+    enum rq_err err = RQ_OK;
     *ret_has = false;
-    if (d->base == NULL || pgno > d->base_pages) {
-        *ret_has = hash == d->zero_hash; /* rule Z: what does not come is zero */
-        return RQ_OK;
+    if (n->base == NULL || pgno > n->base_pages) {
+        *ret_has = hash == n->zero_hash; /* rule Z: what does not come is zero */
+    } else {
+        err = rq_replica_read(n->base, pgno, n->page);
+        *ret_has = err == RQ_OK && rq_page_hash(n->page, n->state.page_size) == hash;
+        err = err == RQ_CORRUPT ? RQ_OK : err;
     }
-    enum rq_err err = rq_replica_read(d->base, pgno, d->local);
-    if (err == RQ_OK) {
-        *ret_has = rq_page_hash(d->local, d->page_size) == hash;
+    if (err == RQ_OK && !*ret_has) {
+        err = rq_copy_file_find(&n->file, pgno, hash, n->page, ret_has);
     }
-    return err == RQ_CORRUPT ? RQ_OK : err;
-}
-
-static enum rq_err compare_range(struct differing *d)
-{
-    const uint32_t left = d->page_count - d->range_next + 1;
-    const uint32_t count = left < RQ_COPY_HASHES_MAX ? left : RQ_COPY_HASHES_MAX;
-    enum rq_err err = d->from->hashes(d->from->ctx, d->range_next, count, d->hashes);
-    d->wanted_at = d->wanted_count = 0;
-    d->first_in_range = d->range_next;
-    for (uint32_t i = 0; err == RQ_OK && i < count; i++) {
-        bool has;
-        err = has_page(d, d->range_next + i, d->hashes[i], &has);
-        if (!has) {
-            d->wanted[d->wanted_count++] = d->range_next + i;
-        }
-    }
-    d->range_next += count;
-    d->count.compared += count;
     return err;
 }
 
-static enum rq_err fetch_some(struct differing *d)
+/* hashes: what they should be, or NULL. */
+static enum rq_err fetch(struct install *n, const uint32_t *pgnos, uint32_t count, const uint64_t *hashes)
 {
-    const uint32_t most = RQ_COPY_PAGES_BYTES > d->page_size ? RQ_COPY_PAGES_BYTES / d->page_size : 1;
-    const uint32_t left = d->wanted_count - d->wanted_at, count = left < most ? left : most;
-    enum rq_err err = d->from->pages(d->from->ctx, d->wanted + d->wanted_at, count, d->page_size, d->pages);
-    for (uint32_t i = 0; err == RQ_OK && i < count; i++) {
-        const uint64_t hash = rq_page_hash(d->pages + (size_t)i * d->page_size, d->page_size);
-        if (hash != d->hashes[d->wanted[d->wanted_at + i] - d->first_in_range]) {
-            err = RQ_CORRUPT;
+    const uint32_t page_size = n->state.page_size;
+    const uint32_t most = RQ_COPY_PAGES_BYTES > page_size ? RQ_COPY_PAGES_BYTES / page_size : 1;
+    enum rq_err err = RQ_OK;
+    for (uint32_t at = 0; err == RQ_OK && at < count; at += most) {
+        const uint32_t some = count - at < most ? count - at : most;
+        err = n->from->pages(n->from->ctx, pgnos + at, some, page_size, n->pages);
+        for (uint32_t i = 0; err == RQ_OK && hashes != NULL && i < some; i++) {
+            if (rq_page_hash(n->pages + (size_t)i * page_size, page_size) != hashes[at + i]) {
+                err = rq_page_set_put(&n->surprises, pgnos[at + i]);
+            }
         }
+        if (err == RQ_OK) {
+            err = rq_copy_file_put(&n->file, pgnos + at, some, n->pages);
+        }
+        n->count.fetched += some;
     }
-    d->fetched_at = d->wanted_at;
-    d->fetched_count = count;
-    d->wanted_at += count;
-    d->handed = 0;
-    d->count.fetched += count;
     return err;
 }
 
-static enum rq_err next_differing(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
+static enum rq_err compare(struct install *n)
 {
-    struct differing *d = ctx;
-    if (d->peeked) {
-        d->peeked = false;
-        d->handed--;
-    }
-    while (d->handed == d->fetched_count) {
-        if (d->wanted_at == d->wanted_count && d->range_next > d->page_count) {
-            return RQ_NOTFOUND;
+    enum rq_err err = RQ_OK;
+    for (uint32_t first = 1; err == RQ_OK && first <= n->state.page_count;) {
+        const uint32_t left = n->state.page_count - first + 1;
+        const uint32_t count = left < RQ_COPY_HASHES_MAX ? left : RQ_COPY_HASHES_MAX;
+        uint32_t wanted = 0;
+        err = n->from->hashes(n->from->ctx, first, count, n->hashes);
+        for (uint32_t i = 0; err == RQ_OK && i < count; i++) {
+            bool has;
+            err = has_page(n, first + i, n->hashes[i], &has);
+            if (!has) {
+                n->hashes[wanted] = n->hashes[i];
+                n->wanted[wanted++] = first + i;
+            }
         }
-        enum rq_err err = d->wanted_at < d->wanted_count ? fetch_some(d) : compare_range(d);
-        if (err != RQ_OK) {
-            return err;
+        if (err == RQ_OK) {
+            err = fetch(n, n->wanted, wanted, n->hashes);
         }
+        n->count.compared += count;
+        if (left == count) {
+            break;
+        }
+        first += count;
     }
-    *ret_pgno = d->wanted[d->fetched_at + d->handed];
-    *ret_page = d->pages + (size_t)d->handed++ * d->page_size;
-    return RQ_OK;
+    return err;
+}
+
+/* --- rounds -------------------------------------------------------------------------------------------------------------- */
+
+static bool is_sane(const struct rq_database *db, const struct rq_replica_state *state, const struct rq_origins *o)
+{
+    return state->stamp.db_id == db->id && state->page_count > 0 && state->page_size >= 512 &&
+           state->page_size <= 65536 && (state->page_size & (state->page_size - 1)) == 0 && o->next == state->version &&
+           (db->file.page_size == 0 || db->file.page_size == state->page_size);
+}
+
+static enum rq_err take_held(struct install *n)
+{
+    const struct rq_replica_state began = n->state;
+    rq_origins_fini(&n->origins);
+    enum rq_err err = n->from->held(n->from->ctx, &n->state, &n->origins);
+    if (err == RQ_OK && (!is_sane(n->db, &n->state, &n->origins) || n->state.page_size != began.page_size ||
+                         n->state.version < began.version || n->surprises.count > 0)) {
+        err = RQ_CORRUPT;
+    }
+    return err;
+}
+
+static enum rq_err follow_changes(struct install *n)
+{
+    struct rq_copy_changed *c = n->changed;
+    uint64_t again = 0;
+    unsigned rounds = 0;
+    enum rq_err err;
+    do {
+        err = n->from->changed(n->from->ctx, rounds >= ROUNDS_MAX || again > n->state.page_count, c);
+        if (err == RQ_OK) {
+            for (uint32_t i = 0; i < c->count; i++) {
+                rq_page_set_drop(&n->surprises, c->pgnos[i]);
+            }
+            err = fetch(n, c->pgnos, c->count, NULL);
+            again += c->count;
+            rounds += c->left == 0;
+        }
+    } while (err == RQ_OK && (!c->held || c->left > 0));
+    return err == RQ_OK ? take_held(n) : err;
 }
 
 /* --- the replica -------------------------------------------------------------------------------------------------------- */
@@ -194,39 +234,78 @@ static void take_state(struct rq_database *db, struct rq_origins *origins)
     db->needs_log = db->diverged = db->superseded = false;
 }
 
-static enum rq_err write_differing(struct rq_database *db, struct differing *d, const struct rq_replica_state *state)
+static enum rq_err next_in_file(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
 {
-    uint32_t pgno;
-    const uint8_t *page;
-    const bool anew = d->base == NULL;
-    enum rq_err err =
-        next_differing(d, &pgno, &page); /* before anything is given up: the source is there, and has pages */
-    if (err != RQ_OK && err != RQ_NOTFOUND) {
-        return err;
+    struct install *n = ctx;
+    const uint32_t pgno = rq_page_set_next(&n->file.pages, n->next);
+    if (pgno == 0) {
+        return RQ_NOTFOUND;
     }
-    d->peeked = err == RQ_OK;
+    enum rq_err err = RQ_OK;
+    if (n->base != NULL && n->unsynced >= SYNC_BYTES) { /* frames that nobody looks at yet */
+        n->unsynced = 0;
+        err = rq_replica_sync(n->base);
+    }
+    if (err == RQ_OK) {
+        err = rq_copy_file_get(&n->file, pgno, n->page);
+    }
+    n->unsynced += n->state.page_size;
+    n->next = pgno + 1;
+    *ret_pgno = pgno;
+    *ret_page = n->page;
+    return err;
+}
+
+static enum rq_err write_fetched(struct install *n)
+{
+    struct rq_database *db = n->db;
+    const bool anew = n->base == NULL;
+    n->source = (struct rq_page_source){ n, next_in_file };
+    n->next = 1;
     if (anew) {
         give_up_files(db);
     }
-    err = anew ? make_replica(db, &d->source, state) : rq_replica_append(db->replica, &d->source, state);
+    enum rq_err err =
+        anew ? make_replica(db, &n->source, &n->state) : rq_replica_append(db->replica, &n->source, &n->state);
     if (err == RQ_OK) {
         err = rq_replica_sync(db->replica);
     }
     return err;
 }
 
-static bool is_sane(const struct rq_database *db, const struct rq_replica_state *state, const struct rq_origins *o)
+/* OK, and *ret_goes_on: there is something to be done. */
+static enum rq_err begin(struct install *n, bool *ret_goes_on)
 {
-    return state->stamp.db_id == db->id && state->page_count > 0 && state->page_size >= 512 &&
-           state->page_size <= 65536 && (state->page_size & (state->page_size - 1)) == 0 && o->next == state->version &&
-           (db->file.page_size == 0 || db->file.page_size == state->page_size);
+    struct rq_database *db = n->db;
+    const bool damaged = db->state == RQ_DB_QUARANTINED;
+    *ret_goes_on = false;
+    enum rq_err err = n->from->open(n->from->ctx, db->id, &n->state, &n->origins);
+    if (err != RQ_OK) {
+        return err;
+    }
+    if (n->state.version == 0) {
+        return db->version > 0 ? RQ_BUSY : RQ_OK;
+    }
+    if (!is_sane(db, &n->state, &n->origins)) {
+        return RQ_CORRUPT;
+    }
+    if (n->state.version < db->version) { /* by the log, meanwhile; a damaged one needs a newer source */
+        return damaged ? RQ_BUSY : RQ_OK;
+    }
+    if (!damaged && db->replica != NULL && rq_stamp_equal(&db->file.stamp, &n->state.stamp)) {
+        take_state(db, &n->origins); /* the same transactions have made it */
+        return RQ_OK;
+    }
+    n->base = damaged ? NULL : db->replica;
+    n->base_pages = db->file.page_count;
+    *ret_goes_on = true;
+    return RQ_OK;
 }
 
 static enum rq_err install(struct rq_database *db, const struct rq_copy_source *source, struct rq_copy_count *count)
 {
-    struct rq_replica_state state;
-    struct rq_origins origins = { 0 };
-    struct differing d = { 0 };
+    struct install n = { .db = db, .from = source };
+    bool goes_on;
     if (db->dropped) {
         return RQ_EXISTS;
     }
@@ -234,89 +313,53 @@ static enum rq_err install(struct rq_database *db, const struct rq_copy_source *
         return RQ_IO; /* no control page: nobody could read it */
     }
     rq_db_end_doubt(db);
-    enum rq_err err = source->open(source->ctx, db->id, &state, &origins);
-    if (err == RQ_OK && state.version == 0) {
-        err = db->version > 0 ? RQ_BUSY : RQ_OK;
-        rq_origins_fini(&origins);
-        return err;
+    enum rq_err err = begin(&n, &goes_on);
+    if (err == RQ_OK && goes_on) {
+        err = install_init(&n);
+        if (err == RQ_OK) {
+            err = compare(&n);
+        }
+        if (err == RQ_OK) {
+            err = follow_changes(&n);
+        }
+        if (err == RQ_OK) {
+            err = write_fetched(&n);
+        }
+        if (err == RQ_IO) {
+            db->env.fatal(db->env.ctx, "a replica could not be written", err);
+        }
+        if (err == RQ_OK) {
+            take_state(db, &n.origins);
+            rq_copy_file_remove(&n.file);
+            count->compared += n.count.compared;
+            count->fetched += n.count.fetched;
+        }
     }
-    if (err == RQ_OK && !is_sane(db, &state, &origins)) {
-        err = RQ_CORRUPT;
-    }
-    const bool damaged = db->state == RQ_DB_QUARANTINED;
-    if (err == RQ_OK && state.version < db->version) { /* by the log, meanwhile; a damaged one needs a newer source */
-        rq_origins_fini(&origins);
-        return damaged ? RQ_BUSY : RQ_OK;
-    }
-    if (err == RQ_OK && !damaged && db->replica != NULL && rq_stamp_equal(&db->file.stamp, &state.stamp)) {
-        take_state(db, &origins); /* the same transactions have made it */
-        return RQ_OK;
-    }
-    if (err == RQ_OK) {
-        err = differing_init(&d, source, damaged ? NULL : db->replica, db->file.page_count, &state);
-        d.source = (struct rq_page_source){ &d, next_differing };
-    }
-    if (err == RQ_OK) {
-        err = write_differing(db, &d, &state);
-    }
-    if (err == RQ_IO) {
-        db->env.fatal(db->env.ctx, "a replica could not be written", err);
-    }
-    if (err == RQ_OK) {
-        take_state(db, &origins);
-        count->compared += d.count.compared;
-        count->fetched += d.count.fetched;
-    }
-    differing_fini(&d);
-    rq_origins_fini(&origins);
+    install_fini(&n);
     return err;
 }
 
-struct install_task {
-    struct rq_db_errand errand; /* first */
+struct installing {
     const struct rq_copy_source *source;
     struct rq_copy_count *count;
-    pthread_mutex_t lock;
-    pthread_cond_t ended;
-    bool done;
-    enum rq_err err;
 };
 
-static void run_install(struct rq_task *task)
+static enum rq_err run_install(struct rq_database *db, void *ctx)
 {
-    struct install_task *t = (struct install_task *)task;
-    struct rq_database *db = t->errand.db;
+    const struct installing *i = ctx;
     rq_strand_will_block();
-    const enum rq_err err = install(db, t->source, t->count);
+    const enum rq_err err = install(db, i->source, i->count);
     if (!db->dropped) {
         rq_db_publish(db);
         rq_db_settle(db);
         rq_db_touch(db);
     }
-    pthread_mutex_lock(&t->lock);
-    t->err = err;
-    t->done = true;
-    pthread_cond_signal(&t->ended);
-    pthread_mutex_unlock(&t->lock);
+    return err;
 }
 
 enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source,
                                 struct rq_copy_count *ret_count)
 {
-    struct install_task t = { .errand = { .task = { .run = run_install }, .db = db },
-                              .source = source,
-                              .count = ret_count };
-    pthread_mutex_init(&t.lock, NULL);
-    pthread_cond_init(&t.ended, NULL);
-    rq_strand_post(&db->place->strand, &t.errand.task, RQ_HAND_OVER);
-    while (!rq_pool_has_threads(db->env.pool) && !t.done && rq_pool_run_one(db->env.pool)) {
-    }
-    pthread_mutex_lock(&t.lock);
-    while (!t.done) {
-        pthread_cond_wait(&t.ended, &t.lock);
-    }
-    pthread_mutex_unlock(&t.lock);
-    pthread_mutex_destroy(&t.lock);
-    pthread_cond_destroy(&t.ended);
-    return t.err;
+    struct installing i = { source, ret_count };
+    return rq_db_call(db, run_install, &i);
 }

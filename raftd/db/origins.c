@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CAPACITY_MIN 16u
 
@@ -30,6 +31,20 @@ static enum rq_err grow(struct rq_origins *o)
     free(o->ring);
     o->ring = ring;
     o->capacity = capacity;
+    return RQ_OK;
+}
+
+enum rq_err rq_origins_copy(const struct rq_origins *o, struct rq_origins *ret_copy)
+{
+    struct rq_origins copy = *o;
+    if (o->capacity > 0) {
+        copy.ring = malloc(o->capacity * sizeof *copy.ring);
+        if (copy.ring == NULL) {
+            return RQ_NOMEM;
+        }
+        memcpy(copy.ring, o->ring, o->capacity * sizeof *copy.ring);
+    }
+    *ret_copy = copy;
     return RQ_OK;
 }
 

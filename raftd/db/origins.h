@@ -19,6 +19,7 @@ struct rq_origins {
 
 void rq_origins_init(struct rq_origins *o, uint64_t next);
 void rq_origins_fini(struct rq_origins *o);
+enum rq_err rq_origins_copy(const struct rq_origins *o, struct rq_origins *ret_copy); /* NOMEM */
 /* base == o->next. */
 enum rq_err rq_origins_put(struct rq_origins *o, struct rq_origin origin);
 /* The last one that was put. */

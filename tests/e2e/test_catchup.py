@@ -138,14 +138,24 @@ def killed_while_it_fetches():
         connection.execute("UPDATE t SET b = randomblob(3901) WHERE id % 8 = ?", (part,))
     connection.execute("CREATE TABLE new_one(x)")
     connection.close()
-    fetching = last.directory / "raft" / "fetching"
-    amid = 0
-    for _ in range(8):
+    fetching, copies = last.directory / "raft" / "fetching", last.directory / "raft" / "copies"
+
+    def fetched():
+        """Bytes that wait until all are there."""
+        try:
+            return sum(file.stat().st_blocks * 512 for file in copies.iterdir())
+        except FileNotFoundError:  # that was the end of it
+            return 0
+
+    amid = most = 0
+    for turn in range(8):
         last.launch()
-        wait_for(lambda: fetching.exists() or caught_up(last), "node 3 fetches")
-        never.wait(rng.random() * 0.2)  # any point of it
+        had = fetched()
+        wait_for(lambda: (fetched() > had if turn % 2 else fetching.exists()) or caught_up(last), "node 3 fetches")
+        never.wait(rng.random() * 0.1)  # any point of it
         last.kill()
         amid += fetching.exists()
+        most = max(most, fetched())
     victim = cluster.leader(cluster.others(last))
     last.launch()
     never.wait(rng.random() * 0.5)
@@ -155,8 +165,11 @@ def killed_while_it_fetches():
     last.wait_ready(30)
     cluster.wait_equal(seconds=60)
     wait_for(lambda: not fetching.exists(), "raft/fetching is gone")
+    wait_for(lambda: not any(copies.iterdir()), "raft/copies is empty")
     check(amid > 0, "node 3 was never killed while it fetched")
-    print(f"NOTE killed {amid} times while it fetched; then (databases, pages compared, pages fetched): {caught_up(last)}")
+    again = caught_up(last)
+    print(f"NOTE killed {amid} times while it fetched {most} bytes; (databases, pages compared, pages fetched): {again}")
+    check(not most or min(pages for _, _, pages in again) < 10000, "what was fetched before a kill is not fetched again")
 
 
 @test(seconds=120)

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "raftd/cluster/copy_wire.h"
-#include "raftd/db/database.h"
 #include "tests/fuzz/fuzz.h"
 
 static void take_question(const uint8_t *data, size_t bytes)
@@ -60,11 +59,26 @@ static void take_database(const uint8_t *data, size_t bytes)
     rq_origins_fini(&origins);
 }
 
+static void take_changed(const uint8_t *data, size_t bytes)
+{
+    static struct rq_copy_changed c;
+    struct rq_bytes again;
+    if (rq_copy_get_changed(data, bytes, &c) != RQ_OK) {
+        return;
+    }
+    MUST(c.count <= RQ_COPY_CHANGED_MAX && (c.count > 0 || c.left == 0));
+    rq_bytes_init(&again, bytes);
+    MUST(rq_copy_put_changed(&again, &c) == RQ_OK);
+    MUST(again.size == bytes && memcmp(again.data, data, bytes) == 0);
+    rq_bytes_fini(&again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     take_question(data, bytes);
     take_answer(data, bytes);
     take_picture(data, bytes);
     take_database(data, bytes);
+    take_changed(data, bytes);
     return 0;
 }

@@ -299,6 +299,7 @@ static const struct sample {
     { "copy-answer", golden_copy_answer },
     { "copy-picture", golden_copy_picture },
     { "copy-database", golden_copy_database },
+    { "copy-changed", golden_copy_changed },
     { "ask-append", golden_ask_append },
     { "ask-join", golden_ask_join },
     { "ask-notify", golden_ask_notify },

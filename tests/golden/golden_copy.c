@@ -18,6 +18,8 @@ void golden_copy_questions(struct rq_bytes *out)
         { RQ_COPY_PICTURE, 0, 300 },
         { RQ_COPY_DATABASE, 7, 0 },
         { RQ_COPY_HASHES, 8192, 8193 },
+        { RQ_COPY_CHANGED, 0, 1 },
+        { RQ_COPY_HELD, 0, 0 },
         { RQ_COPY_PAGES, 2, 0 },
     };
     for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
@@ -70,4 +72,10 @@ void golden_copy_database(struct rq_bytes *out)
     must(rq_origins_put(&origins, (struct rq_origin){ 0x1122334455667788ull, 6 }));
     must(rq_copy_put_database(out, &state, &origins));
     rq_origins_fini(&origins);
+}
+
+void golden_copy_changed(struct rq_bytes *out)
+{
+    static const struct rq_copy_changed changed = { .held = true, .left = 70000, .count = 2, .pgnos = { 65000, 1 } };
+    must(rq_copy_put_changed(out, &changed));
 }

@@ -9,5 +9,6 @@ void golden_copy_questions(struct rq_bytes *out); /* one of each kind */
 void golden_copy_answer(struct rq_bytes *out);    /* an error's */
 void golden_copy_picture(struct rq_bytes *out);
 void golden_copy_database(struct rq_bytes *out);
+void golden_copy_changed(struct rq_bytes *out);
 
 #endif

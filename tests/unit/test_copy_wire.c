@@ -99,6 +99,52 @@ static void a_database_comes_back_as_it_was(void)
     rq_bytes_fini(&out);
 }
 
+static enum rq_err get_changed(const struct rq_bytes *b, size_t bytes)
+{
+    static struct rq_copy_changed got;
+    uint8_t *copy = exact_copy(b->data, bytes);
+    enum rq_err err = rq_copy_get_changed(copy, bytes, &got);
+    free(copy);
+    return err;
+}
+
+static void changed_pages_come_back_as_they_were(void)
+{
+    static struct rq_copy_changed changed, got;
+    struct rq_bytes out;
+    changed = (struct rq_copy_changed){ .held = true, .left = 9, .count = 3, .pgnos = { 70000, 1, 2 } };
+    rq_bytes_init(&out, 1u << 20);
+    check_eq(rq_copy_put_changed(&out, &changed), RQ_OK);
+    check_eq(rq_copy_get_changed(out.data, out.size, &got), RQ_OK);
+    check(got.held && got.left == 9 && got.count == 3 && memcmp(got.pgnos, changed.pgnos, 12) == 0);
+    for (size_t bytes = 0; bytes < out.size; bytes++) {
+        check_eq(get_changed(&out, bytes), RQ_PROTOCOL);
+    }
+    check_eq(rq_bytes_put(&out, "page", 4), RQ_OK);
+    check_eq(get_changed(&out, out.size), RQ_PROTOCOL);
+    out.data[0] = 2;
+    check_eq(get_changed(&out, out.size - 4), RQ_PROTOCOL);
+    out.size = 0;
+    changed.pgnos[1] = 0;
+    check_eq(rq_copy_put_changed(&out, &changed), RQ_OK);
+    check_eq(get_changed(&out, out.size), RQ_PROTOCOL);
+    out.size = 0;
+    changed.count = 0; /* and some are left */
+    check_eq(rq_copy_put_changed(&out, &changed), RQ_OK);
+    check_eq(get_changed(&out, out.size), RQ_PROTOCOL);
+    out.size = 0;
+    changed.count = RQ_COPY_CHANGED_MAX;
+    for (uint32_t i = 0; i < changed.count; i++) {
+        changed.pgnos[i] = i + 1;
+    }
+    check_eq(rq_copy_put_changed(&out, &changed), RQ_OK);
+    check_eq(get_changed(&out, out.size), RQ_OK);
+    check_eq(rq_bytes_put(&out, "page", 4), RQ_OK);
+    rq_put_u32(out.data + 5, RQ_COPY_CHANGED_MAX + 1);
+    check_eq(get_changed(&out, out.size), RQ_PROTOCOL);
+    rq_bytes_fini(&out);
+}
+
 static enum rq_err question(uint32_t kind, uint32_t count, uint64_t value)
 {
     uint8_t bytes[RQ_COPY_QUESTION_BYTES];
@@ -123,7 +169,10 @@ static void nobody_may_ask_for_more_than_is_held_at_once(void)
     check_eq(question(RQ_COPY_PAGES, RQ_COPY_PAGES_BYTES / 512 + 1, 0), RQ_PROTOCOL);
     check_eq(question(RQ_COPY_PAGES, 0, 0), RQ_PROTOCOL);
     check_eq(question(0, 1, 1), RQ_PROTOCOL);
-    check_eq(question(5, 1, 1), RQ_PROTOCOL);
+    check_eq(question(RQ_COPY_CHANGED, 0, 1), RQ_OK);
+    check_eq(question(RQ_COPY_CHANGED, 0, 2), RQ_PROTOCOL);
+    check_eq(question(RQ_COPY_HELD, 0, 0), RQ_OK);
+    check_eq(question(7, 1, 1), RQ_PROTOCOL);
 }
 
 int main(int argc, char **argv)
@@ -132,6 +181,7 @@ int main(int argc, char **argv)
         TAP(a_picture_comes_back_as_it_was),
         TAP(a_picture_that_cannot_be_is_refused),
         TAP(a_database_comes_back_as_it_was),
+        TAP(changed_pages_come_back_as_they_were),
         TAP(nobody_may_ask_for_more_than_is_held_at_once),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);

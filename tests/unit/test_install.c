@@ -6,7 +6,7 @@
 #include "raftd/db/database.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
-#include "tests/support/record_disk.h"
+#include "tests/support/lone_database.h"
 #include "tests/support/tap.h"
 
 enum { PAGE = 512, PAGES_MAX = 20000, ID = 7 };
@@ -18,12 +18,14 @@ static struct {
     uint8_t fill[PAGES_MAX + 1]; /* what each page is full of; 0: zeros */
     unsigned pages_until_lost;   /* then the connection is lost; 0: never */
     bool lies;                   /* sends a page that it did not announce */
-    unsigned fetched, opened;
+    unsigned fetched, opened, held;
+    unsigned changes;            /* so many transactions happen at each question, until it is held */
+    bool changed[PAGES_MAX + 1]; /* and was not told yet */
 } there;
 
 static void page_there(uint32_t pgno, uint8_t page[PAGE])
 {
-    memset(page, there.fill[pgno], PAGE);
+    memset(page, pgno <= there.state.page_count ? there.fill[pgno] : 0, PAGE);
     if (pgno == 1) {
         memset(page, 0, 100);
         memcpy(page, "SQLite format 3", 16);
@@ -36,11 +38,40 @@ static void page_there(uint32_t pgno, uint8_t page[PAGE])
     }
 }
 
+/* A transaction: some pages, more or fewer of them, and always page 1. */
+static void change_there(void)
+{
+    struct rq_replica_state *state = &there.state;
+    const uint32_t before = state->page_count;
+    state->version++;
+    state->stamp.index++;
+    state->page_count = 200 + (uint32_t)random() % 200;
+    for (uint32_t i = before + 1; i <= state->page_count; i++) {
+        there.fill[i] = 0; /* rule Z */
+        there.changed[i] = true;
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        const uint32_t pgno = 2 + (uint32_t)random() % (state->page_count - 1);
+        there.fill[pgno] = (uint8_t)random();
+        there.changed[pgno] = true;
+    }
+    there.changed[1] = true;
+}
+
+static void time_passes_there(void)
+{
+    for (unsigned i = 0; i < there.changes && there.held == 0; i++) {
+        change_there();
+    }
+}
+
 static enum rq_err on_open(void *ctx, uint32_t id, struct rq_replica_state *ret_state, struct rq_origins *ret_origins)
 {
     (void)ctx;
     check_eq(id, ID);
     there.opened++;
+    there.held = 0;
+    memset(there.changed, 0, sizeof there.changed);
     *ret_state = there.state;
     rq_origins_init(ret_origins, there.state.version > 0 ? there.state.version - 1 : 0);
     return there.state.version > 0 ? rq_origins_put(ret_origins, (struct rq_origin){ 77, there.state.version }) : RQ_OK;
@@ -50,7 +81,8 @@ static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t
 {
     uint8_t page[PAGE];
     (void)ctx;
-    check(count <= RQ_COPY_HASHES_MAX && first + count - 1 <= there.state.page_count);
+    check(count <= RQ_COPY_HASHES_MAX);
+    time_passes_there();
     for (uint32_t i = 0; i < count; i++) {
         page_there(first + i, page);
         ret_hashes[i] = rq_page_hash(page, PAGE);
@@ -62,6 +94,7 @@ static enum rq_err on_pages(void *ctx, const uint32_t *pgnos, uint32_t count, ui
 {
     (void)ctx;
     check(page_size == PAGE && count * PAGE <= RQ_COPY_PAGES_BYTES);
+    time_passes_there();
     for (uint32_t i = 0; i < count; i++) {
         page_there(pgnos[i], ret_pages + (size_t)i * PAGE);
         ret_pages[(size_t)i * PAGE + 200] ^= there.lies;
@@ -72,7 +105,37 @@ static enum rq_err on_pages(void *ctx, const uint32_t *pgnos, uint32_t count, ui
     return RQ_OK;
 }
 
-static const struct rq_copy_source source = { NULL, on_open, on_hashes, on_pages };
+static enum rq_err on_changed(void *ctx, bool hold, struct rq_copy_changed *ret_changed)
+{
+    uint32_t left = 0;
+    (void)ctx;
+    time_passes_there();
+    for (uint32_t i = 1; i <= PAGES_MAX; i++) {
+        left += there.changed[i];
+    }
+    there.held += hold || left < 5 || there.held > 0;
+    ret_changed->count = 0;
+    for (uint32_t i = 1; i <= PAGES_MAX && ret_changed->count < 16; i++) { /* a few at a time */
+        if (there.changed[i]) {
+            there.changed[i] = false;
+            ret_changed->pgnos[ret_changed->count++] = i;
+        }
+    }
+    ret_changed->left = left - ret_changed->count;
+    ret_changed->held = there.held > 0;
+    return RQ_OK;
+}
+
+static enum rq_err on_held(void *ctx, struct rq_replica_state *ret_state, struct rq_origins *ret_origins)
+{
+    (void)ctx;
+    check(there.held > 0);
+    *ret_state = there.state;
+    rq_origins_init(ret_origins, there.state.version);
+    return RQ_OK;
+}
+
+static const struct rq_copy_source source = { NULL, on_open, on_hashes, on_pages, on_changed, on_held };
 
 static void state_there(uint64_t version, uint32_t page_count, uint64_t index)
 {
@@ -86,120 +149,17 @@ static void state_there(uint64_t version, uint32_t page_count, uint64_t index)
 
 /* --- this host ----------------------------------------------------------------------------------------------------------- */
 
-static struct {
-    struct record_disk *disk;
-    struct rq_pool *pool;
-    struct rq_place *place;
-    struct rq_database *db;
-} here;
-
-static void on_submit(void *ctx, struct rq_submit *s)
-{
-    (void)ctx, (void)s;
-    check(false);
-}
-static void on_post_later(void *ctx, struct rq_later *later, uint64_t delay_ms)
-{
-    (void)ctx, (void)later, (void)delay_ms;
-    check(false);
-}
-static uint64_t on_number(void *ctx)
-{
-    (void)ctx;
-    return 1;
-}
-static bool on_ready(void *ctx)
-{
-    (void)ctx;
-    return true;
-}
-static void on_stir(void *ctx)
-{
-    (void)ctx;
-}
-static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
-{
-    (void)ctx, (void)id, (void)inode, (void)device;
-}
-
-static jmp_buf ended; /* raftd, because its disk failed */
-static bool may_end;
-
-static void on_fatal(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
-static void on_fatal(void *ctx, const char *why, enum rq_err err)
-{
-    (void)ctx;
-    if (may_end) {
-        longjmp(ended, 1);
-    }
-    printf("# fatal: %s: %s\n", why, rq_err_text(err));
-    abort();
-}
-
-static void settle(void)
-{
-    while (rq_pool_run_one(here.pool)) {
-    }
-}
-
-static void open_database(uint64_t version)
-{
-    check_eq(rq_pool_new(0, "test", &here.pool), RQ_OK);
-    const struct rq_database_env env = {
-        .disk = &here.disk->disk,
-        .pool = here.pool,
-        .dir = "/data",
-        .staged_dir = "/data/raft/staged",
-        .trash_dir = "/data/raft/trash",
-        .hashes_dir = "/data/raft/hashes",
-        .http_addr = "localhost:4001",
-        .boot = 1,
-        .wal_soft_frames = 1000,
-        .wal_hard_frames = 4000,
-        .submit = on_submit,
-        .post_later = on_post_later,
-        .leader = on_number,
-        .term = on_number,
-        .ready = on_ready,
-        .stir = on_stir,
-        .file_made = on_file_made,
-        .fatal = on_fatal,
-    };
-    struct rq_database_known known = { .version = version };
-    rq_origins_init(&known.origins, version);
-    check_eq(rq_place_new(here.pool, "app.db", &here.place), RQ_OK);
-    check_eq(rq_database_new(&env, here.place, ID, &known, &here.db), RQ_OK);
-    settle();
-}
-
-static void close_database(void)
-{
-    rq_database_unref(here.db);
-    rq_place_free(here.place);
-    rq_pool_free(here.pool);
-}
-
 static void begin(void)
 {
     memset(&there, 0, sizeof there);
-    here.disk = record_disk_new();
-    record_disk_mkdir_p(here.disk, "/data/raft/staged");
-    record_disk_mkdir_p(here.disk, "/data/raft/trash");
-    record_disk_mkdir_p(here.disk, "/data/raft/hashes");
-    open_database(0);
-}
-
-static void end(void)
-{
-    close_database();
-    record_disk_free(here.disk);
+    lone_begin(ID);
 }
 
 static enum rq_err install(struct rq_copy_count *count)
 {
     *count = (struct rq_copy_count){ 0 };
     there.fetched = 0;
-    return rq_database_install(here.db, &source, count);
+    return rq_database_install(lone.db, &source, count);
 }
 
 /* Every page here is what it is there. */
@@ -207,18 +167,32 @@ static bool is_as_there(void)
 {
     struct rq_database_info info;
     uint8_t wanted[PAGE], page[PAGE];
-    rq_database_info(here.db, &info);
+    rq_database_info(lone.db, &info);
     if (info.version != there.state.version || info.page_count != there.state.page_count || info.state != RQ_DB_LIVE) {
         return false;
     }
-    struct rq_replica *r = rq_database_hold(here.db);
+    struct rq_replica *r = rq_database_hold(lone.db);
     bool same = r != NULL;
     for (uint32_t i = 1; same && i <= info.page_count; i++) {
         page_there(i, wanted);
         same = rq_replica_read(r, i, page) == RQ_OK && memcmp(page, wanted, PAGE) == 0;
     }
-    rq_database_release(here.db);
+    rq_database_release(lone.db);
     return same;
+}
+
+static enum rq_err count_name(void *ctx, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)ctx;
+    return RQ_OK;
+}
+
+static unsigned copy_files(void)
+{
+    unsigned count = 0;
+    check_eq(lone.disk->disk.ops->list(&lone.disk->disk, "/data/raft/copies", count_name, &count), RQ_OK);
+    return count;
 }
 
 /* 300 pages, and installed. */
@@ -247,9 +221,9 @@ static void one_that_was_never_here_is_made(void)
     check_eq(count.compared, PAGES_MAX);
     check_eq(count.fetched, PAGES_MAX - PAGES_MAX / 7); /* zeros are not sent */
     struct rq_database_info info;
-    rq_database_info(here.db, &info);
+    rq_database_info(lone.db, &info);
     check_eq(info.applied_index, 10);
-    end();
+    lone_end();
 }
 
 static void only_pages_that_differ_come(void)
@@ -269,10 +243,10 @@ static void only_pages_that_differ_come(void)
     check_eq(install(&count), RQ_OK);
     check(is_as_there());
     check_eq(count.fetched, 1);
-    close_database();
-    open_database(12);
+    lone_close();
+    lone_open(ID, 12);
     check(is_as_there());
-    end();
+    lone_end();
 }
 
 static void none_without_a_commit_stays_so(void)
@@ -282,9 +256,9 @@ static void none_without_a_commit_stays_so(void)
     begin();
     there.state.version = 0;
     check_eq(install(&count), RQ_OK);
-    rq_database_info(here.db, &info);
+    rq_database_info(lone.db, &info);
     check_eq(info.state, RQ_DB_EMPTY);
-    end();
+    lone_end();
 }
 
 static void what_is_newer_here_stays(void)
@@ -296,9 +270,9 @@ static void what_is_newer_here_stays(void)
     there.fill[7] = 'x';
     check_eq(install(&count), RQ_OK);
     check_eq(there.fetched, 0);
-    rq_database_info(here.db, &info);
+    rq_database_info(lone.db, &info);
     check_eq(info.version, 5);
-    end();
+    lone_end();
 }
 
 static void a_copy_that_breaks_off_changes_nothing(void)
@@ -327,7 +301,73 @@ static void a_copy_that_breaks_off_changes_nothing(void)
     check_eq(install(&count), RQ_CORRUPT);
     there.state = before;
     check(is_as_there());
-    end();
+    lone_end();
+}
+
+static void what_a_copy_that_broke_off_has_fetched_is_not_fetched_again(void)
+{
+    struct rq_copy_count count;
+    begin_with_300();
+    for (unsigned anew = 0; anew < 2; anew++) {
+        if (anew == 1) {
+            rq_database_quarantine(lone.db, "a test says so");
+            lone_settle();
+        }
+        state_there(there.state.version + 1, 6000, there.state.stamp.index + 10);
+        for (unsigned i = 2; i <= 6000; i++) {
+            there.fill[i] = (uint8_t)(i % 5 + anew + 1);
+        }
+        there.pages_until_lost = 5000; /* 2,048 at a time */
+        check_eq(install(&count), RQ_AWAY);
+        there.pages_until_lost = 0;
+        there.fill[3000] ^= 128; /* another one now */
+        lone_close();
+        lone_open(ID, there.state.version - 1);
+        if (anew == 1) {
+            rq_database_quarantine(lone.db, "a test says so");
+            lone_settle();
+        }
+        check_eq(install(&count), RQ_OK);
+        check(is_as_there());
+        check_eq(count.fetched, 6000 - 2 * 2048 + 1);
+        check_eq(copy_files(), 0);
+    }
+    lone_end();
+}
+
+/* Each time it is one of the states that the source had: the one that it held at the end. */
+static void a_source_that_goes_on_changing_is_copied_at_one_moment(void)
+{
+    struct rq_copy_count count;
+    srandom(1);
+    begin_with_300();
+    for (unsigned run = 0; run < 200; run++) {
+        if (run % 7 == 3) {
+            rq_database_quarantine(lone.db, "a test says so");
+            lone_settle();
+        }
+        change_there();
+        there.changes = run % 4;
+        check_eq(install(&count), RQ_OK);
+        check(is_as_there());
+        check(there.held > 0);
+    }
+    lone_end();
+}
+
+static void who_holds_what_it_did_not_say_is_not_believed(void)
+{
+    struct rq_copy_count count;
+    begin_with_300();
+    state_there(9, 300, 20);
+    memset(there.fill + 100, 'b', 40);
+    there.lies = true;
+    there.changes = 1;
+    check_eq(install(&count), RQ_CORRUPT);
+    there.lies = false;
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+    lone_end();
 }
 
 /* An entry that what was fetched holds already, or that had no effect where it was fetched from. */
@@ -351,15 +391,15 @@ static void entries_up_to_the_stamp_have_no_effect(void)
         check_eq(rq_txn_end(&out, 0), RQ_OK);
         struct rq_log_entry e = { index, 3, RQ_ENTRY_TXN, rq_blob_new(out.size) };
         memcpy(e.blob->data, out.data, out.size);
-        rq_database_committed(here.db, &e);
-        settle();
+        rq_database_committed(lone.db, &e);
+        lone_settle();
         rq_blob_unref(e.blob);
         rq_bytes_fini(&out);
         struct rq_database_info info;
-        rq_database_info(here.db, &info);
+        rq_database_info(lone.db, &info);
         check_eq(info.version, index <= 20 ? 9 : 10);
     }
-    end();
+    lone_end();
 }
 
 static void a_quarantined_one_is_made_anew(void)
@@ -367,22 +407,22 @@ static void a_quarantined_one_is_made_anew(void)
     struct rq_copy_count count;
     struct rq_file_info info;
     begin_with_300();
-    rq_database_quarantine(here.db, "a test says so");
-    settle();
+    rq_database_quarantine(lone.db, "a test says so");
+    lone_settle();
     state_there(4, 300, 9);
     check_eq(install(&count), RQ_BUSY); /* not from one that is older */
     state_there(5, 300, 10);
     there.pages_until_lost = 1;
     check_eq(install(&count), RQ_AWAY);
     struct rq_database_info now;
-    rq_database_info(here.db, &now);
+    rq_database_info(lone.db, &now);
     check_eq(now.state, RQ_DB_QUARANTINED);
     there.pages_until_lost = 0;
     check_eq(install(&count), RQ_OK);
     check_eq(count.fetched, 300);
     check(is_as_there());
-    check_eq(here.disk->disk.ops->stat(&here.disk->disk, "/data/raft/trash/7-app.db", &info), RQ_OK);
-    end();
+    check_eq(lone.disk->disk.ops->stat(&lone.disk->disk, "/data/raft/trash/7-app.db", &info), RQ_OK);
+    lone_end();
 }
 
 /* One run of the change from version 5 to 9 that ends at that moment.  False: it came to its end. */
@@ -394,29 +434,29 @@ static bool dies_at(uint64_t moment, bool power)
     state_there(9, 320, 20);
     memset(there.fill + 100, 'b', 40);
     there.fill[320] = 'z';
-    record_disk_stop_at(here.disk, moment);
-    may_end = true;
-    const bool died = setjmp(ended) != 0 || install(&count) != RQ_OK;
-    may_end = false;
+    record_disk_stop_at(lone.disk, moment);
+    lone.may_end = true;
+    const bool died = setjmp(lone.ended) != 0 || install(&count) != RQ_OK;
+    lone.may_end = false;
     if (!died) {
-        end();
+        lone_end();
         return false;
     }
     if (power) {
-        record_disk_power_loss(here.disk, moment);
+        record_disk_power_loss(lone.disk, moment);
     } else {
-        record_disk_crash(here.disk);
+        record_disk_crash(lone.disk);
     }
-    record_disk_start(here.disk);
-    open_database(5);
+    record_disk_start(lone.disk);
+    lone_open(ID, 5);
     struct rq_database_info info;
-    rq_database_info(here.db, &info);
+    rq_database_info(lone.db, &info);
     check(info.version == 5);
-    struct rq_replica *r = rq_database_hold(here.db);
+    struct rq_replica *r = rq_database_hold(lone.db);
     check(r != NULL);
     struct rq_replica_state found;
     rq_replica_get_state(r, &found);
-    rq_database_release(here.db);
+    rq_database_release(lone.db);
     check(found.version == 5 || found.version == 9);
     if (found.version == 5) {
         const struct rq_replica_state after = there.state;
@@ -429,7 +469,7 @@ static bool dies_at(uint64_t moment, bool power)
     check_eq(install(&count), RQ_OK);
     check(is_as_there());
     check(found.version == 5 || count.fetched == 0);
-    end();
+    lone_end();
     return true;
 }
 
@@ -449,6 +489,9 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(one_that_was_never_here_is_made),        TAP(only_pages_that_differ_come),
         TAP(none_without_a_commit_stays_so),         TAP(what_is_newer_here_stays),
+        TAP(what_a_copy_that_broke_off_has_fetched_is_not_fetched_again),
+        TAP(a_source_that_goes_on_changing_is_copied_at_one_moment),
+        TAP(who_holds_what_it_did_not_say_is_not_believed),
         TAP(a_copy_that_breaks_off_changes_nothing), TAP(entries_up_to_the_stamp_have_no_effect),
         TAP(a_quarantined_one_is_made_anew),         TAP_APART(a_death_leaves_the_old_state_or_the_new_one),
     };
