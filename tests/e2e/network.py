@@ -1,5 +1,6 @@
 """A network of hosts in one machine: each has a network namespace of its own, on one switch; the test's process is one more host on
-it.  What goes from one host to another can be dropped, in silence, in either direction alone.  All of it ends with the test.
+it.  What goes from one host to another can be dropped, in silence, in either direction alone, and what a host sends be slowed down.
+All of it ends with the test.
 
 Files and sockets of a data directory are the machine's: applications run in the test's process, whatever happens to the network."""
 
@@ -16,7 +17,7 @@ SUBNET = "10.77.0"
 
 class Network:
     def __init__(self):
-        missing = [program for program in ("ip", "iptables", "nsenter") if shutil.which(program) is None]
+        missing = [program for program in ("ip", "iptables", "nsenter", "tc") if shutil.which(program) is None]
         if missing:
             raise Skip(f"no {', '.join(missing)} here")
         try:
@@ -24,6 +25,7 @@ class Network:
         except OSError as error:
             raise Skip(f"no network namespace can be made: {error.strerror}") from None
         self.namespaces = {}  # by address: a path
+        self.slowed = set()
         try:
             self._run("ip", "link", "set", "lo", "up")
             self._run("ip", "link", "add", "switch", "type", "bridge")
@@ -73,9 +75,18 @@ class Network:
                 self.drop(one, other)
                 self.drop(other, one)
 
+    def slow(self, host, kilobits):
+        """What that host sends, to anybody, goes at so many kilobits in a second; what waits longer than a second is lost."""
+        self._run_at(host, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", f"{kilobits}kbit", "burst", "16kb",
+                     "latency", "1s")
+        self.slowed.add(host)
+
     def heal(self):
         for host in self.namespaces:
             self._run_at(host, "iptables", "-w", "-F", "INPUT")
+        for host in self.slowed:
+            self._run_at(host, "tc", "qdisc", "del", "dev", "eth0", "root")
+        self.slowed.clear()
 
 
 class NetworkCluster(Cluster):

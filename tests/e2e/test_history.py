@@ -1,0 +1,50 @@
+"""Troubles of every kind in an order that a seed decides, for RQ_SECONDS, with applications on every host that now and then are
+killed themselves; then an independent judge looks at what each of them was told.  RQ_SEED plays one seed."""
+
+import os
+import random
+import time
+
+import troubles
+from harness import main, test
+from history import Applications
+from network import NetworkCluster
+
+SECONDS = float(os.environ.get("RQ_SECONDS", "8"))
+SEED = int(os.environ.get("RQ_SEED", "0")) or random.randrange(1, 1 << 30)
+COMPACTS = ("-raft-snap", "20", "-raft-snap-int", "500ms")
+
+
+def play(count, kinds):
+    print(f"NOTE RQ_SEED={SEED}")
+    dice = random.Random(SEED)
+    cluster = NetworkCluster(count, *COMPACTS)
+    applications = Applications(cluster, dice, processes=2 if count == 3 else 1)
+    counts = {}
+    until = time.monotonic() + SECONDS
+    begun = time.monotonic()
+    while time.monotonic() < until:
+        applications.wait_more(3)
+        trouble = dice.choice(kinds)
+        counts[trouble.__name__] = counts.get(trouble.__name__, 0) + 1
+        print(f"{time.monotonic() - begun:.3f} {trouble.__name__}", flush=True)
+        trouble(cluster, dice, lambda: applications.pass_time(dice.choice([0.02, 0.3, 0.8, 2.0])))
+        if dice.random() < 0.3:
+            applications.replace(dice.choice(applications.running))
+    cluster.heal()
+    applications.wait_more(3)
+    print("NOTE " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    applications.settle()
+
+
+@test(seconds=int(3 * SECONDS) + 200)
+def three_nodes():
+    play(3, troubles.EVERY)
+
+
+@test(seconds=int(3 * SECONDS) + 200)
+def five_nodes():
+    play(5, troubles.EVERY)
+
+
+main()

@@ -1,0 +1,168 @@
+"""What may happen to nodes and to the network between them (NetworkCluster), as long as a majority of voters stays, or comes back.
+
+Each is a function of (cluster, dice, last): it begins the trouble, calls last(), which returns when it has lasted long enough, and
+ends it."""
+
+import os
+import signal
+
+from harness import temporary, wait_for
+
+# Whoever was away may have to be made a member again, at a time when nobody leads.
+PATIENTLY = ["-join-attempts", "1000", "-join-interval", "200ms"]
+
+
+def some(cluster, dice):
+    """A minority."""
+    return dice.sample(cluster.nodes, dice.randrange(1, (len(cluster.nodes) + 1) // 2))
+
+
+def leader_or_any(cluster, dice):
+    leading = [node for node in cluster.nodes if node.leads()]
+    return leading[0] if leading and dice.random() < 0.7 else dice.choice(cluster.nodes)
+
+
+def killed(cluster, dice, last):
+    nodes = some(cluster, dice)
+    for node in nodes:
+        node.kill()
+    last()
+    start(nodes)
+
+
+def leader_killed(cluster, dice, last):
+    node = leader_or_any(cluster, dice)
+    node.kill()
+    last()
+    start([node])
+
+
+def start(nodes):
+    for node in nodes:
+        node.launch()
+    for node in nodes:
+        node.wait_ready(60)
+
+
+def ended(cluster, dice, last):
+    node = leader_or_any(cluster, dice)
+    node.stop()
+    last()
+    start([node])
+
+
+def paused(cluster, dice, last):
+    nodes = some(cluster, dice)
+    for node in nodes:
+        os.kill(node.process.pid, signal.SIGSTOP)
+    last()
+    for node in nodes:
+        os.kill(node.process.pid, signal.SIGCONT)
+
+
+def all_paused(cluster, dice, last):
+    """As a machine of virtual ones that stands still."""
+    for node in cluster.nodes:
+        os.kill(node.process.pid, signal.SIGSTOP)
+    last()
+    for node in dice.sample(cluster.nodes, len(cluster.nodes)):
+        os.kill(node.process.pid, signal.SIGCONT)
+
+
+def all_killed(cluster, dice, last):
+    for node in cluster.nodes:
+        node.kill()
+    start(dice.sample(cluster.nodes, len(cluster.nodes)))
+
+
+def cut_off(cluster, dice, last):
+    cluster.separate(*some(cluster, dice))
+    last()
+    cluster.heal()
+
+
+def leader_cut_off(cluster, dice, last):
+    cluster.separate(leader_or_any(cluster, dice))
+    last()
+    cluster.heal()
+
+
+def not_heard(cluster, dice, last):
+    node = leader_or_any(cluster, dice)
+    for other in cluster.others(node):
+        cluster.network.drop(node.host, other.host)
+    last()
+    cluster.heal()
+
+
+def hears_nobody(cluster, dice, last):
+    node = leader_or_any(cluster, dice)
+    for other in cluster.others(node):
+        cluster.network.drop(other.host, node.host)
+    last()
+    cluster.heal()
+
+
+def bridge(cluster, dice, last):
+    """Two sides that reach each other through one node only."""
+    nodes = dice.sample(cluster.nodes, len(cluster.nodes))
+    half = len(nodes) // 2
+    cluster.network.separate([node.host for node in nodes[:half]], [node.host for node in nodes[half + 1:]])
+    last()
+    cluster.heal()
+
+
+def flapping(cluster, dice, last):
+    for _ in range(3):
+        for sender in cluster.nodes:
+            for receiver in cluster.others(sender):
+                if dice.random() < 0.25:
+                    cluster.network.drop(sender.host, receiver.host)
+        last()
+        cluster.heal()
+
+
+def slow(cluster, dice, last):
+    for node in dice.sample(cluster.nodes, dice.randrange(1, len(cluster.nodes) + 1)):
+        cluster.network.slow(node.host, dice.choice([500, 2000, 8000]))
+    last()
+    cluster.heal()
+
+
+def killed_while_cut_off(cluster, dice, last):
+    nodes = some(cluster, dice)
+    cluster.separate(*nodes)
+    last()
+    for node in nodes:
+        node.kill()
+    cluster.heal()
+    start(nodes)
+
+
+def killed_as_it_comes_back(cluster, dice, last):
+    """In the middle of its replay, its election, or its catch-up."""
+    node = leader_or_any(cluster, dice)
+    node.kill()
+    last()
+    for _ in range(dice.randrange(1, 4)):
+        log = node.log_path.stat().st_size
+        node.launch()
+        wait_for(lambda: node.log_path.stat().st_size > log, f"node {node.name} says something")
+        last()
+        node.kill()
+    start([node])
+
+
+def wiped(cluster, dice, last):
+    """The disk is lost; it comes back empty under its name."""
+    node = leader_or_any(cluster, dice)
+    node.kill()
+    node.directory.rename(temporary("lost"))
+    node.flags = ["-node-id", node.name, "-join", ",".join(other.raft for other in cluster.others(node)), *PATIENTLY, *cluster.flags]
+    last()
+    start([node])
+
+
+OF_PROCESSES = [killed, leader_killed, ended, paused, all_paused, all_killed, killed_as_it_comes_back]
+OF_NETWORKS = [cut_off, leader_cut_off, not_heard, hears_nobody, bridge, flapping, slow, killed_while_cut_off]
+EVERY = OF_PROCESSES + OF_NETWORKS + [wiped]
