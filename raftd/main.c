@@ -1007,6 +1007,7 @@ int main(int argc, char **argv)
         refuse("out of memory or threads");
     }
     start_link(&d);
+    describe_self(&d);
     atomic_store(&d.admin.catalog, d.catalog); /* from here on /readyz says so */
     atomic_store(&d.admin.cluster, d.cluster);
     atomic_store(&d.admin.background, d.background);
@@ -1016,7 +1017,6 @@ int main(int argc, char **argv)
             d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,
             (unsigned long long)d.identity.instance, RQ_BUILD_VERSION);
     rq_notify("READY=1");
-    describe_self(&d);
 
     sigwait(&d.stops, &signal_number);
     rq_notify("STOPPING=1");

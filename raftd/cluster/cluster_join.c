@@ -259,10 +259,11 @@ static void pause_ms(unsigned ms)
     nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 }, NULL);
 }
 
-/* EXISTS is not: a node that comes back with an empty disk is taken for its former self until that has been silent long enough. */
+/* EXISTS is not: a node that comes back with an empty disk is taken for its former self until that has been silent long enough.
+ * Nor is PERM: credentials and certificates are read again while nodes run. */
 static bool is_final(enum rq_err err)
 {
-    return err == RQ_PERM || err == RQ_MISUSE || err == RQ_VERSION || err == RQ_FOREIGN;
+    return err == RQ_MISUSE || err == RQ_VERSION || err == RQ_FOREIGN;
 }
 
 enum rq_err rq_cluster_join(struct rq_cluster *c, const char *addresses, unsigned attempts, unsigned interval_ms,
