@@ -82,7 +82,6 @@ struct rq_cluster_found {
 };
 
 /* Asks each of the addresses (separated by commas) in turn, up to attempts times, interval_ms apart.  AWAY: nobody took it; text is
-
  * what the last one said.  MISUSE and the like: refused for good, at once. */
 enum rq_err rq_cluster_join(struct rq_cluster *c, const char *addresses, unsigned attempts, unsigned interval_ms,
                             struct rq_cluster_found *ret_found, char text[RQ_TEXT_MAX + 1]);

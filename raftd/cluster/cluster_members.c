@@ -18,6 +18,7 @@ struct wish {
     struct rq_call *call; /* NULL: the waiter */
     struct rq_waiter *waiter;
     struct rq_member member;           /* JOIN */
+    bool is_known;                     /* and the members are told nothing new */
     char name[RQ_MEMBER_TEXT_MAX + 1]; /* REMOVE, TRANSFER */
     size_t bytes;
     uint8_t ask[]; /* to be passed on to the leader */
@@ -124,8 +125,8 @@ static void joined(void *ctx, enum rq_err err)
         return;
     }
     RQ_COUNT(store, num_joins);
-    rq_note(RQ_LEVEL_INFO, "node joined", "node=%s instance=%016llx raft=%s", w->member.name,
-            (unsigned long long)w->member.instance, w->member.raft_addr);
+    rq_note(RQ_LEVEL_INFO, w->is_known ? "node is a member already" : "node joined", "node=%s instance=%016llx raft=%s",
+            w->member.name, (unsigned long long)w->member.instance, w->member.raft_addr);
     rq_bytes_init(&reply, RQ_CLUSTER_REPLY_MAX);
     err = rq_cluster_put_joined(w->cluster, &reply);
     if (err == RQ_OK) {
@@ -134,6 +135,13 @@ static void joined(void *ctx, enum rq_err err)
         refuse(w, err, rq_err_text(err));
     }
     rq_bytes_fini(&reply);
+}
+
+static bool describes(const struct rq_member *m, const struct rq_member *self)
+{
+    return strcmp(m->name, self->name) == 0 && strcmp(m->raft_addr, self->raft_addr) == 0 &&
+           strcmp(m->http_addr, self->http_addr) == 0 && m->votes == self->votes &&
+           memcmp(m->key, self->key, RQ_MEMBER_KEY_BYTES) == 0;
 }
 
 static const char *join_refusal(enum rq_err err)
@@ -162,6 +170,10 @@ static void run_join(struct rq_task *task)
         refuse(w, RQ_UNREADY, "this node is about to found the cluster; try again");
         return;
     }
+    struct rq_members members;
+    rq_cluster_members(w->cluster, &members);
+    const struct rq_member *m = rq_members_find(&members, w->member.instance);
+    w->is_known = m != NULL && describes(m, &w->member);
     enum rq_err err = rq_node_join(node, &w->member, joined, w);
     if (err != RQ_OK) {
         refuse(w, err, join_refusal(err));
@@ -338,13 +350,6 @@ enum rq_err rq_cluster_transfer(struct rq_cluster *c, const char *name, char tex
     }
     (void)snprintf(what.name, sizeof what.name, "%s", to);
     return wish_and_wait(c, &ask, &what, text);
-}
-
-static bool describes(const struct rq_member *m, const struct rq_member *self)
-{
-    return strcmp(m->name, self->name) == 0 && strcmp(m->raft_addr, self->raft_addr) == 0 &&
-           strcmp(m->http_addr, self->http_addr) == 0 && m->votes == self->votes &&
-           memcmp(m->key, self->key, RQ_MEMBER_KEY_BYTES) == 0;
 }
 
 enum rq_err rq_cluster_describe(struct rq_cluster *c, bool anyway, char text[RQ_TEXT_MAX + 1])
