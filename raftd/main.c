@@ -46,6 +46,7 @@
 #include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
 #include "raftd/http/snapshots.h"
+#include "raftd/http/sql.h"
 #include "raftd/http/status.h"
 #include "raftd/http/vars.h"
 #include "raftd/net/link.h"
@@ -88,7 +89,9 @@ struct raftd {
     struct rq_link *link;
     struct rq_http_server *http;
     struct rq_admin admin;
-    struct rq_http_family families[8];
+    struct rq_sql_service *sql;
+    struct rq_executor_door door;
+    struct rq_http_family families[9];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -846,10 +849,21 @@ static void catch_up(struct raftd *d)
 
 /* --- doors ----------------------------------------------------------------------------------------------------------------------- */
 
+static void look_at_turn(void *ctx, uint32_t db_id)
+{
+    struct raftd *d = ctx;
+    struct rq_database *db = rq_catalog_find_id(d->catalog, db_id); /* there is one while there are executors */
+    if (db != NULL) {
+        rq_database_turn_look(db);
+        rq_database_unref(db);
+    }
+}
+
 static void start_http(struct raftd *d)
 {
     char text[256];
-    if (rq_backup_register() != RQ_OK) {
+    d->door = (struct rq_executor_door){ d, look_at_turn };
+    if (rq_executor_register(&d->door) != RQ_OK) {
         refuse("out of memory");
     }
     const struct rq_http_tls_files *tls = d->flags.http_tls.cert[0] != '\0' ? &d->flags.http_tls : NULL;
@@ -888,6 +902,15 @@ static void start_http(struct raftd *d)
     d->families[5] = (struct rq_http_family){ rq_snapshots_routes, rq_snapshots_route_count, &d->admin };
     d->families[6] = (struct rq_http_family){ rq_vars_routes, rq_vars_route_count, &d->admin };
     d->families[7] = (struct rq_http_family){ rq_about_routes, rq_about_route_count, NULL };
+    const struct rq_sql_service_config sql = {
+        .admin = &d->admin,
+        .foreign_keys = d->flags.foreign_keys,
+        .readers_max = d->flags.readers_max < UINT_MAX ? (unsigned)d->flags.readers_max : UINT_MAX,
+    };
+    if (rq_sql_service_new(&sql, &d->sql) != RQ_OK) {
+        refuse("out of memory or threads");
+    }
+    d->families[8] = (struct rq_http_family){ rq_sql_routes, rq_sql_route_count, d->sql };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,
@@ -1011,6 +1034,9 @@ int main(int argc, char **argv)
     atomic_store(&d.admin.catalog, d.catalog); /* from here on /readyz says so */
     atomic_store(&d.admin.cluster, d.cluster);
     atomic_store(&d.admin.background, d.background);
+    if (rq_sql_service_open(d.sql) != RQ_OK) {
+        refuse("out of memory");
+    }
     atomic_store(&d.admin.driver, d.driver);
     char quoted[PATH_MAX];
     rq_note(RQ_LEVEL_INFO, "ready", "node=%s dir=%s http=%s cluster=%016llx instance=%016llx version=%s",

@@ -39,6 +39,7 @@ struct rq_executor {
     struct rq_executor_host host;
     char *path; /* owns */
     uint64_t busy_timeout_ms;
+    bool foreign_keys;
     uint64_t session; /* of the origins */
     pthread_t thread;
 
@@ -134,21 +135,60 @@ static void sink_nothing(struct rq_sink *sink)
     (void)sink;
 }
 
+struct door_sink {
+    struct rq_sink sink; /* first */
+    const struct rq_executor_door *door;
+};
+
+static void sink_look(struct rq_sink *sink, uint32_t db_id)
+{
+    const struct rq_executor_door *door = ((struct door_sink *)sink)->door;
+    door->look(door->ctx, db_id);
+}
+
+static void sink_free(struct rq_sink *sink)
+{
+    free(sink);
+}
+
 struct rq_sink *rq_executor_sink_new(void *ctx, const char *path, const char *raftd_socket, unsigned timeout_ms)
 {
-    static const struct rq_sink_ops ops = {
+    static const struct rq_sink_ops alone_ops = {
         .open = sink_open,
         .ready = sink_ready,
         .text = sink_text,
         .close = sink_nothing,
         .orphan = sink_nothing,
     };
-    static struct rq_sink sink = { .ops = &ops }; /* has no state: one for all */
-    (void)ctx;
+    static const struct rq_sink_ops ops = {
+        .open = sink_open,
+        .ready = sink_ready,
+        .look = sink_look,
+        .text = sink_text,
+        .close = sink_free,
+        .orphan = sink_nothing,
+    };
+    static struct rq_sink alone = { .ops = &alone_ops }; /* has no state: one for all */
     (void)path;
     (void)raftd_socket;
     (void)timeout_ms;
-    return &sink;
+    if (ctx == NULL) {
+        return &alone;
+    }
+    struct door_sink *s = malloc(sizeof *s);
+    if (s == NULL) {
+        return NULL;
+    }
+    *s = (struct door_sink){ { &ops }, ctx };
+    return &s->sink;
+}
+
+enum rq_err rq_executor_register(const struct rq_executor_door *door)
+{
+    const struct rq_shim_config config = { .disk = rq_disk_real(),
+                                           .sink_new = rq_executor_sink_new,
+                                           .ctx = (void *)(uintptr_t)door };
+    return rq_shim_register(&config) == SQLITE_OK ? RQ_OK : RQ_NOMEM;
 }
 
 /* --- groups ------------------------------------------------------------------------------------------------------------- */
@@ -240,6 +280,9 @@ static struct rq_group *cut(struct rq_executor *x, struct rq_layer *layer)
     struct request_list taken = { 0 };
     while (x->ran.first != NULL && x->ran.first->version <= layer->version) {
         list_put(&taken, list_take(&x->ran));
+    }
+    if (x->ran.first != NULL && x->ran.first->base < layer->version) {
+        x->ran.first->split = true;
     }
     g->first = taken.first;
     g->request_count = taken.count;
@@ -349,8 +392,9 @@ static enum rq_err connection_open(struct rq_executor *x)
         sqlite3_extended_result_codes(x->db, 1);
         code = sqlite3_file_control(x->db, "main", RQ_FCNTL_HOLD, &x->hold);
     }
-    char pragma[48];
-    (void)snprintf(pragma, sizeof pragma, "PRAGMA main.cache_size=-%d", CACHE_KIB);
+    char pragma[80];
+    (void)snprintf(pragma, sizeof pragma, "PRAGMA main.cache_size=-%d; PRAGMA foreign_keys=%d", CACHE_KIB,
+                   x->foreign_keys);
     code = code != SQLITE_OK ? code : sqlite3_exec(x->db, pragma, NULL, NULL, NULL);
     code = code != SQLITE_OK
                ? code
@@ -385,6 +429,8 @@ static int step_once(sqlite3_stmt *s)
 
 static void run(struct rq_executor *x, struct rq_sql_request *r)
 {
+    r->split = false;
+    r->base = rq_hold_version(x->hold);
     int code = r->transaction ? step_once(x->begin) : SQLITE_OK;
     if (code == SQLITE_OK) {
         code = r->run(r, x->db);
@@ -576,6 +622,7 @@ enum rq_err rq_executor_new(const struct rq_executor_config *config, struct rq_e
     enum rq_err err = RQ_NOMEM;
     x->host = config->host;
     x->busy_timeout_ms = config->busy_timeout_ms != 0 ? config->busy_timeout_ms : BUSY_TIMEOUT_MS;
+    x->foreign_keys = config->foreign_keys;
     x->next_seq = 1;
     x->path = strdup(config->path);
     if (x->path == NULL) {

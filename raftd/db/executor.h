@@ -42,12 +42,15 @@ struct rq_sql_request {
     int (*run)(struct rq_sql_request *r, sqlite3 *db);
 
     /* Any thread; must not wait for anything.  OK: what run() and `code` say is so, and what was written is committed.
-     * UNKNOWN: it may or may not be.  Any other: nothing of the last transaction has happened; of a request that made several
-     * large ones, the first may have. */
+     * UNKNOWN: it may or may not be.  Any other: nothing of the last transaction has happened; nor of any other one, unless it
+     * is `split`. */
     void (*done)(struct rq_sql_request *r, enum rq_err outcome);
 
     int code;         /* what run(), or the COMMIT after it, returned */
     uint64_t version; /* of the database after it */
+    bool split;       /* it made several large transactions, and what is answered may not be true of the first */
+
+    uint64_t base; /* the executor's: the version that it began on */
 };
 
 /* --- groups: towards the log -------------------------------------------------------------------------------------------- */
@@ -90,10 +93,21 @@ struct rq_executor_config {
     const char *path; /* of the database file; copied.  Its control page is there. */
     struct rq_executor_host host;
     uint64_t busy_timeout_ms; /* so long a request waits for the turn of another writer; then BUSY.  0: 10 s */
+    bool foreign_keys;
 };
 
-/* Of each connection that raftd itself opens with the VFS "rqvfs" (struct rq_shim_config): commits only under a hold. */
+/* What the executors' connections need of raftd; the ctx of the VFS (struct rq_shim_config). */
+struct rq_executor_door {
+    void *ctx;
+    /* The cluster's turn for that database is, or is wanted, elsewhere: rq_database_turn_look().  Any thread; must not wait. */
+    void (*look)(void *ctx, uint32_t db_id);
+};
+
+/* Of each connection that raftd itself opens with the VFS "rqvfs" (struct rq_shim_config): commits only under a hold.
+ * ctx: a struct rq_executor_door, borrowed for ever; NULL: this host is alone for ever. */
 struct rq_sink *rq_executor_sink_new(void *ctx, const char *path, const char *raftd_socket, unsigned timeout_ms);
+/* Registers that VFS for this process, on the real disk; before the first connection. */
+enum rq_err rq_executor_register(const struct rq_executor_door *door);
 
 enum rq_err rq_executor_new(const struct rq_executor_config *config, struct rq_executor **ret_executor);
 

@@ -446,7 +446,10 @@ static bool may(const struct rq_http_server *s, const struct exchange *x)
     }
     const char *header = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
     const bool known = rq_login_parse(header, &login);
-    const bool allowed = rq_credentials_allow(s->config.credentials, known ? &login : NULL, x->route->perm);
+    const struct rq_login *who = known ? &login : NULL;
+    const bool allowed =
+        rq_credentials_allow(s->config.credentials, who, x->route->perm) &&
+        (x->route->perm_too == NULL || rq_credentials_allow(s->config.credentials, who, x->route->perm_too));
     if (allowed) {
         RQ_COUNT(http, auth_ok);
     } else {

@@ -57,8 +57,9 @@ struct rq_http_route {
     const char *methods; /* "GET, DELETE": also what Allow says; "*": any */
     const char *perm;    /* of the credentials file; a path's first route decides when none has the method */
     void (*handle)(void *ctx, const struct rq_http_request *request, struct rq_http_response *response);
-    bool takes_body; /* and waits: the body comes by rq_http_take(), however much it is */
-    size_t body_max; /* 0: RQ_HTTP_BODY_BYTES_MAX */
+    bool takes_body;      /* and waits: the body comes by rq_http_take(), however much it is */
+    size_t body_max;      /* 0: RQ_HTTP_BODY_BYTES_MAX */
+    const char *perm_too; /* is needed as well; NULL: none */
 };
 
 struct rq_http_family {

@@ -8,21 +8,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "raftd/db/executor.h"
 #include "raftd/db/identity.h"
 #include "raftd/ops/dump.h"
 #include "raftd/ops/gzip.h"
-#include "vfs/shim.h"
 
 #define CHUNK_BYTES (256 << 10) /* a multiple of every page size */
 #define CACHE_KIB   1024
 #define BUSY_MS     5000
-
-enum rq_err rq_backup_register(void)
-{
-    const struct rq_shim_config config = { .disk = rq_disk_real(), .sink_new = rq_executor_sink_new };
-    return rq_shim_register(&config) == SQLITE_OK ? RQ_OK : RQ_NOMEM;
-}
 
 /* --- as a file ------------------------------------------------------------------------------------------------------------ */
 

@@ -1,6 +1,6 @@
 /* Backup: a copy of one replica as of one commit, in pieces, as an ordinary SQLite file or as SQL.
  *
- * It is read by a connection of our own through the VFS "rqvfs", so it is what applications see: no stamp, no mark that makes stock
+ * It is read by a connection of our own through the VFS "rqvfs" (rq_executor_register()), so it is what applications see: no stamp, no mark that makes stock
  * tools refuse to write, journal mode DELETE.  The snapshot is held until the last piece is taken; who writes does not notice,
  * but the WAL is not reset meanwhile.  Memory is bounded, whatever the size of the database. */
 #ifndef RAFTD_OPS_BACKUP_H
@@ -26,9 +26,6 @@ struct rq_backup {
     bool compress;      /* gzip */
     const char *scratch_dir;
 };
-
-/* Registers the VFS for this process; before the first backup. */
-enum rq_err rq_backup_register(void);
 
 /* text: why not.  After the first piece an error means that the copy is not whole. */
 enum rq_err rq_backup_run(const struct rq_backup *b, const struct rq_backup_sink *sink, char text[RQ_BACKUP_TEXT_MAX]);

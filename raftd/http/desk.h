@@ -1,0 +1,55 @@
+/* Desk: where the SQL of HTTP clients is run on one database of this host.
+ *
+ *   what may write   its executor (raftd/db/executor.h), which is started for the first such request
+ *   what only reads  connections of this host's own, each used by one thread at a time: they wait for nobody, and nobody for them
+ *
+ * A desk that nobody has used for a minute, or whose database is gone, is cleared away with all its connections.
+ * Any thread. */
+#ifndef RAFTD_HTTP_DESK_H
+#define RAFTD_HTTP_DESK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "raftd/db/catalog.h"
+#include "raftd/db/executor.h"
+#include "raftd/http/sql_connection.h"
+#include "raftd/wire/err.h"
+
+struct rq_desk;
+struct rq_desks;
+
+struct rq_desks_config {
+    struct rq_catalog *catalog; /* borrows */
+    const char *dir;            /* the served directory; borrows */
+    bool foreign_keys;
+    unsigned readers_max; /* connections of one database at once; 0: any number */
+};
+
+enum rq_err rq_desks_new(const struct rq_desks_config *config, struct rq_desks **ret_desks);
+/* Nobody has a desk any more. */
+void rq_desks_free(struct rq_desks *d);
+/* Clears away; may wait for a moment. */
+void rq_desks_sweep(struct rq_desks *d);
+
+/* Counted.  NOTFOUND: no such database. */
+enum rq_err rq_desk_find(struct rq_desks *d, const char *name, size_t bytes, struct rq_desk **ret_desk);
+void rq_desk_unref(struct rq_desk *k);
+struct rq_database *rq_desk_database(struct rq_desk *k); /* borrows */
+
+/* The files of the database were opened, or it was seen that there are none yet: whoever finds this false posts a task to its strand,
+ * and says so from there.  Before that nobody can connect. */
+bool rq_desk_is_open(const struct rq_desk *k);
+void rq_desk_opened(struct rq_desk *k);
+
+/* The desk is held until the request is done.  NOMEM: it was not queued. */
+enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request);
+
+/* When there are too many already: waits for one, or BUSY. */
+enum rq_err rq_desk_take_reader(struct rq_desk *k, bool wait, struct rq_sql_connection **ret_reader);
+void rq_desk_give_reader(struct rq_desk *k, struct rq_sql_connection *reader);
+
+/* Of an executor's connection, made when it is first asked for; NULL: no memory. */
+struct rq_sql_connection *rq_desk_writer(sqlite3 *db);
+
+#endif

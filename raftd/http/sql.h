@@ -1,0 +1,34 @@
+/* SQL: the endpoints that run it, as rqlited's.
+ *
+ *   POST /db/execute       writes
+ *   GET|POST /db/query     reads, at a consistency level
+ *   POST /db/request       both
+ *
+ * Everything runs on the node that was asked.  What may write goes to the database's executor, which has the cluster's turn then, as
+ * any application; so the outcome is found out by this node's own state machine, and no result travels.  What only reads, reads this
+ * host's file, once that is as fresh as the level asks for. */
+#ifndef RAFTD_HTTP_SQL_H
+#define RAFTD_HTTP_SQL_H
+
+#include <stdbool.h>
+
+#include "raftd/http/admin.h"
+#include "raftd/http/server.h"
+#include "raftd/wire/err.h"
+
+struct rq_sql_service;
+
+struct rq_sql_service_config {
+    struct rq_admin *admin; /* borrows */
+    bool foreign_keys;
+    unsigned readers_max; /* connections of one database that only read; 0: any number */
+};
+
+enum rq_err rq_sql_service_new(const struct rq_sql_service_config *config, struct rq_sql_service **ret_service);
+/* The catalog is there; before the driver is, which is when the endpoints begin to do more than to say that the node does not serve. */
+enum rq_err rq_sql_service_open(struct rq_sql_service *s);
+
+extern const struct rq_http_route rq_sql_routes[]; /* their ctx is the service */
+extern const size_t rq_sql_route_count;
+
+#endif
