@@ -104,7 +104,7 @@ static char raft_dir_made[PATH_MAX];
 
 static void unmake_raft_dir(void)
 {
-    static const char *const dirs[] = { "/staged", "/trash", "/hashes", "" };
+    static const char *const dirs[] = { "/staged", "/trash", "/hashes", "/copies", "" };
     char path[PATH_MAX + 16];
     if (raft_dir_made[0] == '\0') {
         return;

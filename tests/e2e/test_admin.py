@@ -97,10 +97,10 @@ def leadership_goes_where_it_is_sent():
         equal((code, json.loads(body)["id"]), (200, "1"))
     # Asked of one that does not lead: it passes it on.
     equal(send(nodes[1], "POST", "/leader?wait", '{"id": "3"}'), (200, ""))
-    wait_for(lambda: {leader_of(node) for node in nodes} == {"3"}, "3 leads")
+    wait_for(lambda: {leader_of(node) for node in nodes} == {"3"} and nodes[2].leads(), "3 leads, and has proved it")
     equal(json.loads(nodes[0].get("/leader")[1])["id"], "3")
     equal(send(nodes[0], "POST", "/leader", '{"id": null}')[0], 200)
-    wait_for(lambda: leader_of(nodes[0]) in ("1", "2"), "another leads")
+    wait_for(lambda: any(node.leads() and leader_of(nodes[0]) == node.name for node in nodes[:2]), "another leads")
     now = leader_of(nodes[0])
     equal(send(nodes[0], "POST", "/leader?wait", json.dumps({"id": now})),
           (500, "stepdown: cannot step down to the current Leader\n"))
