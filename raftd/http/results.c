@@ -41,13 +41,30 @@ static void put(struct run *r, const void *data, size_t bytes)
 }
 #define PUT(r, literal) put((r), (literal), sizeof(literal) - 1)
 
+/* What stands between values: there are as many of them. */
+static inline void put_byte(struct run *r, char c)
+{
+    if (r->err == RQ_OK && r->out->size < r->out->capacity) {
+        r->out->data[r->out->size++] = (uint8_t)c;
+    } else {
+        put(r, &c, 1);
+    }
+}
+
+static inline void put_comma(struct run *r, bool needed)
+{
+    if (needed) {
+        put_byte(r, ',');
+    }
+}
+
 /* A comma, unless it is the first in its object. */
 static void put_key(struct run *r, const char *key)
 {
     if (r->err == RQ_OK && r->out->data[r->out->size - 1] != '{') {
-        PUT(r, ",");
+        put_byte(r, ',');
     }
-    PUT(r, "\"");
+    put_byte(r, '"');
     put(r, key, strlen(key));
     PUT(r, "\":");
 }
@@ -110,9 +127,9 @@ static void put_type(struct run *r, const struct rq_sql_shape *shape, const stru
     if (c->declared) {
         put_piece(r, shape, c->type_at, c->type_bytes);
     } else {
-        PUT(r, "\"");
+        put_byte(r, '"');
         put(r, c->seen, strlen(c->seen));
-        PUT(r, "\"");
+        put_byte(r, '"');
     }
 }
 
@@ -123,15 +140,15 @@ static void put_columns(struct run *r, const struct rq_sql_shape *shape)
     }
     PUT(r, "\"columns\":[");
     for (uint32_t i = 0; i < shape->count; i++) {
-        put(r, ",", i > 0);
+        put_comma(r, i > 0);
         put_piece(r, shape, shape->columns[i].name_at, shape->columns[i].name_bytes);
     }
     PUT(r, "],\"types\":[");
     for (uint32_t i = 0; i < shape->count; i++) {
-        put(r, ",", i > 0);
+        put_comma(r, i > 0);
         put_type(r, shape, &shape->columns[i]);
     }
-    PUT(r, "]");
+    put_byte(r, ']');
 }
 
 static void put_named_types(struct run *r, const struct rq_sql_shape *shape)
@@ -142,9 +159,9 @@ static void put_named_types(struct run *r, const struct rq_sql_shape *shape)
     PUT(r, "\"types\":{");
     for (uint32_t i = 0; i < shape->order_count; i++) {
         const struct rq_sql_column *c = &shape->columns[shape->order[i]];
-        put(r, ",", i > 0);
+        put_comma(r, i > 0);
         put_piece(r, shape, c->name_at, c->name_bytes);
-        PUT(r, ":");
+        put_byte(r, ':');
         put_type(r, shape, c);
     }
     PUT(r, "},");
@@ -202,26 +219,26 @@ static enum rq_err put_value(struct run *r, sqlite3_stmt *stmt, int i, const str
 static void put_row(struct run *r, const struct rq_sql_prepared *p)
 {
     const struct rq_sql_shape *shape = &p->shape;
-    PUT(r, "[");
+    put_byte(r, '[');
     for (uint32_t i = 0; i < shape->count && r->err == RQ_OK; i++) {
-        put(r, ",", i > 0);
+        put_comma(r, i > 0);
         r->err = r->err == RQ_OK ? put_value(r, p->stmt, (int)i, &shape->columns[i]) : r->err;
     }
-    PUT(r, "]");
+    put_byte(r, ']');
 }
 
 static void put_named_row(struct run *r, const struct rq_sql_prepared *p)
 {
     const struct rq_sql_shape *shape = &p->shape;
-    PUT(r, "{");
+    put_byte(r, '{');
     for (uint32_t i = 0; i < shape->order_count && r->err == RQ_OK; i++) {
         const struct rq_sql_column *c = &shape->columns[shape->order[i]];
-        put(r, ",", i > 0);
+        put_comma(r, i > 0);
         put_piece(r, shape, c->name_at, c->name_bytes);
-        PUT(r, ":");
+        put_byte(r, ':');
         r->err = r->err == RQ_OK ? put_value(r, p->stmt, (int)shape->order[i], c) : r->err;
     }
-    PUT(r, "}");
+    put_byte(r, '}');
 }
 
 /* Steps to the end; the element is there if it is SQLITE_OK. */
@@ -234,7 +251,7 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
         return sqlite3_reset(p->stmt);
     }
     see_types(r, p, code == SQLITE_ROW);
-    PUT(r, "{");
+    put_byte(r, '{');
     if (associative) {
         put_named_types(r, &p->shape);
         PUT(r, "\"rows\":[");
@@ -245,18 +262,18 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
         PUT(r, ",\"values\":[");
     }
     for (bool first = true; code == SQLITE_ROW && r->err == RQ_OK; first = false) {
-        put(r, ",", !first);
+        put_comma(r, !first);
         (associative ? put_named_row : put_row)(r, p);
         code = sqlite3_step(p->stmt);
         if (code != SQLITE_ROW && !associative) {
-            PUT(r, "]");
+            put_byte(r, ']');
         }
     }
     if (associative) {
-        PUT(r, "]");
+        put_byte(r, ']');
     }
     put_time(r);
-    PUT(r, "}");
+    put_byte(r, '}');
     return sqlite3_reset(p->stmt);
 }
 
@@ -265,7 +282,7 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
 /* Of the connection: they are those of an earlier statement if this one wrote no row, as rqlited's. */
 static void put_numbers(struct run *r, bool ran)
 {
-    PUT(r, "{");
+    put_byte(r, '{');
     put_integer(r, "last_insert_id", ran ? sqlite3_last_insert_rowid(r->c->db) : 0);
     put_integer(r, "rows_affected", ran ? sqlite3_changes64(r->c->db) : 0);
     put_time(r);
@@ -273,7 +290,7 @@ static void put_numbers(struct run *r, bool ran)
         put_key(r, "rows");
         PUT(r, "null");
     }
-    PUT(r, "}");
+    put_byte(r, '}');
 }
 
 /* --- errors --------------------------------------------------------------------------------------------------------------- */
@@ -294,13 +311,13 @@ static void put_error(struct run *r, bool read, bool prepared)
         return; /* there is no place for it */
     }
     r->out->size = r->start;
-    PUT(r, "{");
+    put_byte(r, '{');
     if (r->form->associative && read && (prepared || r->kind == RQ_SQL_QUERY)) {
         PUT(r, "\"rows\":[]");
     }
     put_key(r, "error");
     r->err = r->err == RQ_OK ? rq_go_put_text(r->out, (const uint8_t *)text, strlen(text)) : r->err;
-    PUT(r, "}");
+    put_byte(r, '}');
 }
 
 /* --- values --------------------------------------------------------------------------------------------------------------- */
@@ -498,7 +515,7 @@ static int run_all(struct run *r, const struct rq_statements *statements)
         if (s->sql_bytes == 0) {
             continue;
         }
-        put(r, ",", !first);
+        put_comma(r, !first);
         first = false;
         code = run_statement(r, s);
         if (code != SQLITE_OK && all_or_nothing) {
