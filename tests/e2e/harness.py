@@ -417,5 +417,7 @@ def main():
         print(f"not ok {number} - {name}")
         if code < 0:
             print(f"# ended by signal {-code}")
-        print("\n".join(f"# {line}" for line in text.splitlines()[-200:]), flush=True)
+        said, *logs = re.split(r"^(?=--- raftd-log)", text, flags=re.MULTILINE)
+        lines = said.splitlines()[-200:] + "".join(logs).splitlines()
+        print("\n".join(f"# {line}" for line in lines), flush=True)
     sys.exit(1 if failed or not chosen else 0)
