@@ -218,13 +218,6 @@ void rq_driver_submit(struct rq_driver *d, struct rq_submit *s)
     rq_strand_post(&d->loop, &s->task, RQ_CARRY);
 }
 
-void rq_driver_submit_later(struct rq_driver *d, struct rq_submit *s)
-{
-    s->driver = d;
-    s->task.run = run_submit;
-    rq_strand_post(&d->loop, &s->task, RQ_HAND_OVER);
-}
-
 void rq_driver_receive(struct rq_driver *d, const struct raft_message *message, const struct rq_log_entry *entries)
 {
     rq_node_receive(d->node, message, entries);

@@ -77,7 +77,6 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
 void rq_driver_timer(struct rq_driver *d); /* time has passed: the node looks whether something is due */
 
 void rq_driver_submit(struct rq_driver *d, struct rq_submit *s);
-void rq_driver_submit_later(struct rq_driver *d, struct rq_submit *s); /* not carried by the caller */
 void rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term); /* any thread */
 /* Posts the task to the strand, to be handed over, once delay_ms have passed.  Any thread; later is the driver's until then. */
 void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t delay_ms);

@@ -1,6 +1,4 @@
-/* Two epoll sets: `lines` holds every line, armed for one event; `door` holds `lines`, and is where threads sleep.  The door is
- * armed for one event, too: it is shut from the moment on in which a thread came through it, or a thread that is awake shut it to
- * look at `lines` itself; nobody is woken for what the watcher takes anyway. */
+/* `lines` holds every line, armed for one event; it is the set behind the door. */
 #include "raftd/net/active.h"
 
 #include <errno.h>
@@ -10,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raftd/net/door.h"
 #include "raftd/run/strand.h"
 
 #define THREADS  4 /* some may be in the log's sync while the others go on */
@@ -22,17 +21,15 @@
 #define PROBE      32
 
 struct rq_active {
-    int lines, door;
+    int lines;
+    struct rq_door door;
     pthread_mutex_t lock;
-    bool watched;                        /* guarded by lock, as the list */
-    struct rq_active_line *first, *last; /* waited for; longest quiet first */
+    struct rq_active_line *first, *last; /* guarded by lock; waited for; longest quiet first */
 
     /* The watcher's. */
     int credit;
     unsigned rounds;
 };
-
-static _Thread_local bool watches; /* this thread is the watcher */
 
 static uint64_t now_ns(void)
 {
@@ -54,12 +51,6 @@ static void list_remove(struct rq_active *a, struct rq_active_line *line)
 {
     *(line->prev != NULL ? &line->prev->next : &a->first) = line->next;
     *(line->next != NULL ? &line->next->prev : &a->last) = line->prev;
-}
-
-static void set_door(struct rq_active *a, bool open)
-{
-    struct epoll_event e = { .events = open ? EPOLLIN | EPOLLONESHOT : 0 };
-    (void)epoll_ctl(a->door, EPOLL_CTL_MOD, a->lines, &e); /* it is in there from the start */
 }
 
 bool rq_active_wait(struct rq_active *a, struct rq_active_line *line)
@@ -88,40 +79,14 @@ void rq_active_forget(struct rq_active *a, struct rq_active_line *line)
     }
 }
 
-/* Makes the calling thread the watcher, unless there is one. */
-static void begin_watch(struct rq_active *a, bool shut)
-{
-    if (watches) {
-        return;
-    }
-    pthread_mutex_lock(&a->lock);
-    watches = !a->watched;
-    a->watched = true;
-    if (watches && !shut) {
-        set_door(a, false);
-    }
-    pthread_mutex_unlock(&a->lock);
-}
-
-static void end_watch(struct rq_active *a)
-{
-    if (watches) {
-        watches = false;
-        pthread_mutex_lock(&a->lock);
-        a->watched = false;
-        set_door(a, true);
-        pthread_mutex_unlock(&a->lock);
-    }
-}
-
 static void leave_watch(void *ctx)
 {
-    end_watch(ctx);
+    rq_door_leave(&((struct rq_active *)ctx)->door);
 }
 
 static void take_watch(void *ctx)
 {
-    begin_watch(ctx, false);
+    rq_door_take(&((struct rq_active *)ctx)->door);
 }
 
 /* The watcher's, as the next three: lines that are readable become the caller's. */
@@ -183,18 +148,13 @@ static void *active_thread(void *arg)
     const struct rq_duty duty = { leave_watch, take_watch, a };
     rq_strand_set_duty(&duty);
     for (;;) {
-        struct epoll_event e;
-        int came = epoll_wait(a->door, &e, 1, RQ_ACTIVE_QUIET_MS);
-        if (came < 0) {
-            continue;
-        }
-        begin_watch(a, came > 0);
-        while (watches) {
+        (void)rq_door_wait(&a->door, RQ_ACTIVE_QUIET_MS);
+        while (rq_door_is_mine(&a->door)) {
             struct rq_active_line *taken[TAKE_MAX];
             give_back_quiet(a);
             int n = look(a, taken);
             if (n <= 0) {
-                end_watch(a);
+                rq_door_leave(&a->door);
                 break;
             }
             rq_strand_hold();
@@ -202,7 +162,7 @@ static void *active_thread(void *arg)
                 taken[i]->readable(taken[i]);
             }
             rq_strand_let_go();
-            begin_watch(a, false);
+            rq_door_take(&a->door);
         }
     }
     return NULL;
@@ -217,11 +177,13 @@ enum rq_err rq_active_new(struct rq_active **ret_active)
     pthread_mutex_init(&a->lock, NULL);
     a->credit = CREDIT_MAX / 2;
     a->lines = epoll_create1(EPOLL_CLOEXEC);
-    a->door = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event e = { .events = EPOLLIN | EPOLLONESHOT };
-    enum rq_err err = RQ_IO;
-    if (a->lines < 0 || a->door < 0 || epoll_ctl(a->door, EPOLL_CTL_ADD, a->lines, &e) != 0) {
-        goto undo;
+    if (a->lines < 0) {
+        free(a);
+        return RQ_IO;
+    }
+    enum rq_err err = rq_door_init(&a->door, a->lines);
+    if (err != RQ_OK) {
+        goto undo_lines;
     }
     for (int i = 0; i < THREADS; i++) {
         pthread_t thread;
@@ -230,7 +192,7 @@ enum rq_err rq_active_new(struct rq_active **ret_active)
                 break; /* those that are there do */
             }
             err = RQ_NOMEM;
-            goto undo;
+            goto undo_door;
         }
         (void)pthread_setname_np(thread, "raftd-lines"); /* for ps only */
         pthread_detach(thread);
@@ -238,13 +200,10 @@ enum rq_err rq_active_new(struct rq_active **ret_active)
     *ret_active = a;
     return RQ_OK;
 
-undo:
-    if (a->lines >= 0) {
-        close(a->lines);
-    }
-    if (a->door >= 0) {
-        close(a->door);
-    }
+undo_door:
+    rq_door_fini(&a->door);
+undo_lines:
+    close(a->lines);
     free(a);
     return err;
 }

@@ -1,8 +1,8 @@
 /* Peers: members, dialling, accepting, and the I/O thread's round.
  *
- * Two threads take turns at the duty: whoever has it waits for events, reads, calls back, and then carries what the callbacks posted
- * to strands.  When that blocks (a disk), the other takes the duty over, so nobody's heartbeat waits for a sync; as long as it does
- * not, a message is read and dealt with by one wake-up. */
+ * Two threads share a door: the watcher waits for events, reads, calls back, and then carries what the callbacks posted to strands.
+ * Around what blocks (a disk) it leaves, so nobody's heartbeat waits for a sync: what comes meanwhile wakes the other thread.  So a
+ * message is read and dealt with by one wake-up, and the sync of what it brought costs none. */
 #include "raftd/net/peers.h"
 
 #include <assert.h>
@@ -31,6 +31,7 @@
 #define BACKLOG        256
 #define PING_MS        250u
 #define DEAD_MS        2000u
+#define DOOR_MS        500 /* time-outs come late by so much at most, and only while the watcher is away */
 
 uint64_t peers_now_ms(void)
 {
@@ -598,40 +599,30 @@ static void do_round(struct rq_peers *p)
 
 /* --- the threads ------------------------------------------------------------------------------------------------------------ */
 
-static _Thread_local bool on_duty;
-
-static void leave_duty(void *ctx)
+static void leave_door(void *ctx)
 {
-    struct rq_peers *p = ctx;
-    if (on_duty) {
-        on_duty = false;
-        pthread_mutex_unlock(&p->duty);
-    }
+    rq_door_leave(&((struct rq_peers *)ctx)->door);
 }
 
-static void take_duty(void *ctx)
+static void take_door(void *ctx)
 {
-    struct rq_peers *p = ctx;
-    if (!on_duty && pthread_mutex_trylock(&p->duty) == 0) {
-        on_duty = true;
-    }
+    rq_door_take(&((struct rq_peers *)ctx)->door);
 }
 
 static void *io_thread(void *arg)
 {
     struct rq_peers *p = arg;
-    const struct rq_duty duty = { leave_duty, take_duty, p };
+    const struct rq_duty duty = { leave_door, take_door, p };
     rq_strand_set_duty(&duty);
     while (!atomic_load(&p->stop)) {
-        if (!on_duty) {
-            pthread_mutex_lock(&p->duty);
-            on_duty = true;
+        if (rq_door_is_mine(&p->door) || rq_door_wait(&p->door, DOOR_MS)) {
+            rq_strand_hold();
+            do_round(p);
+            rq_strand_let_go(); /* here the door may be left */
         }
-        rq_strand_hold();
-        do_round(p);
-        rq_strand_let_go(); /* here the duty may be left */
     }
-    leave_duty(p);
+    rq_door_leave(&p->door);
+    peers_ring(p); /* for the other one */
     return NULL;
 }
 
@@ -698,10 +689,9 @@ enum rq_err rq_peers_new(const struct rq_peers_config *config, struct rq_peers *
     p->dead_ms = config->dead_ms != 0 ? config->dead_ms : DEAD_MS;
     atomic_init(&p->cluster, config->cluster);
     pthread_mutex_init(&p->lock, NULL);
-    pthread_mutex_init(&p->duty, NULL);
     p->listening = true;
     p->tick_ms = peers_now_ms();
-    p->listener = p->epoll = p->porch = p->bell = -1;
+    p->listener = p->epoll = p->porch = p->bell = p->door.sleep = -1;
 
     while (p->epoch == 0) {
         (void)!getrandom(&p->epoch, sizeof p->epoch, 0); /* 8 bytes never come in part */
@@ -722,7 +712,10 @@ enum rq_err rq_peers_new(const struct rq_peers_config *config, struct rq_peers *
         !watch_own(p, &p->bell)) {
         goto undo;
     }
-    err = rq_resolver_new(resolved, p, &p->resolver);
+    err = rq_door_init(&p->door, p->epoll);
+    if (err == RQ_OK) {
+        err = rq_resolver_new(resolved, p, &p->resolver);
+    }
     if (err != RQ_OK) {
         goto undo;
     }
@@ -779,6 +772,9 @@ void rq_peers_free(struct rq_peers *p)
     }
     peer_streams_closing(p);
     bury(p);
+    if (p->door.sleep >= 0) {
+        rq_door_fini(&p->door);
+    }
     int fds[] = { p->listener, p->porch, p->epoll, p->bell };
     for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++) {
         if (fds[i] >= 0) {
@@ -787,7 +783,6 @@ void rq_peers_free(struct rq_peers *p)
     }
     rq_tls_free(p->tls);
     pthread_mutex_destroy(&p->lock);
-    pthread_mutex_destroy(&p->duty);
     free(p);
 }
 

@@ -1,7 +1,7 @@
 /* Peers, inside.  Divisions: peers.c (members, the thread, dialling), peer_conn.c (one connection: bytes and frames),
  * peer_handshake.c (who is there), peer_request.c, peer_stream.c.
  *
- * "The I/O thread" is whoever has the duty of peers.c: one at a time, so what is its own needs no lock.  Order of locks, outer first:
+ * "The I/O thread" is the watcher of the door in peers.c: one at a time, so what is its own needs no lock.  Order of locks, outer first:
  * rq_peers.lock, peer_member.lock, peer_conn.lock.  No callback is called with any of them held. */
 #ifndef RAFTD_NET_PEERS_IMPL_H
 #define RAFTD_NET_PEERS_IMPL_H
@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "raftd/net/door.h"
 #include "raftd/net/peers.h"
 #include "raftd/net/resolve.h"
 
@@ -212,6 +213,7 @@ struct rq_peers {
     atomic_ullong cluster;
     struct rq_resolver *resolver;
     int listener, epoll, porch, bell; /* porch: connections of strangers, in a set of their own within the first */
+    struct rq_door door;              /* to epoll */
     pthread_t threads[2];
     unsigned thread_count;
     atomic_bool stop;
@@ -225,7 +227,6 @@ struct rq_peers {
     bool judge_again;
 
     /* The I/O thread's. */
-    pthread_mutex_t duty;
     struct peer_conn *conns, *conns_last, *graveyard;
     unsigned strangers; /* that we have not let in */
     struct peer_join *joins;
