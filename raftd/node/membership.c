@@ -202,7 +202,8 @@ static void tell_leaving(struct rq_membership *ms, struct rq_core *core)
 
 static void tell_asker(struct rq_membership *ms, struct rq_core *core)
 {
-    if (ms->asked_done == NULL || core->committed < ms->asked_index) {
+    bool cut = ms->asked_index > rq_log_last(core->env.log); /* no other entry has its place, and perhaps none comes */
+    if (ms->asked_done == NULL || (core->committed < ms->asked_index && !cut)) {
         return;
     }
     uint64_t term = rq_log_term_at(core->env.log, ms->asked_index);

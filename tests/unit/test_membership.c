@@ -294,6 +294,19 @@ static void change_that_another_leader_overwrites_is_told_and_undone(void)
     check_eq(answer.err, RQ_AWAY);
 }
 
+static void change_that_another_leader_cuts_off_keeps_nobody_waiting(void)
+{
+    lead_three_that_answer();
+    check_eq(rig_submit(1), RQ_OK);
+    check_eq(join(NEWCOMER, true), RQ_OK);
+    uint64_t term = rq_node_term(rig.node);
+    rig_feed_append(
+        (struct rig_append){ .term = term + 1, .prev = 2, .prev_term = term, .count = 1, .entry_term = term + 1 });
+    check_eq(rq_log_last(rig.log), 3); /* it was the 4th, and there may be none for long */
+    check_eq(answer.calls, 1);
+    check_eq(answer.err, RQ_UNKNOWN); /* who holds it may lead yet */
+}
+
 static void end_of_the_node_is_an_unknown_outcome(void)
 {
     lead_three_that_answer();
@@ -545,6 +558,7 @@ int main(int argc, char **argv)
         TAP(only_voter_stays),
         TAP(removed_member_is_told_when_that_is_committed_and_whenever_it_is_heard),
         TAP(change_that_another_leader_overwrites_is_told_and_undone),
+        TAP(change_that_another_leader_cuts_off_keeps_nobody_waiting),
         TAP(end_of_the_node_is_an_unknown_outcome),
         TAP(whoever_was_removed_takes_no_part_until_it_is_added_again),
         TAP(heir_is_asked_when_it_has_everything),
