@@ -36,6 +36,9 @@ struct rq_driver {
     struct rq_task write_task, persisted_task, timer_task;
     atomic_bool write_posted, persisted_posted, timer_posted;
 
+    /* Posts write_task, on the loop, after what is there. */
+    struct rq_task begin_write_task;
+
     _Atomic bool leads;
     const char *_Atomic role;
     _Atomic uint64_t term, leader_id, committed, delivered;
@@ -55,6 +58,7 @@ struct rq_driver {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint64_t wake_ms;        /* guarded by lock, as what is later: when the timer is due */
+    uint64_t sleeps_ms;      /* so long its thread sleeps by itself; 0: it is awake, and will look */
     struct rq_later *laters; /* soonest first */
     pthread_t timer;
 };
@@ -86,10 +90,10 @@ static void loop_done(struct rq_driver *d)
     const uint64_t readers_ms = rq_freshness_wake_ms(&d->freshness, now.ms);
     wake_ms = readers_ms < wake_ms ? readers_ms : wake_ms;
     pthread_mutex_lock(&d->lock);
-    if (wake_ms < d->wake_ms) {
+    d->wake_ms = wake_ms;
+    if (wake_ms < d->sleeps_ms) { /* else it wakes up in time, and perhaps for nothing, which costs less */
         pthread_cond_broadcast(&d->changed);
     }
-    d->wake_ms = wake_ms;
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -152,6 +156,14 @@ static void run_write(struct rq_task *task)
     rq_strand_yield(&d->log_strand); /* the next batch is another thread's; this one goes on with what is durable */
 }
 
+/* What brought the entries may have told of a commit as well, as it does on a follower: the thread that carries all this applies
+ * that first, which is short, rather than wake another one for it.  Where it is more, they share the work. */
+static void run_begin_write(struct rq_task *task)
+{
+    struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, begin_write_task));
+    rq_strand_post(&d->log_strand, &d->write_task, rq_strand_waiting() > 1 ? RQ_HAND_OVER : RQ_CARRY);
+}
+
 static void run_persisted(struct rq_task *task)
 {
     struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, persisted_task));
@@ -193,8 +205,7 @@ static void run_submit(struct rq_task *task)
 {
     struct rq_submit *s = (struct rq_submit *)task;
     struct rq_driver *d = s->driver;
-    uint64_t index;
-    enum rq_err err = rq_node_submit(d->node, s->type, s->blob, &index, &s->term);
+    enum rq_err err = rq_node_submit(d->node, s->type, s->blob, &s->index, &s->term);
     const uint64_t leader = atomic_load(&d->leader_id);
     if (err == RQ_AWAY && !s->here && d->forward != NULL && leader != 0 && leader != d->id) {
         s->forwarded = true;
@@ -321,7 +332,7 @@ static void on_write_wanted(void *ctx)
     struct rq_driver *d = ctx;
     tell_gatherer(d);
     if (!atomic_exchange(&d->write_posted, true)) {
-        rq_strand_post(&d->log_strand, &d->write_task, RQ_CARRY);
+        rq_strand_post(&d->loop, &d->begin_write_task, RQ_CARRY);
     }
 }
 
@@ -400,7 +411,7 @@ void rq_driver_post_later(struct rq_driver *d, struct rq_later *later, uint64_t 
     }
     later->next = *at;
     *at = later;
-    if (d->laters == later) {
+    if (later->due_ms < d->sleeps_ms) {
         pthread_cond_broadcast(&d->changed);
     }
     pthread_mutex_unlock(&d->lock);
@@ -446,12 +457,14 @@ static void *timer_thread(void *arg)
             continue;
         }
         wake_ms = later_ms < wake_ms ? later_ms : wake_ms;
+        d->sleeps_ms = wake_ms;
         if (wake_ms == UINT64_MAX) {
             pthread_cond_wait(&d->changed, &d->lock);
         } else {
             struct timespec until = { (time_t)(wake_ms / 1000u), (long)(wake_ms % 1000u) * 1000000 };
             pthread_cond_timedwait(&d->changed, &d->lock, &until);
         }
+        d->sleeps_ms = 0;
     }
     return NULL;
 }
@@ -560,6 +573,7 @@ enum rq_err rq_driver_new(const struct rq_driver_config *config, struct rq_drive
     d->id = config->node.id;
     d->written = rq_log_durable(config->log);
     d->write_task.run = run_write;
+    d->begin_write_task.run = run_begin_write;
     d->persisted_task.run = run_persisted;
     d->timer_task.run = run_timer;
     d->wake_ms = UINT64_MAX;

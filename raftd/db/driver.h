@@ -25,6 +25,7 @@ struct rq_submit {
     bool forwarded;       /* the driver's: it was passed on */
     struct rq_blob *blob; /* the driver takes the reference */
     uint64_t term;        /* OK: in which it was appended */
+    uint64_t index;       /* OK, and it was not passed on: where */
     enum rq_err err;      /* the driver's */
     /* Loop context.  OK: appended, its fate comes as a committed entry, unless another leader cuts it off.  UNKNOWN: it may have
      * been appended.  Else it was not. */

@@ -199,6 +199,13 @@ void peer_conn_flush_locked(struct peer_conn *c)
     }
 }
 
+void peer_conn_flush(struct peer_conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    peer_conn_flush_locked(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
 enum rq_err peer_conn_send(struct peer_conn *c, enum rq_peer_type type, uint64_t id, const struct iovec *parts,
                            int part_count, size_t queue_max)
 {

@@ -302,6 +302,22 @@ void rq_call_answer(struct rq_call *call, const struct iovec *parts, int part_co
     end_call(call);
 }
 
+void rq_call_answer_later(struct rq_call *call, const struct iovec *parts, int part_count)
+{
+    struct peer_conn *c = call->conn;
+    pthread_mutex_lock(&c->lock);
+    const bool full = c->record_bytes + RQ_FRAME_HEAD_BYTES + bytes_of(parts, part_count) > RQ_CHANNEL_RECORD_MAX;
+    if (!full) {
+        (void)peer_conn_put_locked(c, RQ_PEER_ANSWER, call->id, parts, part_count); /* closed: nobody waits any more */
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (full) {
+        rq_call_answer(call, parts, part_count);
+    } else {
+        end_call(call);
+    }
+}
+
 void rq_call_fail(struct rq_call *call, enum rq_err err, const char *text)
 {
     peer_conn_reply_failed(call->conn, call->id, err, text);

@@ -510,6 +510,7 @@ static void tick_conn(struct rq_peers *p, struct peer_conn *c, uint64_t now_ms)
         return;
     }
     tell_member(p, c);
+    peer_conn_flush(c); /* rq_call_answer_later() */
     if (c->kind == RQ_PEER_JOIN) {
         return;
     }

@@ -143,6 +143,8 @@ enum rq_err rq_peers_join(struct rq_peers *p, const char *address, const struct 
 
 /* Frees the call.  An answer that nobody waits for any more is dropped. */
 void rq_call_answer(struct rq_call *call, const struct iovec *parts, int part_count);
+/* The same, for an answer that may wait for company: it goes with the next frame to that node, or some 50 ms later. */
+void rq_call_answer_later(struct rq_call *call, const struct iovec *parts, int part_count);
 void rq_call_fail(struct rq_call *call, enum rq_err err, const char *text);
 
 /* --- streams -------------------------------------------------------------------------------------------------------------- */

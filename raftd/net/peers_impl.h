@@ -113,6 +113,7 @@ enum rq_err peer_conn_send(struct peer_conn *c, enum rq_peer_type type, uint64_t
 enum rq_err peer_conn_put_locked(struct peer_conn *c, enum rq_peer_type type, uint64_t id, const struct iovec *parts,
                                  int part_count);
 void peer_conn_flush_locked(struct peer_conn *c);
+void peer_conn_flush(struct peer_conn *c);
 /* Frames that were put by an encoder. */
 enum rq_err peer_conn_send_encoded(struct peer_conn *c, const struct rq_bytes *frame);
 /* What answers the other side: when it does not read, the connection is broken. */
@@ -137,7 +138,7 @@ struct peer_dial {
     enum rq_peer_kind kind;
     struct peer_conn *conn; /* being made or open; the I/O thread's, as the next */
     bool resolving;
-    bool told;                /* the trouble is in the log */
+    bool told; /* the trouble is in the log */
     bool opened_once;
     enum rq_err told_refusal; /* OK: it was no refusal */
     unsigned backoff_ms;

@@ -77,6 +77,15 @@ bool rq_strand_is_mine(const struct rq_strand *s)
     return carrier.current == s;
 }
 
+unsigned rq_strand_waiting(void)
+{
+    unsigned count = 0;
+    for (const struct rq_strand *s = carrier.list.first; s != NULL; s = s->next_ready) {
+        count++;
+    }
+    return count;
+}
+
 void rq_strand_yield(struct rq_strand *s)
 {
     assert(rq_strand_is_mine(s));

@@ -47,6 +47,9 @@ void rq_strand_post(struct rq_strand *s, struct rq_task *task, enum rq_carry how
 /* True on the thread that carries s now: for asserts. */
 bool rq_strand_is_mine(const struct rq_strand *s);
 
+/* How many strands the calling thread is to carry after the present one. */
+unsigned rq_strand_waiting(void);
+
 /* From inside a task: what is still queued goes to the pool once this task returns, so that the carrying thread can go on with
  * the result (the log writer does this after each batch). */
 void rq_strand_yield(struct rq_strand *s);
