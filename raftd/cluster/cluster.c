@@ -124,8 +124,7 @@ static void on_raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
     /* Carried by the thread that has read it, but where term and vote may have to be made durable on the way. */
     const uint64_t term = rq_driver_view(d).term;
     const struct raft_message *m = &i->message.message;
-    const bool quick = i->message.is_round ||
-                       (m->type == RAFT_APPEND_ENTRIES && m->append_entries.term == term) ||
+    const bool quick = i->message.is_round || (m->type == RAFT_APPEND_ENTRIES && m->append_entries.term == term) ||
                        (m->type == RAFT_APPEND_ENTRIES_RESULT && m->append_entries_result.term == term);
     i->task.run = run_incoming;
     i->cluster = c;
@@ -138,6 +137,7 @@ static void on_raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
 struct asked_append {
     struct rq_submit submit; /* first */
     struct rq_call *call;
+    uint64_t from;
 };
 
 static void appended(struct rq_submit *s, enum rq_err err)
@@ -146,11 +146,12 @@ static void appended(struct rq_submit *s, enum rq_err err)
     struct rq_bytes reply;
     rq_bytes_init(&reply, 64);
     if (err == RQ_OK) {
+        rq_node_awaited(rq_driver_node(s->driver), a->from, s->index);
         err = rq_ask_put_appended(&reply, s->term);
     }
-    if (err == RQ_OK) {
+    if (err == RQ_OK) { /* who asked learns more from the entry itself */
         struct iovec part = { reply.data, reply.size };
-        rq_call_answer(a->call, &part, 1);
+        rq_call_answer_later(a->call, &part, 1);
     } else {
         rq_call_fail(a->call, err, rq_err_text(err));
     }
@@ -158,7 +159,7 @@ static void appended(struct rq_submit *s, enum rq_err err)
     free(a);
 }
 
-static void asked_append(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask)
+static void asked_append(struct rq_cluster *c, uint64_t from, struct rq_call *call, const struct rq_ask *ask)
 {
     struct rq_driver *d = atomic_load(&c->driver);
     struct asked_append *a = calloc(1, sizeof *a);
@@ -171,6 +172,7 @@ static void asked_append(struct rq_cluster *c, struct rq_call *call, const struc
     }
     memcpy(blob->data, ask->append.data, ask->append.bytes);
     a->call = call;
+    a->from = from;
     a->submit = (struct rq_submit){ .type = ask->append.type, .here = true, .blob = blob, .done = appended };
     rq_driver_submit(d, &a->submit);
 }
@@ -199,7 +201,7 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
     }
     switch (ask.kind) {
         case RQ_ASK_APPEND:
-            asked_append(c, call, &ask);
+            asked_append(c, from->instance, call, &ask);
             break;
         case RQ_ASK_JOIN:
             rq_cluster_asked_join(c, from, call, &ask, data, bytes);
@@ -211,7 +213,7 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
             rq_cluster_asked_remove(c, call, &ask, data, bytes);
             break;
         case RQ_ASK_INDEX:
-            rq_cluster_asked_index(c, call);
+            rq_cluster_asked_index(c, from->instance, call);
             break;
         case RQ_ASK_REACH:
             rq_cluster_asked_reach(c, from, call, &ask);

@@ -87,7 +87,7 @@ void rq_cluster_asked_notify(struct rq_cluster *c, const struct rq_peer_who *fro
                              const struct rq_ask *ask);
 void rq_cluster_asked_join(struct rq_cluster *c, const struct rq_peer_who *from, struct rq_call *call,
                            const struct rq_ask *ask, const uint8_t *data, size_t bytes);
-void rq_cluster_asked_index(struct rq_cluster *c, struct rq_call *call);
+void rq_cluster_asked_index(struct rq_cluster *c, uint64_t from, struct rq_call *call);
 void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask, const uint8_t *data,
                              size_t bytes);
 void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask,

@@ -167,6 +167,7 @@ static void on_grant(void *ctx, void *ask, uint32_t db_id, uint64_t serial, uint
     if (e->call != NULL) {
         struct rq_bytes body;
         rq_bytes_init(&body, 64);
+        rq_node_awaited(rq_driver_node(driver_of(t)), e->host, index);
         const enum rq_err err = rq_ask_put_granted(&body, serial, index);
         reply(e->call, &body, err);
     } else {

@@ -54,6 +54,7 @@ struct asked_index {
     struct rq_node_read read;
     struct rq_driver *driver;
     struct rq_call *call;
+    uint64_t from;
 };
 
 static void found(struct rq_node_read *read, enum rq_err err, uint64_t index)
@@ -62,6 +63,7 @@ static void found(struct rq_node_read *read, enum rq_err err, uint64_t index)
     struct rq_bytes reply;
     rq_bytes_init(&reply, 64);
     if (err == RQ_OK) {
+        rq_node_awaited(rq_driver_node(a->driver), a->from, index);
         err = rq_ask_put_index(&reply, index);
     }
     if (err == RQ_OK) {
@@ -80,7 +82,7 @@ static void run_asked_index(struct rq_task *task)
     rq_driver_read_index(a->driver, &a->read);
 }
 
-void rq_cluster_asked_index(struct rq_cluster *c, struct rq_call *call)
+void rq_cluster_asked_index(struct rq_cluster *c, uint64_t from, struct rq_call *call)
 {
     struct rq_driver *d = atomic_load(&c->driver);
     struct asked_index *a = malloc(sizeof *a);
@@ -89,7 +91,7 @@ void rq_cluster_asked_index(struct rq_cluster *c, struct rq_call *call)
         rq_call_fail(call, d == NULL ? RQ_AWAY : RQ_NOMEM, "");
         return;
     }
-    *a = (struct asked_index){ { .run = run_asked_index }, { .done = found }, d, call };
+    *a = (struct asked_index){ { .run = run_asked_index }, { .done = found }, d, call, from };
     /* Not carried: the loop may write the log on its way. */
     rq_strand_post(rq_driver_loop(d), &a->task, RQ_HAND_OVER);
 }

@@ -132,6 +132,9 @@ static struct rq_core_peer *peer_of(struct rq_core *core, uint64_t id)
 
 static void send(struct rq_core *core, const struct raft_message *m)
 {
+    if (core->silent && m->type == RAFT_APPEND_ENTRIES_RESULT && m->append_entries_result.rejected == 0) {
+        return;
+    }
     if (m->type == RAFT_APPEND_ENTRIES) {
         const struct raft_append_entries *a = &m->append_entries;
         uint64_t matched = a->prev_log_index + a->n_entries;
@@ -143,10 +146,13 @@ static void send(struct rq_core *core, const struct raft_message *m)
 }
 
 /* The core tells its commit index with the entries that come next, or with the next heartbeat: an application on another host would
- * wait for that.  So whoever holds what is newly committed is told at once.  A member that lags is told when it has answered. */
-static void tell_committed(struct rq_core *core)
+ * wait for that.  So whoever holds what is newly committed is told: at once if somebody there waits for it, else when no entries
+ * have come that tell it within a moment, for a message costs both sides more than the entry did.  A member that lags is told when it
+ * has answered. */
+static void tell_committed(struct rq_core *core, bool all)
 {
     const struct raft *r = &core->raft;
+    bool owes = false;
     for (unsigned i = 0; r->state == RAFT_LEADER && i < r->configuration.n; i++) {
         const struct raft_server *server = &r->configuration.servers[i];
         raft_index match = 0;
@@ -155,17 +161,37 @@ static void tell_committed(struct rq_core *core)
         }
         uint64_t commit = r->commit_index < match ? r->commit_index : match;
         uint64_t term = rq_log_term_at(core->env.log, match);
-        if (commit <= peer_of(core, server->id)->told || term == 0) {
+        const struct rq_core_peer *peer = peer_of(core, server->id);
+        if (commit <= peer->told || term == 0) {
+            continue;
+        }
+        if (!all && (peer->awaited <= peer->told || peer->awaited > commit)) {
+            owes = true;
             continue;
         }
         struct raft_message m = { .type = RAFT_APPEND_ENTRIES,
                                   .server_id = server->id,
                                   .server_address = server->address };
+        m.append_entries.version = RQ_CORE_NOTICE;
         m.append_entries.term = r->current_term;
         m.append_entries.prev_log_index = match;
         m.append_entries.prev_log_term = term;
         m.append_entries.leader_commit = r->commit_index;
         send(core, &m);
+    }
+    if (!owes) {
+        core->tell_ms = 0;
+    } else if (core->tell_ms == 0) {
+        core->tell_ms = core->now_ms + RQ_NODE_TELL_MS;
+    }
+}
+
+void rq_core_awaited(struct rq_core *core, uint64_t id, uint64_t index)
+{
+    if (core->raft.state == RAFT_LEADER && id != core->raft.id) {
+        struct rq_core_peer *peer = peer_of(core, id);
+        peer->awaited = index > peer->awaited ? index : peer->awaited;
+        tell_committed(core, false);
     }
 }
 
@@ -246,7 +272,7 @@ static void obey(struct rq_core *core, const struct raft_update *update, struct 
         submit_barrier(core);
     }
     advance(core, raft_commit_index(r));
-    tell_committed(core);
+    tell_committed(core, false);
 }
 
 static int step(struct rq_core *core, struct raft_event *event, struct offer *offer)
@@ -784,9 +810,9 @@ static void note_heard(struct rq_core *core, const struct raft_message *m)
     }
 }
 
-void rq_core_receive(struct rq_core *core, const struct raft_message *message, const struct rq_log_entry *entries)
+static void receive(struct rq_core *core, struct raft_message m, const struct rq_log_entry *entries)
 {
-    struct raft_message m = *message, answer;
+    struct raft_message answer;
     unsigned clipped;
     switch (rq_filter_receive(&core->raft, &m, entries, &clipped, &answer)) {
         case RQ_FILTER_DROP:
@@ -827,6 +853,17 @@ void rq_core_receive(struct rq_core *core, const struct raft_message *message, c
     }
 }
 
+void rq_core_receive(struct rq_core *core, const struct raft_message *message, const struct rq_log_entry *entries)
+{
+    struct raft_message m = *message;
+    core->silent = m.type == RAFT_APPEND_ENTRIES && m.append_entries.version == RQ_CORE_NOTICE;
+    if (core->silent) {
+        m.append_entries.version = 0;
+    }
+    receive(core, m, entries);
+    core->silent = false;
+}
+
 void rq_core_persisted(struct rq_core *core)
 {
     uint64_t durable = rq_log_durable(core->env.log);
@@ -846,6 +883,9 @@ void rq_core_timer(struct rq_core *core)
     }
     if (rq_core_owes_barrier(core) && now >= core->retry_ms) {
         submit_barrier(core);
+    }
+    if (core->tell_ms != 0 && now >= core->tell_ms) {
+        tell_committed(core, true);
     }
     if (now < raft_timeout(&core->raft)) {
         return;
@@ -869,6 +909,9 @@ uint64_t rq_core_wake_ms(const struct rq_core *core)
         wake = core->retry_ms < wake ? core->retry_ms : wake;
     } else if (core->raft.state != RAFT_LEADER && core->retry_ms > wake) {
         wake = core->retry_ms;
+    }
+    if (core->tell_ms != 0 && core->tell_ms < wake) {
+        wake = core->tell_ms;
     }
     if (rq_core_is_removed(core)) {
         return UINT64_MAX;

@@ -12,10 +12,15 @@
 
 #include "raftd/node/node.h"
 
+/* Version of an AppendEntries of ours, without entries: word of the commit index, answered only by a rejection.  The core knows
+ * version 0 alone, and gets it as such. */
+#define RQ_CORE_NOTICE 1u
+
 /* What a leader knows of another member, beyond what raft keeps to itself. */
 struct rq_core_peer {
     uint64_t id;
     uint64_t told;     /* it was sent word that entries up to here are committed */
+    uint64_t awaited;  /* somebody there waits for an entry up to here */
     uint64_t heard_ms; /* it answered in this term; 0: not yet */
 };
 
@@ -37,6 +42,8 @@ struct rq_core {
     struct rq_core_wanted wanted; /* index 0: none */
     struct rq_core_peer peers[RQ_MEMBERS_MAX]; /* of this leadership, in no order */
     unsigned peer_count;
+    uint64_t tell_ms; /* some hold what they do not know to be committed, and are told then at the latest; 0: none */
+    bool silent;      /* what is being received wants no answer but a rejection */
     uint64_t removed_index; /* a configuration of this index, without us, is committed */
     bool started;
     bool barrier_reserved; /* the log has room for the barrier of a leader to be */
@@ -59,6 +66,8 @@ bool rq_core_transfers(const struct rq_core *core);
 enum rq_err rq_core_install(struct rq_core *core, const struct rq_node_snapshot *snapshot);
 
 void rq_core_receive(struct rq_core *core, const struct raft_message *message, const struct rq_log_entry *entries);
+/* As rq_node_awaited(). */
+void rq_core_awaited(struct rq_core *core, uint64_t id, uint64_t index);
 void rq_core_persisted(struct rq_core *core);
 void rq_core_timer(struct rq_core *core);
 uint64_t rq_core_wake_ms(const struct rq_core *core);

@@ -292,6 +292,11 @@ void rq_node_receive(struct rq_node *n, const struct raft_message *message, cons
     settle(n);
 }
 
+void rq_node_awaited(struct rq_node *n, uint64_t instance, uint64_t index)
+{
+    rq_core_awaited(&n->core, instance, index);
+}
+
 void rq_node_receive_round(struct rq_node *n, uint64_t from, const struct rq_round *round)
 {
     rq_reads_receive(&n->reads, &n->core, from, round);

@@ -118,6 +118,9 @@ static void env_send(void *ctx, const struct raft_message *m)
         !rq_filter_is_voter(&rq_node_core(h->node)->raft.configuration, h->id)) {
         sim_count(h->world, SIM_votes_without_a_vote);
     }
+    if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.version == RQ_CORE_NOTICE) {
+        sim_count(h->world, SIM_notices);
+    }
     plant_message(h, &sent);
     world_send(h, &sent, 0, NULL);
 }
@@ -699,6 +702,9 @@ bool host_submit(struct sim_host *h)
         h->submitted_term[index] = term;
         h->submitted_last = index > h->submitted_last ? index : h->submitted_last;
         sim_count(w, SIM_submitted);
+        if (sim_chance(w, 300)) { /* it came from there */
+            rq_node_awaited(h->node, w->hosts[sim_below(w, w->host_count)].id, index);
+        }
     } else {
         rq_blob_unref(blob);
         if (err == RQ_FULL || err == RQ_BUSY) {

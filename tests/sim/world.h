@@ -49,6 +49,7 @@
     X(transfers)               \
     X(transfers_failed)        \
     X(votes_without_a_vote)    \
+    X(notices)                 \
     X(changes_rolled_back)     \
     X(process_crashes)         \
     X(power_losses)            \

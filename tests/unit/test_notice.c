@@ -1,0 +1,146 @@
+/* What is committed is told with the next entries, after a moment, or at once to whom somebody waits on; and such word alone is not
+ * answered. */
+#include "tests/support/node_rig.h"
+
+/* Leads three, whose logs are the same, and who know it. */
+static void lead(void)
+{
+    rig_start_member();
+    rig_elect();
+    rig_persist();
+    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 2);
+    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
+    check(rq_node_leads(rig.node));
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    rig.sent_count = 0;
+}
+
+/* Notices to that peer among what was sent; all were if any was. */
+static unsigned notices_to(uint64_t peer)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < rig.sent_count; i++) {
+        const struct raft_message *m = &rig.sent[i];
+        count += m->server_id == peer && m->type == RAFT_APPEND_ENTRIES && m->append_entries.version == RQ_CORE_NOTICE;
+    }
+    return count;
+}
+
+static void commit_one(void)
+{
+    check_eq(rig_submit(1), RQ_OK);
+    rig_persist();
+    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, rq_log_last(rig.log));
+    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, rq_log_last(rig.log));
+    check_eq(rq_node_committed(rig.node), rq_log_last(rig.log));
+}
+
+static void commit_is_told_after_a_moment(void)
+{
+    lead();
+    commit_one();
+    check_eq(notices_to(PEER_A) + notices_to(PEER_B), 0);
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    check_eq(notices_to(PEER_A), 1);
+    check_eq(notices_to(PEER_B), 1);
+    const struct raft_append_entries *a = &rig_last_sent()->append_entries;
+    check_eq(a->leader_commit, 3);
+    check_eq(a->prev_log_index, 3);
+    check_eq(a->prev_log_term, rq_node_term(rig.node));
+    check_eq(a->n_entries, 0);
+    rig_wait_ms(2 * RQ_NODE_TELL_MS);
+    check_eq(notices_to(PEER_A) + notices_to(PEER_B), 2); /* once */
+}
+
+static void entries_that_come_next_tell_it(void)
+{
+    lead();
+    for (int i = 0; i < 5; i++) {
+        commit_one();
+        rig_wait_ms(1);
+    }
+    check_eq(rig_submit(1), RQ_OK);
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    check_eq(notices_to(PEER_A) + notices_to(PEER_B), 0);
+}
+
+static void who_is_waited_on_is_told_at_once(void)
+{
+    lead();
+    check_eq(rig_submit(1), RQ_OK);
+    rq_node_awaited(rig.node, PEER_B, rq_log_last(rig.log));
+    rig_persist();
+    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 3);
+    check_eq(rq_node_committed(rig.node), 3);
+    check_eq(notices_to(PEER_B), 0); /* it does not hold the entry yet */
+    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 3);
+    check_eq(notices_to(PEER_B), 1);
+    check_eq(notices_to(PEER_A), 0);
+    rq_node_awaited(rig.node, PEER_A, 3); /* committed already */
+    check_eq(notices_to(PEER_A), 1);
+    rq_node_awaited(rig.node, PEER_A, 3);
+    check_eq(notices_to(PEER_A), 1);
+}
+
+/* --- the other side --- */
+
+static void feed_notice(uint64_t term, uint64_t prev, uint64_t prev_term, uint64_t commit)
+{
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES, .server_id = PEER_A, .server_address = "server1" };
+    m.append_entries.version = RQ_CORE_NOTICE;
+    m.append_entries.term = term;
+    m.append_entries.prev_log_index = prev;
+    m.append_entries.prev_log_term = prev_term;
+    m.append_entries.leader_commit = commit;
+    rq_node_receive(rig.node, &m, NULL);
+}
+
+static void follow(void)
+{
+    rig_start_member();
+    rig_feed_append(
+        (struct rig_append){ .term = 2, .prev = 1, .prev_term = 1, .commit = 1, .count = 2, .entry_term = 2 });
+    rig_persist();
+    rig.sent_count = 0;
+}
+
+static void notice_delivers_and_is_not_answered(void)
+{
+    follow();
+    feed_notice(2, 3, 2, 3);
+    check_eq(rq_node_delivered(rig.node), 3);
+    check_eq(rig.sent_count, 0);
+    rig_feed_append((struct rig_append){ .term = 2, .prev = 3, .prev_term = 2, .commit = 3 });
+    check_eq(rig.sent_count, 1); /* a heartbeat is */
+    check_eq(rig_last_sent()->append_entries_result.rejected, 0);
+}
+
+static void notice_that_does_not_fit_is_rejected(void)
+{
+    follow();
+    feed_notice(2, 9, 2, 9);
+    check_eq(rq_node_delivered(rig.node), 1);
+    check_eq(rig.sent_count, 1);
+    check_eq(rig_last_sent()->type, RAFT_APPEND_ENTRIES_RESULT);
+    check(rig_last_sent()->append_entries_result.rejected > 0);
+}
+
+static void notice_of_an_old_leader_is_rejected(void)
+{
+    follow();
+    feed_notice(1, 3, 1, 3);
+    check_eq(rq_node_delivered(rig.node), 1);
+    check_eq(rig.sent_count, 1);
+    check_eq(rig_last_sent()->append_entries_result.term, 2);
+    check(rig_last_sent()->append_entries_result.rejected > 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(commit_is_told_after_a_moment),        TAP(entries_that_come_next_tell_it),
+        TAP(who_is_waited_on_is_told_at_once),     TAP(notice_delivers_and_is_not_answered),
+        TAP(notice_that_does_not_fit_is_rejected), TAP(notice_of_an_old_leader_is_rejected),
+    };
+    return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
