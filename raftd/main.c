@@ -764,6 +764,21 @@ static void start_node(struct raftd *d)
     }
 }
 
+/* It was removed, perhaps by itself when it was stopped, and is started to be a member again: with all that it has. */
+static void join_again(struct raftd *d)
+{
+    struct rq_cluster_found cluster;
+    char text[RQ_TEXT_MAX + 1];
+    if (d->flags.join[0] == '\0' || d->recovers || !rq_cluster_is_out(d->cluster)) {
+        return;
+    }
+    enum rq_err err = rq_cluster_join(d->cluster, d->flags.join, 1, 0, &cluster, text);
+    if (err == RQ_OK) {
+        rq_note(RQ_LEVEL_INFO, "this node was removed and has joined again", "instance=%016llx",
+                (unsigned long long)d->identity.instance);
+    }
+}
+
 /* Until everything that the replicas hold, and all else that was committed when the leader was first heard, has been delivered. */
 static void await_cluster(struct raftd *d)
 {
@@ -783,6 +798,7 @@ static void await_cluster(struct raftd *d)
         (void)rq_cluster_describe(d->cluster, false, text); /* at another address than it was nobody finds it */
         if (rq_driver_view(d->driver).leader_id == 0) {
             rq_cluster_learn(d->cluster);
+            join_again(d);
         }
         if (++seconds % 10 == 0) {
             const struct rq_driver_view view = rq_driver_view(d->driver);

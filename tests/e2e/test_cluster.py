@@ -164,6 +164,19 @@ def a_join_again_changes_nothing():
     equal(cluster.nodes[0].log().count("node joined"), 2, "joins that the leader has counted")
 
 
+@test(seconds=60)
+def who_was_removed_joins_again_with_what_it_has():
+    cluster = Cluster(3, "-raft-cluster-remove-shutdown")
+    writes_everywhere(cluster)
+    left = cluster.nodes[2]
+    left.stop()
+    connect(cluster.nodes[0].path()).execute("INSERT INTO hello VALUES('meanwhile')")
+    left.start()
+    check("has joined again" in left.log(), "it did not have to join")
+    connect(left.path()).execute("INSERT INTO hello VALUES('again')")
+    cluster.wait_equal()
+
+
 @test(seconds=90)
 def a_read_replica_has_no_vote_until_it_asks_for_one():
     cluster = Cluster(1)
