@@ -351,8 +351,8 @@ enum rq_err rq_statements_from_sql(const char *sql, size_t bytes, struct rq_stat
     char *copy = (char *)(s->list + 1);
     if (bytes > 0) {
         memcpy(copy, sql, bytes);
+        add_sql(s, copy, bytes);
     }
-    add_sql(s, copy, bytes);
     *ret_statements = s;
     return RQ_OK;
 }

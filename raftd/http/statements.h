@@ -50,7 +50,7 @@ struct rq_statements;
 /* text (with a newline, as rqlited ends it) says what is wrong when the answer is PROTOCOL: status 400. */
 enum rq_err rq_statements_parse(const uint8_t *body, size_t bytes, struct rq_statements **ret_statements,
                                 char text[RQ_HTTP_TEXT_MAX]);
-/* All of sql as one statement string. */
+/* All of sql as one statement string; none if it is empty. */
 enum rq_err rq_statements_from_sql(const char *sql, size_t bytes, struct rq_statements **ret_statements);
 /* What the request holds: `q` of a GET (none if there is no q), a text/plain body unless kind is REQUEST, JSON otherwise. */
 enum rq_err rq_statements_read(const struct rq_http_request *request, enum rq_sql_kind kind,

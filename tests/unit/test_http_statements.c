@@ -243,11 +243,11 @@ static void sources(void)
     static const struct source rows[] = {
         { "GET", NULL, "q=SELECT+1%3B", NULL, RQ_SQL_QUERY, "<SELECT 1;>" },
         { "GET", NULL, "q=SELECT%20%27a%26b%27&level=none", NULL, RQ_SQL_QUERY, "<SELECT 'a&b'>" },
-        { "GET", NULL, "", NULL, RQ_SQL_QUERY, "<>" },
+        { "GET", NULL, "", NULL, RQ_SQL_QUERY, "" },
         { "GET", "text/plain", "q=SELECT+1", NULL, RQ_SQL_QUERY, "<SELECT 1>" },
         { "POST", "text/plain", "", "SELECT 1", RQ_SQL_QUERY, "<SELECT 1>" },
         { "POST", "text/plain; charset=utf-8", "", "[\"SELECT 1\"]", RQ_SQL_EXECUTE, "<[\"SELECT 1\"]>" },
-        { "POST", "text/plain", "", "", RQ_SQL_EXECUTE, "<>" },
+        { "POST", "text/plain", "", "", RQ_SQL_EXECUTE, "" },
         { "POST", "text/plain", "", "[\"SELECT 1\"]", RQ_SQL_REQUEST, "<SELECT 1>" },
         { "POST", NULL, "", "[\"SELECT 1\"]", RQ_SQL_EXECUTE, "<SELECT 1>" },
         { "POST", "text/html", "", "[\"SELECT 1\"]", RQ_SQL_QUERY, "<SELECT 1>" },
