@@ -121,17 +121,12 @@ static void on_raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
         free(i);
         return;
     }
-    /* Carried by the thread that has read it, but where term and vote may have to be made durable on the way. */
-    const uint64_t term = rq_driver_view(d).term;
-    const struct raft_message *m = &i->message.message;
-    const bool quick = i->message.is_round || (m->type == RAFT_APPEND_ENTRIES && m->append_entries.term == term) ||
-                       (m->type == RAFT_APPEND_ENTRIES_RESULT && m->append_entries_result.term == term);
     i->task.run = run_incoming;
     i->cluster = c;
     i->from = from;
     i->message.message.server_id = from;
     i->message.message.server_address = "";
-    rq_strand_post(rq_driver_loop(d), &i->task, quick ? RQ_CARRY : RQ_HAND_OVER);
+    rq_strand_post(rq_driver_loop(d), &i->task, RQ_CARRY);
 }
 
 struct asked_append {

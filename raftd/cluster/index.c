@@ -92,6 +92,5 @@ void rq_cluster_asked_index(struct rq_cluster *c, uint64_t from, struct rq_call 
         return;
     }
     *a = (struct asked_index){ { .run = run_asked_index }, { .done = found }, d, call, from };
-    /* Not carried: the loop may write the log on its way. */
-    rq_strand_post(rq_driver_loop(d), &a->task, RQ_HAND_OVER);
+    rq_strand_post(rq_driver_loop(d), &a->task, RQ_CARRY);
 }

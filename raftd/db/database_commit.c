@@ -253,6 +253,7 @@ static enum rq_err make_staged(struct rq_database *db, struct rq_commit *c)
 {
     const struct rq_carrier *carrier = db->env.carrier;
     struct rq_file *file;
+    rq_strand_will_block();
     db->staged = (struct rq_entry_staged){
         .head = { .db_id = db->id,
                   .page_size = c->page_size,

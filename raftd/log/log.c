@@ -15,6 +15,7 @@
 #include "raftd/log/meta.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
+#include "raftd/run/strand.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)16 << 20)
 #define DEFAULT_CACHE_BYTES   ((uint64_t)32 << 20)
@@ -269,6 +270,7 @@ enum rq_err rq_log_put_meta(struct rq_log *log, uint64_t term, uint64_t vote)
     const struct rq_log_slot *old = &log->meta.slot;
     assert(term >= old->term);
     assert(term > old->term || old->vote == 0 || vote == old->vote);
+    rq_strand_will_block();
     return rq_log_meta_put(&log->meta, term, vote) == RQ_OK ? RQ_OK : RQ_IO;
 }
 
@@ -399,6 +401,7 @@ static enum rq_err read_entry(const struct rq_log *log, struct rq_file *reader, 
     if (b == NULL) {
         return RQ_NOMEM;
     }
+    rq_strand_will_block();
     enum rq_err err = reader->disk->ops->read(reader, head, sizeof head, k->offset, &n);
     err = err == RQ_OK ? reader->disk->ops->read(reader, b->data, k->bytes, k->offset + sizeof head, &payload) : err;
     struct rq_log_place place = { log->meta.slot.instance, k->segment, k->offset };
@@ -861,6 +864,7 @@ static enum rq_err make_one(struct rq_log *log)
 
 static enum rq_err add_spare(struct rq_log *log)
 {
+    rq_strand_will_block();
     pthread_mutex_lock(&log->prepare_lock);
     lock(log);
     unsigned before = log->spare_count;

@@ -3,7 +3,7 @@
  * Owns: raft/log/ and raft/meta (term and vote).
  * Threads: append, reserve, get, release, meta belong to the owner (the node's loop); rq_log_write runs on the log's own strand
  * and is the only place that blocks on the data's sync; rq_log_prepare runs anywhere.  A mutex inside joins them; it is never
- * held across a disk call.
+ * held across a disk call.  Whoever waits for the disk in any of these has said rq_strand_will_block().
  * Any failed write or sync is returned as IO and is final: the caller ends the process.  Lack of space never shows here:
  * rq_log_reserve() was asked before.
  *

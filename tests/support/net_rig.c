@@ -77,7 +77,7 @@ static void raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
     }
 }
 
-/* "fail" fails; anything else is given back. */
+/* "fail" fails; anything else is given back, "later" with time. */
 static void request(void *ctx, const struct rq_peer_who *from, struct rq_call *call, const uint8_t *data, size_t bytes)
 {
     struct net_node *n = ctx;
@@ -86,6 +86,8 @@ static void request(void *ctx, const struct rq_peer_who *from, struct rq_call *c
         atomic_store(&n->kept, call);
     } else if (bytes == 4 && memcmp(data, "fail", 4) == 0) {
         rq_call_fail(call, RQ_REFUSED, "as was asked for");
+    } else if (bytes == 5 && memcmp(data, "later", 5) == 0) {
+        rq_call_answer_later(call, &(struct iovec){ (void *)data, bytes }, 1);
     } else {
         rq_call_answer(call, &(struct iovec){ (void *)data, bytes }, 1);
     }

@@ -106,6 +106,25 @@ static void requests_are_answered_or_failed_with_words(void)
     stop_two();
 }
 
+static void answer_that_may_wait_comes_with_the_next_or_by_itself(void)
+{
+    start_two();
+    struct net_answer first = { 0 };
+    struct iovec later = { (char[]){ "later" }, 5 };
+    check_eq(rq_peers_request(a.peers, b.instance, &later, 1, 60000, net_answered, &first), RQ_OK);
+    struct net_answer answer = ask(&a, b.instance, "hello", 60000);
+    check(answer.err == RQ_OK && strcmp(answer.text, "hello") == 0);
+    check_eq(atomic_load(&first.count), 1); /* it came before that */
+    answer = ask(&a, b.instance, "later", 60000);
+    check(answer.err == RQ_OK && strcmp(answer.text, "later") == 0);
+    static struct net_answer many;
+    for (unsigned i = 0; i < 1000; i++) { /* more than a record holds */
+        check_eq(rq_peers_request(a.peers, b.instance, &later, 1, 60000, net_answered, &many), RQ_OK);
+    }
+    net_until(atomic_load(&many.count) == 1000);
+    stop_two();
+}
+
 static void a_request_of_the_largest_size_passes(void)
 {
     start_two();
@@ -629,6 +648,7 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(raft_messages_of_all_sizes_arrive_in_order),
         TAP(requests_are_answered_or_failed_with_words),
+        TAP(answer_that_may_wait_comes_with_the_next_or_by_itself),
         TAP(a_request_of_the_largest_size_passes),
         TAP(unanswered_is_unknown_and_unsent_is_away),
         TAP(a_request_waits_for_the_connection),
