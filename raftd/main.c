@@ -43,6 +43,7 @@
 #include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
 #include "raftd/http/join.h"
+#include "raftd/http/load.h"
 #include "raftd/http/nodes.h"
 #include "raftd/http/server.h"
 #include "raftd/http/snapshots.h"
@@ -91,7 +92,7 @@ struct raftd {
     struct rq_admin admin;
     struct rq_sql_service *sql;
     struct rq_executor_door door;
-    struct rq_http_family families[9];
+    struct rq_http_family families[10];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -927,6 +928,7 @@ static void start_http(struct raftd *d)
         refuse("out of memory or threads");
     }
     d->families[8] = (struct rq_http_family){ rq_sql_routes, rq_sql_route_count, d->sql };
+    d->families[9] = (struct rq_http_family){ rq_load_routes, rq_load_route_count, &d->admin };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "raftd/db/applied.h"
+#include "raftd/http/databases.h"
 #include "raftd/http/spool.h"
 #include "raftd/ops/backup.h"
 #include "raftd/run/clock.h"
@@ -108,8 +109,7 @@ static void run_backup(struct rq_admin *a, const struct rq_http_request *request
 static void get_backup(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
     struct rq_admin *a = ctx;
-    const char *name = rq_http_param(request, "db");
-    name = name != NULL ? name : RQ_ADMIN_DATABASE;
+    const char *name = rq_admin_database_name(request);
     if (atomic_load(&a->driver) == NULL) {
         rq_http_text(response, 503, "store not open\n");
         return;

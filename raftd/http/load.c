@@ -1,0 +1,201 @@
+#include "raftd/http/load.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "raftd/db/identity.h"
+#include "raftd/db/load.h"
+#include "raftd/http/databases.h"
+#include "raftd/run/metrics.h"
+
+#define CHUNK_BYTES (256u << 10)
+#define LEAVE_FREE  (256ull << 20) /* of the file system: what the log may take */
+
+/* --- the body, as a file -------------------------------------------------------------------------------------------------- */
+
+struct upload {
+    char path[4096]; /* unlinked by whoever has it; a kill leaves what the next start sweeps away */
+    int fd;
+    uint64_t bytes;
+    uint8_t first[16]; /* bytes of it, or fewer */
+};
+
+static bool write_all(int fd, const uint8_t *data, size_t bytes)
+{
+    while (bytes > 0) {
+        const ssize_t n = write(fd, data, bytes);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        data += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+static bool has_space(const char *dir)
+{
+    struct statvfs v;
+    return statvfs(dir, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize > LEAVE_FREE;
+}
+
+static enum rq_err take_chunks(struct rq_admin *a, struct rq_http_response *response, struct upload *u, uint8_t *chunk)
+{
+    size_t n = 0;
+    enum rq_err err;
+    while ((err = rq_http_take(response, chunk, CHUNK_BYTES, &n)) == RQ_OK && n > 0) {
+        if (u->bytes < sizeof u->first) {
+            const size_t room = sizeof u->first - (size_t)u->bytes;
+            memcpy(u->first + u->bytes, chunk, n < room ? n : room);
+        }
+        u->bytes += n;
+        if (!has_space(a->scratch_dir) || !write_all(u->fd, chunk, n)) {
+            return RQ_FULL;
+        }
+    }
+    return err;
+}
+
+/* FULL: the disk does not take it.  AWAY: the client is gone. */
+static enum rq_err upload_take(struct rq_admin *a, struct rq_http_response *response, struct upload *u)
+{
+    uint8_t *chunk = malloc(CHUNK_BYTES);
+    *u = (struct upload){ .fd = -1 };
+    (void)snprintf(u->path, sizeof u->path, "%s/load-%016llx", a->scratch_dir, (unsigned long long)rq_random_id());
+    if (chunk == NULL) {
+        return RQ_NOMEM;
+    }
+    u->fd = open(u->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    enum rq_err err = u->fd >= 0 ? take_chunks(a, response, u, chunk) : RQ_IO;
+    free(chunk);
+    return err;
+}
+
+static void upload_drop(struct upload *u)
+{
+    if (u->fd >= 0) {
+        close(u->fd);
+        (void)unlink(u->path); /* else the next start does it */
+    }
+}
+
+/* --- loading -------------------------------------------------------------------------------------------------------------- */
+
+static void say(struct rq_http_response *response, unsigned status, const char *text)
+{
+    char line[RQ_LOAD_TEXT_MAX + 2];
+    (void)snprintf(line, sizeof line, "%.*s\n", (int)RQ_LOAD_TEXT_MAX, text);
+    rq_http_text(response, status, line);
+}
+
+static unsigned status_of(enum rq_err err)
+{
+    switch ((int)err) {
+        case RQ_CORRUPT:
+            return 400;
+        case RQ_NOTFOUND:
+            return 404;
+        case RQ_AWAY:
+        case RQ_BUSY:
+        case RQ_REFUSED:
+        case RQ_UNREADY:
+            return 503;
+        default:
+            return 500;
+    }
+}
+
+static enum rq_err load_file(struct rq_admin *a, const struct rq_http_request *request, const char *file,
+                             char text[RQ_LOAD_TEXT_MAX])
+{
+    char path[4096];
+    struct rq_database *db;
+    const char *name = rq_admin_database_name(request);
+    enum rq_err err = rq_admin_create(a, name, rq_http_timeout_ms(request), &db);
+    if (err != RQ_OK) {
+        (void)snprintf(text, RQ_LOAD_TEXT_MAX, "%s", rq_admin_create_text(err));
+        return err;
+    }
+    (void)snprintf(path, sizeof path, "%s/%s", a->dir, rq_database_name(db));
+    const struct rq_load load = {
+        .disk = a->disk,
+        .staged_dir = a->scratch_dir,
+        .file = file,
+        .db = db,
+        .path = path,
+        .timeout_ms = rq_http_timeout_ms(request),
+    };
+    err = rq_load_run(&load, text);
+    rq_database_unref(db);
+    return err;
+}
+
+/* False: the answer is made. */
+static bool load_body(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    struct upload u;
+    char text[RQ_LOAD_TEXT_MAX] = "";
+    enum rq_err err = upload_take(a, response, &u);
+    if (err == RQ_FULL) {
+        say(response, 500, "database or disk is full");
+    } else if (err != RQ_OK) {
+        say(response, 500, rq_err_text(err));
+    } else if (!rq_load_is_database(u.first, u.bytes < sizeof u.first ? (size_t)u.bytes : sizeof u.first)) {
+        err = RQ_CORRUPT;
+        say(response, 400, "invalid SQLite data");
+    } else {
+        err = load_file(a, request, u.path, text);
+        if (err != RQ_OK) {
+            say(response, status_of(err), text);
+        }
+    }
+    upload_drop(&u);
+    return err == RQ_OK;
+}
+
+static void post_load(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    struct rq_admin *a = ctx;
+    if (atomic_load(&a->driver) == NULL) {
+        say(response, 503, "store not open");
+        return;
+    }
+    RQ_COUNT(http, loads);
+    if (!rq_admin_redirected(a, request, response) && load_body(a, request, response)) {
+        RQ_COUNT(store, num_loads);
+        rq_http_text(response, 200, "{\"results\":[]}");
+        response->served_by = a->http_adv_addr;
+    }
+}
+
+static void post_boot(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    struct rq_admin *a = ctx;
+    if (atomic_load(&a->driver) == NULL) {
+        say(response, 503, "store not open");
+        return;
+    }
+    RQ_COUNT(http, boot);
+    if (!rq_admin_leads(a)) {
+        say(response, 503, "not leader");
+    } else if (!rq_cluster_is_alone(atomic_load(&a->cluster))) {
+        say(response, 503, "not single-node");
+    } else if (load_body(a, request, response)) {
+        RQ_COUNT(store, num_boots);
+    }
+}
+
+const struct rq_http_route rq_load_routes[] = {
+    { "/db/load", true, true, "POST", "load", post_load, .takes_body = true },
+    { "/boot", false, true, "POST", "load", post_boot, .takes_body = true },
+};
+const size_t rq_load_route_count = sizeof rq_load_routes / sizeof *rq_load_routes;

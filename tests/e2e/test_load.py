@@ -1,0 +1,212 @@
+"""POST /db/load and /boot: a SQLite file becomes the content of a database on every node, page by page and at once; POST /db."""
+
+import http.client
+import sqlite3
+import sys
+
+from cluster import Cluster
+from harness import SANITIZER, Raftd, check, connect, equal, fails, main, shell_stock, temporary, test, value, wait_for
+
+LOADED = (200, '{"results":[]}')
+
+
+def made(rows=100, *, page_size=4096, wal=False, size=100):
+    """An ordinary SQLite file."""
+    path = temporary("made.db")
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA page_size={page_size}")
+    if wal:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
+    connection.execute("CREATE INDEX by_x ON t(x)")
+    connection.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+                       "INSERT INTO t SELECT i, printf('%0*d', ?, i) FROM n", (rows, size))
+    connection.close()
+    return path
+
+
+def load(node, path, query="?db=app.db", to="/db/load"):
+    return node.request("POST", to + query, body=path if isinstance(path, bytes) else path.read_bytes(),
+                        headers={"Content-Type": "application/octet-stream"})
+
+
+def backup(node, query="?db=app.db"):
+    answer = node.raw("GET", "/db/backup" + query)
+    equal(answer.status, 200, answer.text[:200])
+    return answer.text
+
+
+def without_header(content):
+    return content[:18] + content[20:24] + content[32:40] + content[44:72] + content[100:]
+
+
+def count(node, name="app.db"):
+    return value(connect(node.path(name)), "SELECT count(*) FROM t")
+
+
+@test
+def s7_a_file_replaces_the_content_page_by_page():
+    raftd = Raftd()
+    file = made(1000)
+    answer = raftd.raw("POST", "/db/load", file.read_bytes())
+    equal((answer.status, answer.text), (200, b'{"results":[]}'))
+    equal(answer.headers["Content-Type"], "text/plain; charset=utf-8")
+    equal(answer.headers["X-Rqlite-Served-By"], raftd.http)
+    equal(without_header(backup(raftd, "")), without_header(file.read_bytes()), "pages")
+    equal(count(raftd, "db.sqlite"), 1000)
+    for rows in (10, 5000, 1):  # smaller, larger
+        file = made(rows)
+        equal(load(raftd, file, ""), LOADED)
+        equal(without_header(backup(raftd, "")), without_header(file.read_bytes()), "pages")
+        equal(count(raftd, "db.sqlite"), rows)
+    connection = connect(raftd.path("db.sqlite"))
+    connection.execute("INSERT INTO t VALUES(100, 'written')")
+    equal(value(connection, "PRAGMA integrity_check"), "ok")
+    connection.close()
+    raftd.kill()
+    raftd.start()
+    equal(count(raftd, "db.sqlite"), 2)
+    equal(shell_stock(raftd.path("db.sqlite"), "PRAGMA integrity_check"), "ok")
+    wait_for(lambda: not [p for p in (raftd.directory / "raft" / "staged").iterdir() if p.name.startswith("load-")], "nothing is left")
+
+
+@test
+def s7_connections_notice_and_snapshots_stay():
+    raftd = Raftd()
+    reader, other = connect(raftd.path()), connect(raftd.path())
+    reader.execute("CREATE TABLE t(old)")
+    reader.execute("INSERT INTO t VALUES('old')")
+    equal(other.execute("SELECT * FROM t").fetchall(), [("old",)])
+    reader.execute("BEGIN")
+    equal(reader.execute("SELECT * FROM t").fetchall(), [("old",)])
+    # A schema cookie that is the same as the one they know.
+    equal(value(other, "PRAGMA schema_version"), 1)
+    file = temporary("other.db")
+    sqlite3.connect(file).execute("CREATE TABLE t(id, another, more)")
+    equal(load(raftd, file), LOADED)
+    equal(reader.execute("SELECT * FROM t").fetchall(), [("old",)])
+    equal([row[1] for row in other.execute("PRAGMA table_info(t)")], ["id", "another", "more"])
+    other.execute("INSERT INTO t VALUES(1, 2, 3)")
+    reader.execute("COMMIT")
+    equal(reader.execute("SELECT * FROM t").fetchall(), [(1, 2, 3)])
+    check(value(other, "PRAGMA schema_version") > 1, "the same cookie")
+
+
+@test
+def s7_files_in_wal_mode_and_of_other_page_sizes():
+    raftd = Raftd()
+    equal(load(raftd, made(10, wal=True)), LOADED)
+    equal(backup(raftd)[18:20], b"\x01\x01")
+    equal(load(raftd, made(20, page_size=1024), "?db=small.db"), LOADED)
+    connection = connect(raftd.path("small.db"))
+    equal((value(connection, "PRAGMA page_size"), value(connection, "SELECT count(*) FROM t")), (1024, 20))
+    # One with content keeps its page size: the file is written anew before.
+    for rows, size in ((300, 65536), (200, 512), (100, 4096)):
+        equal(load(raftd, made(rows, page_size=size), "?db=small.db"), LOADED)
+        equal((value(connection, "PRAGMA page_size"), value(connection, "SELECT count(*) FROM t")), (1024, rows))
+        equal(value(connection, "PRAGMA integrity_check"), "ok")
+
+
+@test
+def s7_what_is_no_database_changes_nothing():
+    raftd = Raftd()
+    equal(load(raftd, made(7)), LOADED)
+    good = made(100).read_bytes()
+    for content, text in ((good[:4096 * 2], "invalid SQLite data: it is cut short"),
+                          (good[:90], "invalid SQLite data"), (good[:13], "invalid SQLite data"),
+                          (good[:16] + b"\x10\x01" + good[18:], "invalid SQLite data: no page size"),
+                          (good[:100] + b"\xff" * 4000 + good[4100:], "invalid SQLite data: database disk image is malformed")):
+        code, body = load(raftd, content)
+        equal((code, body), (400, text + "\n"), text)
+    equal(count(raftd), 7)
+    equal(raftd.get("/db/load")[0], 405)
+    equal(load(raftd, good, "?db=.hidden"), (500, "no database can have this name\n"))
+    raftd.path("foreign.db").write_bytes(b"somebody's")
+    equal(load(raftd, good, "?db=foreign.db"), (500, "there is a file of this name that is not replicated\n"))
+
+
+@test
+def s2_1_post_db_creates():
+    raftd = Raftd()
+    equal(raftd.request("POST", "/db?db=new.db", b""), (200, ""))
+    equal(raftd.request("POST", "/db?db=new.db", b""), (200, ""))
+    check('"new.db"' in raftd.get("/db")[1], raftd.get("/db"))
+    equal(raftd.request("POST", "/db", b"")[0], 400)
+    equal(raftd.request("POST", "/db?db=a%2fb", b"")[0], 400)
+    raftd.path("foreign.db").write_bytes(b"somebody's")
+    equal(raftd.request("POST", "/db?db=foreign.db", b"")[0], 409)
+
+
+@test
+def s7_boot_is_for_a_node_that_is_alone():
+    raftd = Raftd()
+    equal(load(raftd, made(50), "", "/boot"), (200, ""))
+    equal(count(raftd, "db.sqlite"), 50)
+    equal(load(raftd, b"SELECT 1", "", "/boot"), (400, "invalid SQLite data\n"))
+    raftd.kill()
+    raftd.start()
+    equal(count(raftd, "db.sqlite"), 50)
+    nodes = Cluster(2).nodes
+    equal(load(nodes[0], made(1), "", "/boot"), (503, "not single-node\n"))
+    equal(load(nodes[1], made(1), "", "/boot"), (503, "not leader\n"))
+
+
+@test
+def s7_a_file_is_loaded_through_any_node_of_three():
+    cluster = Cluster()
+    cluster.leader()
+    writers = [connect(node.path(), busy_ms=20000) for node in cluster.nodes]
+    for number, node in enumerate(cluster.nodes):
+        file = made(20000 + number, size=400)  # some megabytes
+        equal(load(node, file), LOADED)
+        equal([without_header(backup(n)) for n in cluster.nodes], [without_header(file.read_bytes())] * 3)
+        for writer in writers:  # the turn was given back
+            writer.execute("INSERT INTO t(x) VALUES('more')")
+    equal([count(node) for node in cluster.nodes], [20005] * 3)
+    redirected = cluster.nodes[1].raw("POST", "/db/load?redirect", made(1).read_bytes())
+    equal((redirected.status, redirected.headers["Location"]), (301, f"http://{cluster.nodes[0].http}/db/load?redirect"))
+    for node in cluster.nodes:
+        node.kill()
+    for node in cluster.nodes:
+        node.launch()
+    for node in cluster.nodes:
+        node.wait_ready()
+    equal([count(node) for node in cluster.nodes], [20005] * 3)
+
+
+def peak_kib(raftd):
+    return int(open(f"/proc/{raftd.process.pid}/status").read().split("VmHWM:")[1].split()[0])
+
+
+@test
+def s7_a_large_file_takes_little_memory_and_may_come_in_chunks():
+    raftd = Raftd()
+    equal(load(raftd, made(10)), LOADED)
+    before = peak_kib(raftd)
+    file = made(60000, size=500)  # 64 MB, with its index
+    link = http.client.HTTPConnection(raftd.http, timeout=60)
+
+    def pieces():
+        with file.open("rb") as source:
+            while piece := source.read(100003):
+                yield piece
+
+    link.request("POST", "/db/load?db=app.db", body=pieces(), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+    answer = link.getresponse()
+    equal((answer.status, answer.read()), (200, b'{"results":[]}'))
+    if not SANITIZER:
+        check(peak_kib(raftd) - before < 24 << 10, f"{peak_kib(raftd) - before} KiB more")
+    equal(count(raftd), 60000)
+    # Who leaves in the midst of it changes nothing.
+    link = http.client.HTTPConnection(raftd.http, timeout=60)
+    link.putrequest("POST", "/db/load?db=app.db")
+    link.putheader("Content-Length", str(file.stat().st_size))
+    link.endheaders(made(1).read_bytes())
+    link.close()
+    staged = raftd.directory / "raft" / "staged"
+    wait_for(lambda: not list(staged.glob("load-*")), "what came of it is deleted")
+    equal(count(raftd), 60000)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
