@@ -547,7 +547,9 @@ static void run_dropped(struct rq_task *task)
 
 static void on_dropped(void *ctx, uint32_t db_id)
 {
-    post(ctx, run_dropped, &(struct errand){ .db_id = db_id });
+    if (driver_of(ctx) != NULL) { /* else the log is being replayed, and nobody has asked for any turn yet */
+        post(ctx, run_dropped, &(struct errand){ .db_id = db_id });
+    }
 }
 
 static struct owed *take_owed(struct rq_cluster_turns *t, uint32_t db_id, uint64_t serial)
