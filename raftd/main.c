@@ -892,6 +892,10 @@ static void start_http(struct raftd *d)
         if (rq_credentials_new(d->flags.auth, &d->credentials, why) != RQ_OK) {
             refuse("failed to get credential store: %s", why);
         }
+        if (d->flags.join_as[0] != '\0' && rq_credentials_is_hashed(d->credentials, d->flags.join_as)) {
+            refuse("-join-as %s: its password in %s is a hash, and other nodes have to be told the password itself",
+                   d->flags.join_as, d->flags.auth);
+        }
     }
     d->admin = (struct rq_admin){
         .disk = d->disk,
@@ -987,6 +991,21 @@ static void describe_self(struct raftd *d)
     }
 }
 
+/* SIGHUP. */
+static void reload(struct raftd *d)
+{
+    char why[RQ_CREDENTIALS_TEXT_MAX], quoted[2 * RQ_CREDENTIALS_TEXT_MAX];
+    if (d->credentials == NULL) {
+        rq_note(RQ_LEVEL_INFO, "nothing to read again: there is no -auth", "signal=%d", SIGHUP);
+    } else if (rq_credentials_reload(d->credentials, why) == RQ_OK) {
+        rq_note(RQ_LEVEL_INFO, "the credentials file was read again", "file=%s",
+                rq_quote(quoted, sizeof quoted, d->flags.auth));
+    } else {
+        rq_note(RQ_LEVEL_ERROR, "the credentials file is no good: what it said before holds", "why=%s",
+                rq_quote(quoted, sizeof quoted, why));
+    }
+}
+
 /* What the others notice of a node that is stopped. */
 static void leave(struct raftd *d)
 {
@@ -1016,12 +1035,13 @@ int main(int argc, char **argv)
     (void)prctl(PR_SET_TIMERSLACK, 1000); /* 1 us, not 50: some waits are that short; inherited by every thread */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is lack of space, not the end */
-    (void)signal(SIGHUP, SIG_IGN);
     rq_bus_survive();
     sigemptyset(&d.stops);
     sigaddset(&d.stops, SIGTERM);
     sigaddset(&d.stops, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &d.stops, NULL); /* inherited by every thread: only sigwait() below gets them */
+    sigset_t signals = d.stops;
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* inherited by every thread: only sigwait() below gets them */
     raise_nofile();
 
     d.disk = rq_disk_real();
@@ -1062,7 +1082,9 @@ int main(int argc, char **argv)
             (unsigned long long)d.identity.instance, RQ_BUILD_VERSION);
     rq_notify("READY=1");
 
-    sigwait(&d.stops, &signal_number);
+    while (sigwait(&signals, &signal_number) == 0 && signal_number == SIGHUP) {
+        reload(&d);
+    }
     rq_notify("STOPPING=1");
     rq_note(RQ_LEVEL_INFO, "stopping", "signal=%d", signal_number);
     rq_link_stop(d.link);

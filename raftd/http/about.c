@@ -12,6 +12,7 @@ static const char licenses[] =
     "GnuTLS              LGPL-2.1-or-later\n"
     "libcurl             curl\n"
     "libmicrohttpd       LGPL-2.1-or-later\n"
+    "libxcrypt           LGPL-2.1-or-later\n"
     "msgpack-c           BSL-1.0\n"
     "nng                 MIT\n"
     "SQLite              public domain\n"

@@ -1,5 +1,8 @@
 #include "raftd/http/credentials.h"
 
+#include <crypt.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,13 +14,21 @@
 
 #include "raftd/ops/journal.h"
 
+#define DIGEST_BYTES 32u
+#define KNOWN_MAX    256u
+
 struct rq_credentials {
     const char *path;
+    uint8_t key[DIGEST_BYTES]; /* of the digests: of this process alone */
+    pthread_mutex_t hashing;   /* so that who guesses passwords takes no more than one core; before lock */
     pthread_mutex_t lock;
     yyjson_doc *doc; /* owns; checked; guarded by lock, as what follows */
     struct timespec read_mtime;
     ino_t read_inode;
     off_t read_size;
+    uint8_t known[KNOWN_MAX]
+                 [DIGEST_BYTES]; /* of hashes and passwords that belong together; the oldest is written over */
+    unsigned known_count, known_next;
 };
 
 /* --- the file ------------------------------------------------------------------------------------------------------------- */
@@ -72,12 +83,12 @@ static enum rq_err read_file(const char *path, yyjson_doc **ret_doc, char text[R
 }
 
 /* Lock held, or not shared yet.  Remembers what it looked at even if it is no good: that is said once. */
-static enum rq_err refresh(struct rq_credentials *c, char text[RQ_CREDENTIALS_TEXT_MAX])
+static enum rq_err refresh(struct rq_credentials *c, bool anyway, char text[RQ_CREDENTIALS_TEXT_MAX])
 {
     struct stat st = { 0 };
     yyjson_doc *doc = NULL;
     (void)stat(c->path, &st); /* not there: all zeros, and reading says so */
-    if (c->doc != NULL && st.st_ino == c->read_inode && st.st_size == c->read_size &&
+    if (!anyway && c->doc != NULL && st.st_ino == c->read_inode && st.st_size == c->read_size &&
         st.st_mtim.tv_sec == c->read_mtime.tv_sec && st.st_mtim.tv_nsec == c->read_mtime.tv_nsec) {
         return RQ_OK;
     }
@@ -88,6 +99,7 @@ static enum rq_err refresh(struct rq_credentials *c, char text[RQ_CREDENTIALS_TE
     if (err == RQ_OK) {
         yyjson_doc_free(c->doc);
         c->doc = doc;
+        c->known_count = c->known_next = 0;
     }
     return err;
 }
@@ -96,7 +108,7 @@ static void lock_fresh(struct rq_credentials *c)
 {
     char text[RQ_CREDENTIALS_TEXT_MAX], quoted[2 * RQ_CREDENTIALS_TEXT_MAX];
     pthread_mutex_lock(&c->lock);
-    if (refresh(c, text) != RQ_OK) {
+    if (refresh(c, false, text) != RQ_OK) {
         rq_note(RQ_LEVEL_ERROR, "the credentials file has changed and is no good: what it said before holds", "why=%s",
                 rq_quote(quoted, sizeof quoted, text));
     }
@@ -109,12 +121,13 @@ enum rq_err rq_credentials_new(const char *path, struct rq_credentials **ret, ch
         return RQ_NOMEM;
     }
     c->path = path;
-    enum rq_err err = refresh(c, text);
+    enum rq_err err = gnutls_rnd(GNUTLS_RND_KEY, c->key, sizeof c->key) == 0 ? refresh(c, false, text) : RQ_IO;
     if (err != RQ_OK) {
         free(c);
         return err;
     }
     pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->hashing, NULL);
     *ret = c;
     return RQ_OK;
 }
@@ -123,9 +136,18 @@ void rq_credentials_free(struct rq_credentials *c)
 {
     if (c != NULL) {
         pthread_mutex_destroy(&c->lock);
+        pthread_mutex_destroy(&c->hashing);
         yyjson_doc_free(c->doc);
         free(c);
     }
+}
+
+enum rq_err rq_credentials_reload(struct rq_credentials *c, char text[RQ_CREDENTIALS_TEXT_MAX])
+{
+    pthread_mutex_lock(&c->lock);
+    enum rq_err err = refresh(c, true, text);
+    pthread_mutex_unlock(&c->lock);
+    return err;
 }
 
 /* --- who may -------------------------------------------------------------------------------------------------------------- */
@@ -188,28 +210,134 @@ static bool same_secret(const char *a, const char *b)
     return difference == 0;
 }
 
+/* A plain password that only looks like a hash is none that crypt() knows. */
+static bool is_hash(const char *password)
+{
+    const int salt = password[0] == '$' ? crypt_checksalt(password) : CRYPT_SALT_INVALID;
+    return salt == CRYPT_SALT_OK || salt == CRYPT_SALT_METHOD_LEGACY || salt == CRYPT_SALT_TOO_CHEAP;
+}
+
+static void digest(const struct rq_credentials *c, const char *hash, const char *password, uint8_t ret[DIGEST_BYTES])
+{
+    char both[2 * RQ_CREDENTIAL_MAX + 2];
+    const int bytes = snprintf(both, sizeof both, "%s%c%s", hash, '\n', password);
+    if (gnutls_hmac_fast(GNUTLS_MAC_SHA256, c->key, sizeof c->key, both, (size_t)bytes, ret) != 0) {
+        rq_fatal("no digest can be made", RQ_NOMEM);
+    }
+    explicit_bzero(both, sizeof both);
+}
+
+/* Lock held. */
+static bool is_known(const struct rq_credentials *c, const uint8_t digest[DIGEST_BYTES])
+{
+    unsigned found = 0;
+    for (unsigned i = 0; i < c->known_count; i++) {
+        found |= gnutls_memcmp(c->known[i], digest, DIGEST_BYTES) == 0;
+    }
+    return found != 0;
+}
+
+/* Lock held. */
+static void remember(struct rq_credentials *c, const uint8_t digest[DIGEST_BYTES])
+{
+    memcpy(c->known[c->known_next], digest, DIGEST_BYTES);
+    c->known_next = (c->known_next + 1) % KNOWN_MAX;
+    c->known_count += c->known_count < KNOWN_MAX;
+}
+
+static bool hashes_to(const char *password, const char *hash)
+{
+    struct crypt_data *data = calloc(1, sizeof *data);
+    const char *made = data != NULL ? crypt_r(password, hash, data) : NULL;
+    const bool same = made != NULL && made[0] != '*' && same_secret(made, hash);
+    if (data != NULL) {
+        explicit_bzero(data, sizeof *data);
+    }
+    free(data);
+    return same;
+}
+
+enum answer { NO, YES, HASH };
+
+/* Lock held.  HASH: yes, if the password has this hash, and that is not known. */
+static enum answer decide(struct rq_credentials *c, const struct rq_login *login, const char *perm,
+                          char ret_hash[RQ_CREDENTIAL_MAX + 1])
+{
+    uint8_t d[DIGEST_BYTES];
+    if (has_perm(find_user(c, "*"), perm)) {
+        return YES;
+    }
+    yyjson_val *user = login != NULL && login->username[0] != '\0' ? find_user(c, login->username) : NULL;
+    if (user == NULL || !has_perm(user, perm)) {
+        return NO;
+    }
+    const char *password = password_of(user);
+    if (!is_hash(password)) {
+        return same_secret(password, login->password) ? YES : NO;
+    }
+    digest(c, password, login->password, d);
+    (void)snprintf(ret_hash, RQ_CREDENTIAL_MAX + 1, "%s", password);
+    return is_known(c, d) ? YES : HASH;
+}
+
 bool rq_credentials_allow(struct rq_credentials *c, const struct rq_login *login, const char *perm)
 {
+    char hash[RQ_CREDENTIAL_MAX + 1];
+    uint8_t d[DIGEST_BYTES];
     lock_fresh(c);
-    bool allowed = has_perm(find_user(c, "*"), perm);
-    if (!allowed && login != NULL && login->username[0] != '\0') {
-        yyjson_val *user = find_user(c, login->username);
-        allowed = user != NULL && same_secret(password_of(user), login->password) && has_perm(user, perm);
-    }
+    enum answer answer = decide(c, login, perm, hash);
     pthread_mutex_unlock(&c->lock);
-    return allowed;
+    if (answer != HASH) {
+        return answer == YES;
+    }
+    pthread_mutex_lock(&c->hashing);
+    lock_fresh(c); /* who was before us may have had the same password */
+    answer = decide(c, login, perm, hash);
+    pthread_mutex_unlock(&c->lock);
+    if (answer == HASH) {
+        answer = hashes_to(login->password, hash) ? YES : NO;
+        if (answer == YES) {
+            digest(c, hash, login->password, d);
+            pthread_mutex_lock(&c->lock);
+            remember(c, d);
+            pthread_mutex_unlock(&c->lock);
+        }
+    }
+    pthread_mutex_unlock(&c->hashing);
+    return answer == YES;
+}
+
+bool rq_credentials_is_slow(struct rq_credentials *c, const struct rq_login *login, const char *perm)
+{
+    char hash[RQ_CREDENTIAL_MAX + 1];
+    lock_fresh(c);
+    const enum answer answer = decide(c, login, perm, hash);
+    pthread_mutex_unlock(&c->lock);
+    return answer == HASH;
 }
 
 bool rq_credentials_login(struct rq_credentials *c, const char *username, struct rq_login *ret)
 {
     lock_fresh(c);
     yyjson_val *user = find_user(c, username);
+    if (user != NULL && is_hash(password_of(user))) {
+        user = NULL;
+    }
     if (user != NULL) {
         (void)snprintf(ret->username, sizeof ret->username, "%s", username);
         (void)snprintf(ret->password, sizeof ret->password, "%s", password_of(user));
     }
     pthread_mutex_unlock(&c->lock);
     return user != NULL;
+}
+
+bool rq_credentials_is_hashed(struct rq_credentials *c, const char *username)
+{
+    lock_fresh(c);
+    yyjson_val *user = find_user(c, username);
+    const bool hashed = user != NULL && is_hash(password_of(user));
+    pthread_mutex_unlock(&c->lock);
+    return hashed;
 }
 
 /* --- Basic ---------------------------------------------------------------------------------------------------------------- */

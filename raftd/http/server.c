@@ -64,9 +64,10 @@ struct exchange {
     unsigned verdict; /* what is answered without asking the handler; 0: the handler is asked */
     char allow[64];
     char text[RQ_HTTP_TEXT_MAX];
-    bool begun, legal;
-    bool seen;    /* by its handler */
-    bool put_off; /* by it, in this call */
+    bool begun, legal, judged;
+    enum { NOT_ASKED, ASKED, ALLOWED, DENIED } login; /* ASKED: a thread finds it out, and only then writes it */
+    bool seen;                                        /* by its handler */
+    bool put_off;                                     /* by it, in this call */
     struct rq_bytes body;
     size_t charged; /* of it, to the server */
 
@@ -337,19 +338,25 @@ static enum MHD_Result refuse(struct exchange *x, unsigned status, const char *t
 
 /* --- threads that wait ---------------------------------------------------------------------------------------------------- */
 
-static void *run_waiting(void *arg)
+/* Lock of x held. */
+static void end_thread(struct exchange *x)
 {
-    struct exchange *x = arg;
     struct rq_http_server *s = x->server;
-    x->route->handle(x->ctx, &x->request, &x->response);
-    pthread_mutex_lock(&x->lock); /* also: the connection is suspended by now, or its body still comes */
-    x->state = DONE;
     wake_and_unlock(x);
     drop(x);
     pthread_mutex_lock(&s->lock);
     s->waiting--;
     pthread_cond_signal(&s->idle);
     pthread_mutex_unlock(&s->lock);
+}
+
+static void *run_waiting(void *arg)
+{
+    struct exchange *x = arg;
+    x->route->handle(x->ctx, &x->request, &x->response);
+    pthread_mutex_lock(&x->lock); /* also: the connection is suspended by now, or its body still comes */
+    x->state = DONE;
+    end_thread(x);
     return NULL;
 }
 
@@ -360,8 +367,8 @@ static void suspend(struct exchange *x)
     MHD_suspend_connection(x->connection);
 }
 
-/* Starts the thread; false: the answer is made, that this cannot be. */
-static bool hand_over(struct rq_http_server *s, struct exchange *x)
+/* Starts a thread for it, which has it from then on, as libmicrohttpd has; false: the answer is made, that this cannot be. */
+static bool start_thread(struct rq_http_server *s, struct exchange *x, void *(*run)(void *), bool suspends)
 {
     pthread_t thread;
     pthread_attr_t detached;
@@ -377,11 +384,10 @@ static bool hand_over(struct rq_http_server *s, struct exchange *x)
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     pthread_mutex_lock(&x->lock);
-    const bool made = pthread_create(&thread, &detached, run_waiting, x) == 0;
+    const bool made = pthread_create(&thread, &detached, run, x) == 0;
     if (made) {
         x->holders++;
-        x->state = RUNNING;
-        if (x->body_over) {
+        if (suspends) {
             suspend(x);
         }
     }
@@ -395,6 +401,13 @@ static bool hand_over(struct rq_http_server *s, struct exchange *x)
         rq_http_text(&x->response, 503, "no thread for the request\n");
     }
     return made;
+}
+
+/* To the route's handler. */
+static bool hand_over(struct rq_http_server *s, struct exchange *x)
+{
+    x->state = RUNNING;
+    return start_thread(s, x, run_waiting, x->body_over);
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------------- */
@@ -438,18 +451,38 @@ static bool find_route(const struct rq_http_server *s, struct exchange *x)
     return x->route != NULL;
 }
 
-static bool may(const struct rq_http_server *s, const struct exchange *x)
+static const char *authorization(const struct exchange *x)
+{
+    return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
+}
+
+/* May it, as one of these says? */
+static bool asks(const struct exchange *x,
+                 bool (*ask)(struct rq_credentials *c, const struct rq_login *l, const char *perm), bool both)
 {
     struct rq_login login;
-    if (s->config.credentials == NULL) {
+    struct rq_credentials *c = x->server->config.credentials;
+    const struct rq_login *who = rq_login_parse(authorization(x), &login) ? &login : NULL;
+    const bool first = ask(c, who, x->route->perm);
+    return x->route->perm_too == NULL || first != both ? first : ask(c, who, x->route->perm_too);
+}
+
+static void *run_login(void *arg)
+{
+    struct exchange *x = arg;
+    const bool allowed = asks(x, rq_credentials_allow, true);
+    pthread_mutex_lock(&x->lock);
+    x->login = allowed ? ALLOWED : DENIED;
+    end_thread(x);
+    return NULL;
+}
+
+static bool may(const struct exchange *x)
+{
+    if (x->server->config.credentials == NULL) {
         return true;
     }
-    const char *header = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
-    const bool known = rq_login_parse(header, &login);
-    const struct rq_login *who = known ? &login : NULL;
-    const bool allowed =
-        rq_credentials_allow(s->config.credentials, who, x->route->perm) &&
-        (x->route->perm_too == NULL || rq_credentials_allow(s->config.credentials, who, x->route->perm_too));
+    const bool allowed = x->login == NOT_ASKED ? asks(x, rq_credentials_allow, true) : x->login == ALLOWED;
     if (allowed) {
         RQ_COUNT(http, auth_ok);
     } else {
@@ -458,21 +491,28 @@ static bool may(const struct rq_http_server *s, const struct exchange *x)
     return allowed;
 }
 
-static void judge(const struct rq_http_server *s, struct exchange *x)
+/* False: somebody finds out whether the password is right; again when the connection is resumed. */
+static bool judge(struct rq_http_server *s, struct exchange *x)
 {
+    x->route = NULL;
+    x->allow[0] = '\0';
     if (strcmp(x->request.method, "OPTIONS") == 0) {
         x->verdict = 200;
     } else if (!find_route(s, x)) {
         x->verdict = 404;
     } else if (!rq_http_check_params(&x->request, x->text)) {
         x->verdict = 400;
-    } else if (!may(s, x)) {
+    } else if (x->login == NOT_ASKED && s->config.credentials != NULL && asks(x, rq_credentials_is_slow, false)) {
+        x->login = ASKED;
+        return !start_thread(s, x, run_login, true);
+    } else if (!may(x)) {
         x->verdict = 401;
     } else if (!allows(x->route->methods, x->request.method)) {
         x->verdict = 405;
     } else {
         x->body.size_max = x->route->body_max != 0 ? x->route->body_max : RQ_HTTP_BODY_BYTES_MAX;
     }
+    return true;
 }
 
 /* What nobody will look at is read and forgotten, so that the client hears why. */
@@ -616,7 +656,11 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         }
         x->request.content_type =
             MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
-        judge(s, x);
+        x->judged = judge(s, x);
+        return MHD_YES;
+    }
+    if (!x->judged) { /* the same call once more, as the connection was suspended in it */
+        x->judged = judge(s, x);
         return MHD_YES;
     }
     if (*upload_data_size > 0 && x->route != NULL && x->route->takes_body) {

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import ssl
 import sys
 
@@ -60,6 +61,58 @@ def a_file_that_is_no_list_of_users_is_said():
     raftd = Raftd(None, "-auth", str(path), start=False).launch()
     equal(raftd.exit_code(), 1)
     check("failed to get credential store: " in raftd.log(), raftd.log())
+
+
+BCRYPT = "$2b$10$KBCwKxOzLha2MUDgW0PjXe5iC0KgerkTIWLGUoONajjj98vdFiyt2"  # of "secret"
+
+
+@test
+def s5_hashed_passwords_are_passwords():
+    path = users([{"username": "bob", "password": BCRYPT, "perms": ["status", "load", "snapshot"]},
+                  {"username": "ann", "password": "plain", "perms": ["status"]}, {"username": "*", "perms": ["ready"]}])
+    raftd = Raftd(None, "-auth", str(path))
+    bob, wrong, hashed = login("bob", "secret"), login("bob", "Secret"), login("bob", BCRYPT)
+    # Also with a body, which comes while the password is being looked at; on one connection, in any order.
+    link = http.client.HTTPConnection(raftd.http, timeout=20)
+    for method, target, headers, body, status in (
+            ("GET", "/status", wrong, None, 401), ("GET", "/status", bob, None, 200), ("POST", "/db?db=a.db", bob, b"", 200),
+            ("POST", "/db/load", wrong, b"x" * 300000, 401), ("POST", "/db/load", bob, b"x" * 300000, 400),
+            ("GET", "/status", hashed, None, 401), ("GET", "/db/backup", bob, None, 401), ("GET", "/readyz", wrong, None, 200),
+            ("DELETE", "/status", bob, None, 405), ("GET", "/status", login("ann", "plain"), None, 200),
+            ("GET", "/status", login("ann", "wrong"), None, 401), ("GET", "/status", bob, None, 200)):
+        link.request(method, target, body, headers)
+        answer = link.getresponse()
+        text = answer.read()
+        equal(answer.status, status, f"{method} {target} {text[:100]}")
+    # A first request with a body, before the pair is known.
+    os.utime(path)
+    equal(raftd.raw("POST", "/db/load", b"y" * 300000, bob).text, b"invalid SQLite data\n")
+    counted = json.loads(raftd.raw("GET", "/debug/vars?key=http", headers=bob).text)["http"]
+    equal(counted["auth_fail"], 5)
+
+
+@test
+def s5_hangup_has_the_file_read_again():
+    path = users([{"username": "bob", "password": "one", "perms": ["status"]}, {"username": "*", "perms": ["ready"]}])
+    raftd = Raftd(None, "-auth", str(path))
+    before = os.stat(path)
+    path.write_text(path.read_text().replace("one", "two"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # nothing shows that it has changed
+    os.kill(raftd.process.pid, signal.SIGHUP)
+    wait_for(lambda: raftd.raw("GET", "/status", headers=login("bob", "two")).status == 200, "it was read again")
+    path.write_text("[")
+    os.kill(raftd.process.pid, signal.SIGHUP)
+    wait_for(lambda: "no good" in raftd.log(), "it is said")
+    equal(raftd.raw("GET", "/status", headers=login("bob", "two")).status, 200)
+    raftd.stop()
+
+
+@test
+def s5_who_joins_in_a_name_knows_its_password():
+    path = users([{"username": "bob", "password": BCRYPT, "perms": ["join"]}])
+    raftd = Raftd(None, "-auth", str(path), "-join", "127.0.0.1:1", "-join-as", "bob", start=False).launch()
+    equal(raftd.exit_code(), 1)
+    check("is a hash" in raftd.log(), raftd.log())
 
 
 # --- HTTPS --------------------------------------------------------------------------------------------------------------

@@ -72,6 +72,70 @@ static void a_changed_file_counts_and_a_broken_one_does_not(void)
     rq_credentials_free(c);
 }
 
+/* Of "secret", as cheap as they come. */
+static const char hashed[] =
+    "[{\"username\":\"blow\",\"password\":\"$2b$04$KBCwKxOzLha2MUDgW0PjXe/hE/UCO9qF89dOydoHjSwxcHev5LRn.\","
+    "\"perms\":[\"status\"]},"
+    " {\"username\":\"sha\",\"password\":\"$6$rounds=1000$k2XAnEHBqQ1Ct2aM$Kusx4StgTAJKgtQ8A1Ud4OEtpvLZ/2wzq/"
+    "Tix/qeeqdrvuTHgR6KFuCyOP4TNp5lvuV.tmBxpDTp10bqrWJyv1\",\"perms\":[\"status\"]},"
+    " {\"username\":\"yes\",\"password\":\"$y$j75$k2XAnEHBqQ1Ct2aMXFKNa/"
+    "HAmA1BpMnBsYHMWB4NZN4$HDtJcZhEDN4lYyPsFs6qifx7sabk8w1.1PAkGR8ixD6\",\"perms\":[\"status\"]},"
+    " {\"username\":\"plain\",\"password\":\"$ecret\",\"perms\":[\"status\"]},"
+    " {\"username\":\"dollars\",\"password\":\"$y$\",\"perms\":[\"status\"]},"
+    " {\"username\":\"*\",\"perms\":[\"ready\"]}]";
+
+static bool slow(struct rq_credentials *c, const char *user, const char *password, const char *perm)
+{
+    struct rq_login login;
+    (void)snprintf(login.username, sizeof login.username, "%s", user);
+    (void)snprintf(login.password, sizeof login.password, "%s", password);
+    return rq_credentials_is_slow(c, &login, perm);
+}
+
+static void hashed_passwords_are_compared_and_then_known(void)
+{
+    static const char *const users_of[] = { "blow", "sha", "yes" };
+    struct rq_credentials *c;
+    struct rq_login login;
+    char text[RQ_CREDENTIALS_TEXT_MAX];
+    write_file(hashed);
+    check_eq(rq_credentials_new(path, &c, text), RQ_OK);
+    for (size_t i = 0; i < 3; i++) {
+        const char *user = users_of[i];
+        check(slow(c, user, "secret", "status") && slow(c, user, "wrong", "status"));
+        check(!slow(c, user, "secret", "load") && !slow(c, user, "wrong", "ready")); /* decided without it */
+        check(!may(c, user, "wrong", "status") && !may(c, user, "", "status") && slow(c, user, "wrong", "status"));
+        check(may(c, user, "secret", "status"));
+        check(!slow(c, user, "secret", "status") && may(c, user, "secret", "status"));
+        check(!may(c, user, "wrong", "status") && !may(c, user, "secret", "load"));
+        check(rq_credentials_is_hashed(c, user) && !rq_credentials_login(c, user, &login));
+    }
+    /* The hash itself is no password, and what is no hash is a plain one. */
+    check(!may(c, "blow", "$2b$04$KBCwKxOzLha2MUDgW0PjXe/hE/UCO9qF89dOydoHjSwxcHev5LRn.", "status"));
+    check(may(c, "plain", "$ecret", "status") && !slow(c, "plain", "x", "status"));
+    check(!rq_credentials_is_hashed(c, "plain") && rq_credentials_login(c, "plain", &login));
+    check(may(c, NULL, NULL, "ready"));
+    rq_credentials_free(c);
+}
+
+static void what_was_known_is_forgotten_with_the_file(void)
+{
+    struct rq_credentials *c;
+    char text[RQ_CREDENTIALS_TEXT_MAX];
+    write_file(hashed);
+    check_eq(rq_credentials_new(path, &c, text), RQ_OK);
+    check(may(c, "blow", "secret", "status"));
+    check_eq(rq_credentials_reload(c, text), RQ_OK);
+    check(slow(c, "blow", "secret", "status"));
+    check(may(c, "blow", "secret", "status"));
+    write_file("[]");
+    check(!may(c, "blow", "secret", "status"));
+    write_file("[");
+    check(rq_credentials_reload(c, text) != RQ_OK && strstr(text, path) != NULL);
+    check(!may(c, "blow", "secret", "status"));
+    rq_credentials_free(c);
+}
+
 static void files_that_are_no_credentials_are_refused(void)
 {
     static const char *const bad[] = {
@@ -115,10 +179,9 @@ static void headers_are_read_strictly(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(who_may_is_decided_as_rqlited_does),
-        TAP(a_changed_file_counts_and_a_broken_one_does_not),
-        TAP(files_that_are_no_credentials_are_refused),
-        TAP(headers_are_read_strictly),
+        TAP(who_may_is_decided_as_rqlited_does),           TAP(a_changed_file_counts_and_a_broken_one_does_not),
+        TAP(files_that_are_no_credentials_are_refused),    TAP(headers_are_read_strictly),
+        TAP(hashed_passwords_are_compared_and_then_known), TAP(what_was_known_is_forgotten_with_the_file),
     };
     int fd = mkstemp(path);
     if (fd < 0) {
