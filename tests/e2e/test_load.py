@@ -162,7 +162,7 @@ def s7_a_file_is_loaded_through_any_node_of_three():
         equal([without_header(backup(n)) for n in cluster.nodes], [without_header(file.read_bytes())] * 3)
         for writer in writers:  # the turn was given back
             writer.execute("INSERT INTO t(x) VALUES('more')")
-    equal([count(node) for node in cluster.nodes], [20005] * 3)
+    wait_for(lambda: [count(node) for node in cluster.nodes] == [20005] * 3, "every node has all of it")
     addresses = [f"http://{node.http}/db/load?redirect" for node in cluster.nodes]
 
     def redirected():
@@ -178,7 +178,7 @@ def s7_a_file_is_loaded_through_any_node_of_three():
         node.launch()
     for node in cluster.nodes:
         node.wait_ready()
-    equal([count(node) for node in cluster.nodes], [20005] * 3)
+    wait_for(lambda: [count(node) for node in cluster.nodes] == [20005] * 3, "every node has all of it")
 
 
 def peak_kib(raftd):

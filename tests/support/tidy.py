@@ -30,7 +30,7 @@ MAY_INCLUDE = {
 ONLY_IN = {
     "raft.h": ["raftd/node/"],
     "nng/": ["raftd/net/"],
-    "gnutls/": ["raftd/net/tls.c", "raftd/net/node_key.c", "raftd/http/https.c"],
+    "gnutls/": ["raftd/net/tls.c", "raftd/net/node_key.c", "raftd/http/https.c", "raftd/http/credentials.c"],
     "microhttpd.h": ["raftd/http/"],
     "msgpack": ["raftd/wire/"],
     "sqlite3.h": ["vfs/shim", "ext/", "raftd/db/", "raftd/main.c", "raftd/http/", "raftd/ops/", "shell/"],
