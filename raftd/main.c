@@ -39,6 +39,7 @@
 #include "raftd/db/stamps.h"
 #include "raftd/flags.h"
 #include "raftd/http/about.h"
+#include "raftd/http/analyze.h"
 #include "raftd/http/backup.h"
 #include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
@@ -923,6 +924,7 @@ static void start_http(struct raftd *d)
     d->families[5] = (struct rq_http_family){ rq_snapshots_routes, rq_snapshots_route_count, &d->admin };
     d->families[6] = (struct rq_http_family){ rq_vars_routes, rq_vars_route_count, &d->admin };
     d->families[7] = (struct rq_http_family){ rq_about_routes, rq_about_route_count, NULL };
+    d->families[9] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };
     const struct rq_sql_service_config sql = {
         .admin = &d->admin,
         .foreign_keys = d->flags.foreign_keys,

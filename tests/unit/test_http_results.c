@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 
+#include "raftd/http/analyze.h"
 #include "raftd/http/go_json.h"
 #include "raftd/http/results.h"
 #include "raftd/run/clock.h"
@@ -1065,6 +1066,51 @@ static void own_transaction(void)
     close_db();
 }
 
+/* --- 2.7 ------------------------------------------------------------------------------------------------------------------ */
+
+static void check_analysis(const char *method, const char *query, const char *body, unsigned status, const char *wanted)
+{
+    char target[512], json[JSON_MAX] = "";
+    struct rq_http_request request = { .method = method };
+    struct rq_http_response response = { .status = 0 };
+    (void)snprintf(target, sizeof target, "/db/sql?%s", query);
+    check(rq_http_split_target(target, &request));
+    if (body != NULL) {
+        quotes(body, json);
+        request.body = (const uint8_t *)json;
+        request.body_bytes = strlen(json);
+    }
+    rq_bytes_init(&response.body, ANSWER_MAX);
+    rq_analyze_routes[0].handle(NULL, &request, &response);
+    check_eq(response.status, status);
+    check(is(&response.body, wanted));
+    rq_bytes_fini(&response.body);
+}
+
+static void analysis(void)
+{
+    check_analysis("GET", "", NULL, 400, "query not specified\n");
+    check_analysis("POST", "", "{", 400, "invalid request\n");
+    check_analysis("GET", "q=SELECT+random()", NULL, 200,
+                   "{`results`:[{`original`:`SELECT random()`,`rewritten`:`SELECT random()`}]}");
+    check_analysis(
+        "POST", "norwrandom",
+        "[`INSERT INTO foo(v) VALUES(datetime('now'))`,[`DELETE FROM foo WHERE id=?`,7],`SELEKT 1`,`SELECT (`,``,"
+        "`SELECT 1; UPDATE`,`PRAGMA journal_mode=WAL`]",
+        200,
+        "{`results`:[{`original`:`INSERT INTO foo(v) VALUES(datetime('now'))`,"
+        "`rewritten`:`INSERT INTO foo(v) VALUES(datetime('now'))`},"
+        "{`original`:`DELETE FROM foo WHERE id=?`,`rewritten`:`DELETE FROM foo WHERE id=?`},"
+        "{`original`:`SELEKT 1`,`error`:`near \\`SELEKT\\`: syntax error`},"
+        "{`original`:`SELECT (`,`error`:`incomplete input`},{`original`:``},"
+        "{`original`:`SELECT 1; UPDATE`,`error`:`incomplete input`},"
+        "{`original`:`PRAGMA journal_mode=WAL`,`rewritten`:`PRAGMA journal_mode=WAL`}]}");
+    check_analysis(
+        "GET", "q=SELECT+1&pretty", NULL, 200,
+        "{\n    `results`: [\n        {\n            `original`: `SELECT 1`,\n            `rewritten`: `SELECT 1`\n"
+        "        }\n    ]\n}");
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -1097,6 +1143,7 @@ int main(int argc, char **argv)
         { "2.4 qualify_columns", qualified_columns, false },
         { "2.4 13 transactions by statements", transactions_by_statements, false },
         { "4 17.19 what is not allowed", disallowed, false },
+        { "2.7 /db/sql", analysis, false },
         { "a budget ends a run", budget, false },
         { "an answer larger than it may be", too_large, false },
         { "kept statements", kept_statements, false },
