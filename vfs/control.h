@@ -88,7 +88,8 @@ struct rq_slot {
     _Atomic uint32_t asleep;   /* 1: sleeps on wake */
     _Atomic uint32_t pid;      /* for messages; 0: the slot is probably free */
     _Atomic uint32_t holds;    /* ticket with which the owner took the turn: proof that it knows it has it */
-    uint8_t rest[20];
+    _Atomic uint32_t missed;   /* offers that were taken back, as the turn was closed, since the owner looked at it */
+    uint8_t rest[16];
 };
 
 _Static_assert(sizeof(struct rq_control_head) <= RQ_CONTROL_HEAD_BYTES, "head fits");
@@ -176,7 +177,8 @@ void rq_turn_pass(struct rq_control *c, uint32_t slot);
 /* Another host has the cluster's turn, or is to get it: here everybody queues, and raftd has to be told that somebody does. */
 bool rq_turn_elsewhere(const struct rq_control *c);
 
-/* raftd: from now on nobody here takes the turn; who has it keeps it.  The queue stays as it is. */
+/* raftd: from now on nobody here takes the turn; who has it keeps it.  The queue stays as it is, but for who lets a second offer go by
+ * without a look at it: he may be dead, or stopped. */
 void rq_turn_close(struct rq_control *c);
 /* raftd: the cluster's turn is here: the longest waiting is offered this host's. */
 void rq_turn_open(struct rq_control *c);

@@ -28,7 +28,10 @@
  * Only the last needs raftd.
  *
  * In a cluster a host has turns to give away only while it has the cluster's turn.  Else raftd closes this one (`elsewhere`): whoever
- * asks joins the queue and gets no more, and no offer is made, until raftd opens it.  One more race, closed in the same way:
+ * asks joins the queue and gets no more, and no offer is made, until raftd opens it.  An offer that is closed may have lasted too short
+ * for a sleeper to come, so it costs him nothing; but a second one does, if he has not looked for himself in between, as every
+ * sleeper does: else one who was killed or stopped at the head of the queue would have each turn that comes to this host.
+ * One more race, closed in the same way:
  *   takes the turn, then looks whether it is closed  |  closes the turn, then looks who has it
  *
  * Scribbled memory: every loop has a fixed end; a word that names no slot is free; an offer that ends too far ahead has ended;
@@ -174,14 +177,18 @@ static bool first_waiting(const struct rq_control *c, uint32_t *ret_slot, uint32
     return found && asleep;
 }
 
+static void void_ticket(struct rq_control *c, uint32_t slot, uint32_t ticket)
+{
+    atomic_compare_exchange_strong(&c->slots[slot].ticket, &ticket, 0);
+}
+
 /* Turns `word`, if that is still the turn, into an offer to the longest waiting, or into free. */
 static void pass_on(struct rq_control *c, uint64_t word)
 {
     if (!word_free(word) && word_end(word) != 0) {
         /* An offer that was not taken up.  Its ticket is void, or a stopped process at the head of the queue would cost every
          * taking the length of an offer. */
-        uint32_t ticket = word_ticket(word);
-        atomic_compare_exchange_strong(&c->slots[word_slot(word)].ticket, &ticket, 0);
+        void_ticket(c, word_slot(word), word_ticket(word));
     }
     for (int i = 0; i < TRY_COUNT_MAX; i++) {
         uint32_t slot = 0, ticket = 0;
@@ -214,6 +221,9 @@ static enum rq_err take_or_offer(struct rq_control *c, uint32_t slot, bool hold)
     struct rq_slot *me = &c->slots[slot];
     uint32_t ticket = atomic_load(&me->ticket);
     bool queued = false;
+    if (atomic_load(&me->missed) != 0) {
+        atomic_store(&me->missed, 0);
+    }
     if (ticket == 0) {
         ticket = draw_ticket(c);
     } else {
@@ -298,8 +308,10 @@ void rq_turn_close(struct rq_control *c)
 {
     atomic_store(&c->head->elsewhere, 1);
     uint64_t word = atomic_load(&c->head->turn);
-    if (!word_free(word) && word_end(word) != 0) {
-        (void)swap_turn(c, word, 0); /* an offer; whoever it was made to keeps its ticket */
+    const uint32_t slot = word_slot(word);
+    if (!word_free(word) && word_end(word) != 0 && swap_turn(c, word, 0) &&
+        atomic_fetch_add(&c->slots[slot].missed, 1) > 0) {
+        void_ticket(c, slot, word_ticket(word));
     }
 }
 
@@ -363,6 +375,7 @@ bool rq_turn_wait(struct rq_control *c, uint32_t slot, uint64_t timeout_us)
 void rq_turn_clear(struct rq_control *c, uint32_t slot)
 {
     atomic_store(&c->slots[slot].asleep, 0);
+    atomic_store(&c->slots[slot].missed, 0);
     rq_turn_give_up(c, slot);
     rq_turn_pass(c, slot);
 }

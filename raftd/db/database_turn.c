@@ -212,9 +212,11 @@ static void await(struct rq_database *db, uint64_t now)
 static void use(struct rq_database *db, uint64_t now)
 {
     struct rq_db_turn *t = &db->turn;
-    if (is_taken(db) || is_queued_for(db) || db->in_flight != NULL) {
+    if (is_taken(db) || db->in_flight != NULL) {
         t->used_ms = now;
         t->used = true;
+    } else if (t->used && is_queued_for(db)) {
+        t->used_ms = now; /* whose turn it is here is waking up */
     }
     if (!t->wanted) {
         return;

@@ -129,6 +129,9 @@ class Applications:
         outcomes = collections.Counter(one.outcome for one in history)
         print(f"NOTE {len(history)} transactions of {len(self.over)} processes: " +
               ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())))
+        slowest = sorted((one for one in history if one.end < math.inf), key=lambda one: one.end - one.begin)[-3:]
+        for one in slowest:
+            print(f"NOTE {one.end - one.begin:.3f} s: {one}"[:300])
         wrong = linearizable(history) + [f"{name}: {words}" for name, words in serializable(history)]
         check(not wrong, "what the applications were told does not hang together:\n" + "\n".join(wrong[:5]))
 

@@ -22,20 +22,23 @@ def play(count):
     dice = random.Random(SEED)
     cluster = NetworkCluster(count, *COMPACTS)
     applications = Applications(cluster, dice, processes=2 if count == 3 else 1)
-    counts = {}
-    until = time.monotonic() + SECONDS
-    begun = time.monotonic()
-    while time.monotonic() < until:
+    counts, longest = {}, (0.0, "")
+    begun = over = time.monotonic()
+    trouble = None
+    while time.monotonic() < begun + SECONDS:
         applications.wait_more(3)
+        longest = max(longest, (time.monotonic() - over, trouble.__name__ if trouble else "start"))
         trouble = dice.choice(KINDS)
         counts[trouble.__name__] = counts.get(trouble.__name__, 0) + 1
         print(f"{time.monotonic() - begun:.3f} {trouble.__name__}", flush=True)
         trouble(cluster, dice, lambda: applications.pass_time(dice.choice([0.02, 0.3, 0.8, 2.0])))
+        over = time.monotonic()
         if dice.random() < 0.3:
             applications.replace(dice.choice(applications.running))
     cluster.heal()
     applications.wait_more(3)
-    print("NOTE " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    print("NOTE " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) +
+          f"; everybody had done 3 more transactions at most {longest[0]:.3f} s after one was over ({longest[1]})")
     applications.settle()
 
 

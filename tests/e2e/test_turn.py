@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import struct
 import time
 
 from cluster import Cluster, wait_reads
@@ -143,6 +144,40 @@ def a_host_that_is_killed_or_stopped_loses_it():
     victim.start()
     wait_for(lambda: value(connect(victim.path()), "SELECT count(*) FROM ledger WHERE who = 'other'") == 3, "it has caught up", 20)
     connect(victim.path(), busy_ms=20000).execute("INSERT INTO ledger VALUES('victim', 2)")
+    cluster.wait_equal()
+
+
+def sleeps_for_it(node, pid):
+    """Whether that process is in the queue of its host, asleep: as its slot of the control page says."""
+    page = node.path("app.db-rqctl").read_bytes()
+    slots = [struct.unpack_from("=QIIQQII", page, at) for at in range(4096, len(page), 64)]
+    return any(slot[6] == pid and slot[5] == 1 and slot[2] != 0 for slot in slots)
+
+
+@test(seconds=120)
+def who_is_stopped_while_he_waits_holds_up_nobody():
+    """Nor the others of his host, to which the turn comes for a moment each time."""
+    cluster = Cluster()
+    ledger(cluster)
+    there, here = cluster.nodes[:2]
+    holder = hold_turn(there)
+    stopped = [python(WRITER, here.path(), f"stopped{number}", 0.001) for number in range(2)]
+    for process in stopped:
+        wait_for(lambda: sleeps_for_it(here, process.pid), "it waits for the turn")
+        process.send_signal(signal.SIGSTOP)
+    holder.execute("COMMIT")
+    busy = python(WRITER, there.path(), "busy", 100)
+    other = connect(here.path(), busy_ms=25000)
+    wait_for(lambda: value(other, "SELECT count(*) FROM ledger WHERE who = 'busy'") > 0, "the other host writes")
+    begun = time.monotonic()
+    for number in range(20):
+        other.execute("INSERT INTO ledger VALUES('other', ?)", (number,))
+    print(f"NOTE 20 commits beside two who are stopped: {time.monotonic() - begun:.3f} s")
+    busy.kill()
+    for process in stopped:
+        process.send_signal(signal.SIGCONT)
+    for process in stopped:
+        equal(finish(process).strip().split("|")[2:], [], "errors of who was stopped")
     cluster.wait_equal()
 
 

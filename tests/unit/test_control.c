@@ -634,6 +634,66 @@ static void nobody_takes_what_was_closed_and_found_free(void)
     rq_control_close(&daemon);
 }
 
+/* As each time that the cluster's turn comes to this host: it is opened, and closed before the offer has ended. */
+static void who_does_not_look_any_more_holds_up_nobody(void)
+{
+    struct rq_control daemon, dead, live;
+    uint32_t slot_dead, slot_live;
+    unsigned rounds = 0;
+    fresh_page(&daemon);
+    join_as(&dead, &slot_dead);
+    join_as(&live, &slot_live);
+    rq_turn_close(&daemon);
+    check_eq(rq_turn_take(&dead, slot_dead), RQ_BUSY);
+    check_eq(rq_turn_take(&live, slot_live), RQ_BUSY);
+    atomic_store(&dead.slots[slot_dead].asleep, 1);
+    atomic_store(&live.slots[slot_live].asleep, 1);
+    bool got = false;
+    while (!got && rounds < 10) {
+        rounds++;
+        rq_turn_open(&daemon);
+        got = rq_turn_take(&live, slot_live) == RQ_OK;
+        rq_turn_close(&daemon);
+    }
+    check_eq(rounds, 3);
+    rq_turn_release(&live, slot_live);
+
+    /* Back to life it gets a new place. */
+    check_eq(rq_turn_take(&dead, slot_dead), RQ_BUSY);
+    rq_turn_open(&daemon);
+    check_eq(rq_turn_take(&dead, slot_dead), RQ_OK);
+    rq_turn_release(&dead, slot_dead);
+    rq_control_close(&dead);
+    rq_control_close(&live);
+    rq_control_close(&daemon);
+}
+
+/* One that looks, and comes too late each time, keeps its place. */
+static void who_looks_keeps_his_place(void)
+{
+    struct rq_control daemon, slow, other;
+    uint32_t slot_slow, slot_other;
+    fresh_page(&daemon);
+    join_as(&slow, &slot_slow);
+    join_as(&other, &slot_other);
+    rq_turn_close(&daemon);
+    check_eq(rq_turn_take(&slow, slot_slow), RQ_BUSY);
+    check_eq(rq_turn_take(&other, slot_other), RQ_BUSY);
+    atomic_store(&slow.slots[slot_slow].asleep, 1);
+    for (int i = 0; i < 10; i++) {
+        rq_turn_open(&daemon);
+        check_eq(rq_turn_take(&other, slot_other), RQ_BUSY);
+        rq_turn_close(&daemon);
+        check_eq(rq_turn_take(&slow, slot_slow), RQ_BUSY);
+    }
+    rq_turn_open(&daemon);
+    check_eq(rq_turn_take(&slow, slot_slow), RQ_OK);
+    rq_turn_release(&slow, slot_slow);
+    rq_control_close(&slow);
+    rq_control_close(&other);
+    rq_control_close(&daemon);
+}
+
 static void scribbled_words_end_and_mend(void)
 {
     struct rq_control daemon, a, b;
@@ -702,6 +762,8 @@ int main(int argc, char **argv)
         TAP(page_of_another_boot_or_without_magic_is_replaced_and_says_so),
         TAP(a_closed_turn_is_nobodys_and_its_queue_stays),
         TAP(nobody_takes_what_was_closed_and_found_free),
+        TAP(who_does_not_look_any_more_holds_up_nobody),
+        TAP(who_looks_keeps_his_place),
         TAP(scribbled_words_end_and_mend),
     };
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
