@@ -60,6 +60,7 @@
 
 #define POOL_THREADS      4
 #define LEAD_WAIT_MS      10000
+#define CLUSTER_LOOK_MS   200u
 #define REMOVE_TRIES      20u
 #define REMOVE_PAUSE_NS   250000000
 #define LOG_SEGMENT_BYTES (16u << 20)
@@ -794,15 +795,15 @@ static void await_cluster(struct raftd *d)
         return;
     }
     char text[RQ_TEXT_MAX + 1];
-    unsigned seconds = 0;
     may_be_stopped(d, true);
-    while (!rq_driver_wait_started(d->driver, d->newest_stamp, 1000)) {
-        (void)rq_cluster_describe(d->cluster, false, text); /* at another address than it was nobody finds it */
-        if (rq_driver_view(d->driver).leader_id == 0) {
+    for (unsigned looks = 1; !rq_driver_wait_started(d->driver, d->newest_stamp, CLUSTER_LOOK_MS); looks++) {
+        /* At another address than it was nobody finds it: soon, or others hear more of this node than the leader. */
+        (void)rq_cluster_describe(d->cluster, false, text);
+        if (looks % (1000 / CLUSTER_LOOK_MS) == 0 && rq_driver_view(d->driver).leader_id == 0) {
             rq_cluster_learn(d->cluster);
             join_again(d);
         }
-        if (++seconds % 10 == 0) {
+        if (looks % (10000 / CLUSTER_LOOK_MS) == 0) {
             const struct rq_driver_view view = rq_driver_view(d->driver);
             rq_note(RQ_LEVEL_INFO, "waiting for the cluster", "leader=%016llx delivered=%llu committed=%llu",
                     (unsigned long long)view.leader_id, (unsigned long long)view.delivered,
