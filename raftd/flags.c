@@ -83,6 +83,12 @@ static const struct flag flags[] = {
     FLAG("scrub-int", FLAG_DURATION, scrub_int_ns, "1h",
          "how often every page of every database is compared with its hash; 0 for never"),
     FLAG("version", FLAG_BOOL, version, "false", "show version and exit"),
+    FLAG("write-queue-batch-size", FLAG_UINT, queue_batch_size, "128", "queued writes that are made together"),
+    FLAG("write-queue-capacity", FLAG_UINT, queue_capacity, "1024",
+         "queued writes that one database may have waiting; further ones have to wait for room"),
+    FLAG("write-queue-timeout", FLAG_DURATION, queue_timeout_ns, "50ms", "how long a queued write waits for others"),
+    FLAG("write-queue-tx", FLAG_BOOL, queue_transaction, "false",
+         "queued writes that are made together are one transaction"),
 };
 #define MIN_ELECTION_NS 50000000u
 #define FLAG_COUNT      (sizeof flags / sizeof *flags)

@@ -18,7 +18,9 @@ struct rq_flags {
     struct rq_http_tls_files http_tls; /* -http-cert and its family */
     const char *auth;                  /* the credentials file; "": none */
     bool foreign_keys;                 /* on every connection of HTTP's */
-    uint64_t readers_max;              /* of them to one database, that only read; 0: any number */
+    uint64_t queue_capacity, queue_batch_size, queue_timeout_ns;
+    bool queue_transaction;
+    uint64_t readers_max; /* of them to one database, that only read; 0: any number */
     const char *raft_addr, *raft_adv_addr;
     struct rq_tls_files node_tls; /* -node-ca-cert and its family */
     const char *raft_log_level;

@@ -868,6 +868,11 @@ static void catch_up(struct raftd *d)
 
 /* --- doors ----------------------------------------------------------------------------------------------------------------------- */
 
+static unsigned at_most(uint64_t n)
+{
+    return n < UINT_MAX ? (unsigned)n : UINT_MAX;
+}
+
 static void look_at_turn(void *ctx, uint32_t db_id)
 {
     struct raftd *d = ctx;
@@ -929,7 +934,11 @@ static void start_http(struct raftd *d)
     const struct rq_sql_service_config sql = {
         .admin = &d->admin,
         .foreign_keys = d->flags.foreign_keys,
-        .readers_max = d->flags.readers_max < UINT_MAX ? (unsigned)d->flags.readers_max : UINT_MAX,
+        .readers_max = at_most(d->flags.readers_max),
+        .queue = { .capacity = at_most(d->flags.queue_capacity),
+                   .batch_size = at_most(d->flags.queue_batch_size),
+                   .timeout_ms = d->flags.queue_timeout_ns / 1000000u,
+                   .transaction = d->flags.queue_transaction },
     };
     if (rq_sql_service_new(&sql, &d->sql) != RQ_OK) {
         refuse("out of memory or threads");
@@ -1090,6 +1099,7 @@ int main(int argc, char **argv)
     }
     rq_notify("STOPPING=1");
     rq_note(RQ_LEVEL_INFO, "stopping", "signal=%d", signal_number);
+    rq_sql_service_drain(d.sql); /* while there is a leader */
     rq_link_stop(d.link);
     leave(&d);
     rq_http_free(d.http);

@@ -255,6 +255,15 @@ enum rq_err rq_group_record(const struct rq_group *g, rq_base_page base, void *c
     return err;
 }
 
+/* All up to that version is applied.  At most the first request has some of it, and more. */
+static void note_kept(struct rq_executor *x, uint64_t version)
+{
+    struct rq_sql_request *r = x->ran.first;
+    if (r != NULL && r->base < version) {
+        r->kept = version;
+    }
+}
+
 /* The layer as a group, with the requests whose outcome it decides. */
 static struct rq_group *cut(struct rq_executor *x, struct rq_layer *layer)
 {
@@ -278,11 +287,9 @@ static struct rq_group *cut(struct rq_executor *x, struct rq_layer *layer)
     };
     x->next_seq += count;
     struct request_list taken = { 0 };
+    note_kept(x, layer->base); /* one group is under way at a time: those before it are applied */
     while (x->ran.first != NULL && x->ran.first->version <= layer->version) {
         list_put(&taken, list_take(&x->ran));
-    }
-    if (x->ran.first != NULL && x->ran.first->base < layer->version) {
-        x->ran.first->split = true;
     }
     g->first = taken.first;
     g->request_count = taken.count;
@@ -429,7 +436,7 @@ static int step_once(sqlite3_stmt *s)
 
 static void run(struct rq_executor *x, struct rq_sql_request *r)
 {
-    r->split = false;
+    r->kept = 0;
     r->base = rq_hold_version(x->hold);
     int code = r->transaction ? step_once(x->begin) : SQLITE_OK;
     if (code == SQLITE_OK) {
@@ -465,8 +472,11 @@ static void settle(struct rq_executor *x, enum rq_err outcome, bool handed_on)
     if (outcome != RQ_OK) {
         /* Of what ran on top of it nothing has left this node, so it is not unknown. */
         x->lost = outcome == RQ_UNKNOWN ? RQ_AWAY : outcome;
-    } else if (x->lost == RQ_OK) {
-        x->lost = err_of(rq_hold_settle(x->hold));
+    } else {
+        note_kept(x, rq_hold_oldest(x->hold)->version);
+        if (x->lost == RQ_OK) {
+            x->lost = err_of(rq_hold_settle(x->hold));
+        }
     }
     if (x->lost != RQ_OK && !x->submitted) {
         fail(x, x->lost);

@@ -42,13 +42,14 @@ struct rq_sql_request {
     int (*run)(struct rq_sql_request *r, sqlite3 *db);
 
     /* Any thread; must not wait for anything.  OK: what run() and `code` say is so, and what was written is committed.
-     * UNKNOWN: it may or may not be.  Any other: nothing of the last transaction has happened; nor of any other one, unless it
-     * is `split`. */
+     * UNKNOWN: it may or may not be.  Any other: nothing of it has happened but what `kept` says. */
     void (*done)(struct rq_sql_request *r, enum rq_err outcome);
 
     int code;         /* what run(), or the COMMIT after it, returned */
     uint64_t version; /* of the database after it */
-    bool split;       /* it made several large transactions, and what is answered may not be true of the first */
+    uint64_t
+        kept; /* of a request of several transactions: what it made up to this version is committed, whatever done()
+                       * is told of the rest; 0: nothing */
 
     uint64_t base; /* the executor's: the version that it began on */
 };

@@ -157,6 +157,14 @@ enum rq_err rq_desk_find(struct rq_desks *d, const char *name, size_t bytes, str
     return k != NULL ? RQ_OK : RQ_NOMEM;
 }
 
+struct rq_desk *rq_desk_ref(struct rq_desk *k)
+{
+    pthread_mutex_lock(&k->all->lock);
+    k->users++;
+    pthread_mutex_unlock(&k->all->lock);
+    return k;
+}
+
 void rq_desk_unref(struct rq_desk *k)
 {
     struct rq_desks *d = k->all;

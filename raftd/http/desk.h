@@ -34,6 +34,7 @@ void rq_desks_sweep(struct rq_desks *d);
 
 /* Counted.  NOTFOUND: no such database. */
 enum rq_err rq_desk_find(struct rq_desks *d, const char *name, size_t bytes, struct rq_desk **ret_desk);
+struct rq_desk *rq_desk_ref(struct rq_desk *k);
 void rq_desk_unref(struct rq_desk *k);
 struct rq_database *rq_desk_database(struct rq_desk *k); /* borrows */
 

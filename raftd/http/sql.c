@@ -2,6 +2,7 @@
  *
  *   PARSE -> FIND -> [CREATE] -> [OPEN] -> CHOOSE -> [PROVE] -> READ -> [READ_SLOWLY] -> ANSWER      only reads
  *                                            \-> WRITE -> WRITTEN ---------------------> ANSWER      may write
+ *                                            \-> QUEUE -> QUEUED ----------------------> ANSWER      is queued
  *
  * Stages run on the server's threads, but for what may take its time: large bodies and slow statements are the crew's.
  *
@@ -20,9 +21,12 @@
 #include "raftd/http/desk.h"
 #include "raftd/http/results.h"
 #include "raftd/http/statements.h"
+#include "raftd/http/write_queue.h"
+#include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/crew.h"
 #include "raftd/run/duration.h"
+#include "raftd/run/metrics.h"
 
 #define DEFAULT_NAME      "db.sqlite" /* what rqlite's clients know, without naming it */
 #define BODY_BYTES_MAX    (512u << 20)
@@ -33,12 +37,14 @@
 #define LINEARIZABLE_MS   10000u
 #define FRESHNESS_WAIT_MS 1000u
 #define RUNS_MAX          5u /* of a write that others overtook */
+#define DRAIN_MS          10000u
 
 struct rq_sql_service {
     struct rq_sql_service_config config;
     _Atomic(struct rq_desks *) desks; /* NULL until the node is about to serve */
     struct rq_crew *crew;
     struct rq_deadlines *deadlines;
+    struct rq_write_queue *queue;
 };
 
 enum level { LEVEL_NONE, LEVEL_WEAK, LEVEL_LINEARIZABLE };
@@ -64,6 +70,7 @@ struct errand {
     int run_code;
     unsigned runs;
     bool overdue; /* its time was over before the outcome was known */
+    struct rq_queued_write queued;
 };
 
 static struct errand *errand_ref(struct errand *e)
@@ -96,6 +103,7 @@ static bool refuse(struct errand *e, unsigned status, const char *text)
 
 static bool no_leader(struct errand *e)
 {
+    RQ_COUNT(http, leader_not_found);
     return refuse(e, 503, "leader not found\n");
 }
 
@@ -104,6 +112,7 @@ static bool answer(struct errand *e)
     const struct rq_sql_coda coda = {
         .seconds = (double)(rq_clock_ns() - e->begin_ns) / 1e9,
         .raft_index = e->index,
+        .sequence_number = e->queued.sequence_number,
     };
     if (rq_sql_answer(&e->results, &e->form, &coda) != RQ_OK) {
         return refuse(e, 500, "the answer is too large\n");
@@ -273,6 +282,28 @@ static bool prove(struct errand *e, uint64_t max_age_ms, uint64_t wait_ms)
     return false;
 }
 
+/* On the leader: whatever anybody was told to be committed is to be seen here, too.  So what is committed has to be applied, which it
+ * mostly is; a database that waits for a body is read as it is. */
+static bool catch_up(struct errand *e, const struct rq_driver_view *view)
+{
+    e->stage = read_stage;
+    if (e->desk == NULL) {
+        return true;
+    }
+    struct rq_database *db = rq_desk_database(e->desk);
+    struct rq_strand *strand = rq_database_strand(db);
+    if (view->delivered < view->committed) {
+        return prove(e, 0, LINEARIZABLE_MS);
+    }
+    if (rq_strand_is_idle(strand) || rq_database_waits(db)) {
+        return true;
+    }
+    e->task.run = run_applied;
+    suspend(e, read_stage);
+    rq_strand_post(strand, &e->task, RQ_HAND_OVER);
+    return false;
+}
+
 static uint64_t duration_ms(const struct errand *e, const char *key, uint64_t otherwise)
 {
     const char *value = rq_http_param(e->request, key);
@@ -320,7 +351,10 @@ static bool prove_stage(struct errand *e)
     if (level != LEVEL_NONE && view.leader_id == 0) {
         return no_leader(e);
     }
-    if (level == LEVEL_NONE ? freshness_ms == 0 : level == LEVEL_WEAK && view.leads) {
+    if (level == LEVEL_WEAK && view.leads) {
+        return catch_up(e, &view);
+    }
+    if (level == LEVEL_NONE && freshness_ms == 0) {
         e->stage = read_stage;
         return true;
     }
@@ -348,7 +382,7 @@ static int run_write(struct rq_sql_request *r, sqlite3 *db)
 static void on_outcome(struct rq_sql_request *r, enum rq_err outcome)
 {
     struct errand *e = (struct errand *)((char *)r - offsetof(struct errand, write));
-    if (outcome == RQ_REFUSED && !r->split && e->runs < RUNS_MAX && rq_desk_queue(e->desk, r) == RQ_OK) {
+    if (outcome == RQ_REFUSED && r->kept == 0 && e->runs < RUNS_MAX && rq_desk_queue(e->desk, r) == RQ_OK) {
         return; /* nothing of it has happened: it runs again, on top of what came in between */
     }
     if (outcome == RQ_OK && e->form.raft_index) {
@@ -420,6 +454,76 @@ static bool write_stage(struct errand *e)
     enum rq_err err = rq_desk_queue(e->desk, &e->write);
     if (err != RQ_OK) {
         on_outcome(&e->write, err);
+    }
+    return false;
+}
+
+/* --- queueing ----------------------------------------------------------------------------------------------------------------- */
+
+static void on_taken(struct rq_queued_write *w)
+{
+    struct errand *e = (struct errand *)((char *)w - offsetof(struct errand, queued));
+    if (!w->urgent) {
+        rq_http_resume(e->response);
+    }
+}
+
+static void on_flushed(struct rq_queued_write *w, enum rq_err err)
+{
+    struct errand *e = (struct errand *)((char *)w - offsetof(struct errand, queued));
+    e->err = err;
+    if (w->urgent && rq_deadlines_end(e->service->deadlines, &e->deadline)) {
+        resume(e);
+    } else {
+        errand_unref(e);
+    }
+}
+
+static bool queued(struct errand *e)
+{
+    if (e->form.wait) {
+        if (e->overdue) {
+            RQ_COUNT(http, queued_executions_wait_timeout);
+            return refuse(e, 408, "queue wait timeout\n");
+        }
+        if (e->err != RQ_OK) {
+            return e->err == RQ_UNKNOWN ? refuse(e, 504, "the outcome is unknown\n") : fail(e, rq_err_text(e->err));
+        }
+    }
+    return answer(e);
+}
+
+static bool not_queued(struct errand *e)
+{
+    return refuse(e, 503, "this node is shutting down\n");
+}
+
+static bool queue_stage(struct errand *e)
+{
+    e->queued = (struct rq_queued_write){
+        .statements = e->statements,
+        .bytes = e->request->body_bytes + sizeof *e,
+        .urgent = e->form.wait,
+        .taken = on_taken,
+        .flushed = on_flushed,
+    };
+    suspend(e, queued);
+    if (e->form.wait) {
+        RQ_COUNT(http, queued_executions_wait);
+        e->deadline = (struct rq_deadline){
+            .at_ms = rq_clock_ms() + rq_http_timeout_ms(e->request),
+            .passed = on_deadline,
+        };
+        rq_deadlines_begin(e->service->deadlines, &e->deadline);
+    }
+    enum rq_err err = rq_write_queue_put(e->service->queue, e->desk, &e->queued);
+    if (err != RQ_OK) {
+        e->stage = not_queued;
+        if (!e->form.wait || rq_deadlines_end(e->service->deadlines, &e->deadline)) {
+            resume(e);
+        } else {
+            errand_unref(e);
+        }
     }
     return false;
 }
@@ -506,7 +610,7 @@ static bool choose_stage(struct errand *e)
     if (e->desk == NULL) {
         return create(e);
     }
-    e->stage = write_stage;
+    e->stage = e->form.queue ? queue_stage : write_stage;
     return true;
 }
 
@@ -543,9 +647,13 @@ static bool find_stage(struct errand *e)
 
 static void parse(struct errand *e)
 {
+    const struct rq_http_request *r = e->request;
     char text[RQ_HTTP_TEXT_MAX] = "";
-    e->err = rq_statements_read(e->request, e->kind, &e->statements, text);
-    if (e->err == RQ_PROTOCOL) {
+    e->err = e->form.queue ? rq_statements_parse(r->body, r->body_bytes, &e->statements, text)
+                           : rq_statements_read(r, e->kind, &e->statements, text);
+    if (e->err == RQ_PROTOCOL && e->form.queue && e->form.wait && strcmp(text, "no statements\n") == 0) {
+        e->err = RQ_OK; /* waits for those before it */
+    } else if (e->err == RQ_PROTOCOL) {
         rq_http_text(e->response, 400, text);
     }
 }
@@ -557,6 +665,29 @@ static void run_parse(struct rq_task *task)
     resume(e);
 }
 
+static void count_statements(const struct errand *e, uint32_t count)
+{
+    switch (e->kind) {
+        case RQ_SQL_EXECUTE:
+            if (e->form.queue) {
+                RQ_COUNT(http, queued_executions);
+                RQ_COUNT_N(http, queued_executions_num_stmts_rx, count);
+            } else {
+                RQ_COUNT(http, executions);
+                RQ_COUNT_N(http, execute_stmts_rx, count);
+            }
+            break;
+        case RQ_SQL_QUERY:
+            RQ_COUNT(http, queries);
+            RQ_COUNT_N(http, query_stmts_rx, count);
+            break;
+        case RQ_SQL_REQUEST:
+            RQ_COUNT(http, requests);
+            RQ_COUNT_N(http, request_stmts_rx, count);
+            break;
+    }
+}
+
 static bool parsed_stage(struct errand *e)
 {
     if (e->err == RQ_PROTOCOL) {
@@ -565,11 +696,13 @@ static bool parsed_stage(struct errand *e)
     if (e->err != RQ_OK) {
         return refuse(e, 500, "out of memory\n");
     }
-    const char *disallowed = rq_statements_disallowed(e->statements);
+    const uint32_t count = e->statements != NULL ? rq_statements_count(e->statements) : 0;
+    const char *disallowed = e->statements != NULL ? rq_statements_disallowed(e->statements) : NULL;
+    count_statements(e, count);
     if (disallowed != NULL) {
         return fail(e, disallowed);
     }
-    if (rq_statements_count(e->statements) == 0) { /* a GET without q */
+    if (count == 0 && !e->form.queue) { /* a GET without q */
         return answer(e);
     }
     struct rq_admin *admin = e->service->config.admin;
@@ -582,6 +715,10 @@ static bool parsed_stage(struct errand *e)
 
 static bool parse_stage(struct errand *e)
 {
+    struct rq_driver *driver = atomic_load(&e->service->config.admin->driver);
+    if (e->form.queue && !e->form.noleader && driver != NULL && rq_driver_view(driver).leader_id == 0) {
+        return no_leader(e);
+    }
     if (e->request->body_bytes > QUICK_BODY_BYTES) {
         return give_to_crew(e, run_parse, parsed_stage);
     }
@@ -608,6 +745,7 @@ static void on_request(struct rq_sql_service *s, enum rq_sql_kind kind, const st
         e->stage = parse_stage;
         e->begin_ns = rq_clock_ns();
         rq_sql_form_read(request, &e->form);
+        e->form.queue = e->form.queue && kind == RQ_SQL_EXECUTE;
         rq_sql_results_init(&e->results, RESULT_BYTES_MAX);
         response->progress = e;
         response->forget = errand_unref;
@@ -651,10 +789,12 @@ enum rq_err rq_sql_service_new(const struct rq_sql_service_config *config, struc
     s->config = *config;
     enum rq_err err = rq_crew_new(SLOW_THREADS, "raftd-sql", &s->crew);
     if (err == RQ_OK) {
+        err = rq_write_queue_new(&config->queue, &s->queue);
+    }
+    if (err == RQ_OK) {
         err = rq_deadlines_new(now_and_then, s, &s->deadlines);
     }
-    if (err != RQ_OK) {
-        rq_crew_free(s->crew);
+    if (err != RQ_OK) { /* raftd does not start: what was made goes with the process */
         free(s);
         return err;
     }
@@ -676,6 +816,20 @@ enum rq_err rq_sql_service_open(struct rq_sql_service *s)
         atomic_store(&s->desks, desks);
     }
     return err;
+}
+
+void rq_sql_service_drain(struct rq_sql_service *s)
+{
+    const uint64_t left = rq_write_queue_drain(s->queue, DRAIN_MS);
+    if (left > 0) {
+        rq_note(RQ_LEVEL_ERROR, "queued writes could not be made before the end: they are lost", "writes=%llu",
+                (unsigned long long)left);
+    }
+}
+
+const struct rq_write_queue *rq_sql_service_queue(const struct rq_sql_service *s)
+{
+    return s->queue;
 }
 
 const struct rq_http_route rq_sql_routes[] = {

@@ -1,6 +1,6 @@
 /* SQL: the endpoints that run it, as rqlited's.
  *
- *   POST /db/execute       writes
+ *   POST /db/execute       writes; with `queue` it is answered before it is done
  *   GET|POST /db/query     reads, at a consistency level
  *   POST /db/request       both
  *
@@ -14,6 +14,7 @@
 
 #include "raftd/http/admin.h"
 #include "raftd/http/server.h"
+#include "raftd/http/write_queue.h"
 #include "raftd/wire/err.h"
 
 struct rq_sql_service;
@@ -22,11 +23,16 @@ struct rq_sql_service_config {
     struct rq_admin *admin; /* borrows */
     bool foreign_keys;
     unsigned readers_max; /* connections of one database that only read; 0: any number */
+    struct rq_write_queue_config queue;
 };
 
 enum rq_err rq_sql_service_new(const struct rq_sql_service_config *config, struct rq_sql_service **ret_service);
 /* The catalog is there; before the driver is, which is when the endpoints begin to do more than to say that the node does not serve. */
 enum rq_err rq_sql_service_open(struct rq_sql_service *s);
+
+/* No more queued writes; waits for a while until those that there are have been made. */
+void rq_sql_service_drain(struct rq_sql_service *s);
+const struct rq_write_queue *rq_sql_service_queue(const struct rq_sql_service *s);
 
 extern const struct rq_http_route rq_sql_routes[]; /* their ctx is the service */
 extern const size_t rq_sql_route_count;

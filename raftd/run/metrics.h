@@ -25,12 +25,26 @@
     X(http, auth_ok)                                                                         \
     X(http, backups)                                                                         \
     X(http, boot)                                                                            \
+    X(http, execute_stmts_rx)                                                                \
+    X(http, executions)                                                                      \
     X(http, leader_not_found)                                                                \
     X(http, loads)                                                                           \
     X(http, num_readyz)                                                                      \
     X(http, num_status)                                                                      \
+    X(http, queries)                                                                         \
+    X(http, query_stmts_rx)                                                                  \
+    X(http, queued_executions)                                                               \
+    X(http, queued_executions_num_stmts_rx)                                                  \
+    X(http, queued_executions_wait)                                                          \
+    X(http, queued_executions_wait_timeout)                                                  \
+    X(http, request_stmts_rx)                                                                \
+    X(http, requests)                                                                        \
     X(http, user_reaps)                                                                      \
     X(http, user_snapshots)                                                                  \
+    X(queue, num_flush)                                                                      \
+    X(queue, num_timeout)                                                                    \
+    X(queue, objects_rx)                                                                     \
+    X(queue, objects_tx)                                                                     \
     X(snapshot, upgrade_fail)                                                                \
     X(snapshot, upgrade_ok)                                                                  \
     X(store, nodes_reaped_failed)                                                            \
@@ -67,6 +81,9 @@ extern _Atomic uint64_t rq_counters[RQ_COUNTER_COUNT];
 struct rq_counter_name {
     const char *section, *key;
 };
+#define RQ_COUNT_N(section, key, n) \
+    ((void)atomic_fetch_add_explicit(&rq_counters[RQ_COUNTER_##section##_##key], (n), memory_order_relaxed))
+
 extern const struct rq_counter_name rq_counter_names[RQ_COUNTER_COUNT];
 
 /* --- the stages of a commit, on the host where it is made ----------------------------------------------------------------- */

@@ -72,6 +72,14 @@ void rq_strand_fini(struct rq_strand *s)
     pthread_mutex_destroy(&s->lock);
 }
 
+bool rq_strand_is_idle(struct rq_strand *s)
+{
+    pthread_mutex_lock(&s->lock);
+    const bool idle = s->first == NULL && !s->running;
+    pthread_mutex_unlock(&s->lock);
+    return idle;
+}
+
 bool rq_strand_is_mine(const struct rq_strand *s)
 {
     return carrier.current == s;

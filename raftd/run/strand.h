@@ -44,6 +44,9 @@ void rq_strand_init(struct rq_strand *s, struct rq_pool *pool, const char *name)
 void rq_strand_fini(struct rq_strand *s); /* must be empty and not running */
 void rq_strand_post(struct rq_strand *s, struct rq_task *task, enum rq_carry how);
 
+/* Nothing is queued, and nobody carries it; at some moment of the call. */
+bool rq_strand_is_idle(struct rq_strand *s);
+
 /* True on the thread that carries s now: for asserts. */
 bool rq_strand_is_mine(const struct rq_strand *s);
 

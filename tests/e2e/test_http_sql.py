@@ -361,6 +361,59 @@ def s4_many_clients_and_applications_write_at_once():
     equal(value(application, "SELECT count(*) FROM ledger"), len(clients.acknowledged), "rows that an application sees")
 
 
+@test
+def s4_queued_writes_are_answered_at_once_and_done_in_order():
+    node = Raftd()
+    client = Client(node)
+    client.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x)")
+    sequence = 0
+    for number in range(300):
+        answer = client.execute(["INSERT INTO t(x) VALUES(?)", number], queue=True)
+        check(answer["results"] == [] and answer["sequence_number"] > sequence, f"{answer} after {sequence}")
+        sequence = answer["sequence_number"]
+    last = client.execute(queue=True, wait=True)
+    check(last["sequence_number"] > sequence, "an empty request that waits is a checkpoint")
+    equal(client.values("SELECT count(*), sum(x = id - 1) FROM t", level="none"), [[300, 300]], "all are there, in order")
+    client.execute("INSERT INTO t(x) VALUES(300)", "INSERT INTO none VALUES(1)", "INSERT INTO t(x) VALUES(301)", queue=True, wait=True)
+    equal(client.values("SELECT count(*) FROM t", level="none"), [[302]], "an error is its statement's")
+    for body, status, text in (("", 400, "invalid JSON body\n"), ("[]", 400, "no statements\n"), ('["SELECT 1"', 400, "invalid JSON body\n")):
+        answer = client.ask("POST", "/db/execute?queue", body)
+        equal((answer.status, answer.text), (status, text), f"queued {body!r}")
+    equal(client.execute("PRAGMA journal_mode=off", queue=True), {"results": [], "error": "disallowed pragma"}, "disallowed")
+    # What was answered is there after a stop, however soon that comes.
+    stopped = Raftd(None, "-write-queue-timeout", "1h", "-write-queue-batch-size", "100000")
+    client = Client(stopped)
+    client.execute("CREATE TABLE t (x)")
+    for number in range(50):
+        client.execute(["INSERT INTO t VALUES(?)", number], queue=True)
+    equal(client.values("SELECT count(*) FROM t"), [[0]], "none is made yet")
+    late = client.ask("POST", "/db/execute?queue&wait&timeout=1ms", [f"INSERT INTO t {SLOW.format(10**6)}"])
+    equal((late.status, late.text), (408, "queue wait timeout\n"), "who does not wait for long enough")
+    client.execute(["INSERT INTO t VALUES(?)", 50], queue=True)
+    stopped.stop()
+    stopped.start()
+    equal(Client(stopped).values("SELECT count(*) FROM t"), [[52]], "all are there")
+
+
+@test
+def s4_a_full_queue_lets_clients_wait_and_a_batch_may_be_one_transaction():
+    node = Raftd(None, "-write-queue-capacity", "4", "-write-queue-batch-size", "8", "-write-queue-timeout", "20ms", "-write-queue-tx")
+    client = Client(node)
+    client.execute("CREATE TABLE t (x UNIQUE)")
+    threads = [
+        threading.Thread(target=lambda n=n: [Client(node).execute(["INSERT INTO t VALUES(?)", f"{n}/{i}"], queue=True) for i in range(50)])
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    client.execute(queue=True, wait=True)
+    equal(client.values("SELECT count(*) FROM t"), [[400]], "all are there")
+    client.execute(*[["INSERT INTO t VALUES(?)", n] for n in (1, 2, 2, 3)], queue=True, wait=True)
+    equal(client.values("SELECT count(*) FROM t"), [[400]], "an error undoes all of its batch")
+
+
 # --- three nodes ----------------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +453,24 @@ def s4_non_voters_take_writes_and_s3_auto_reads_here():
     cluster.nodes[0].kill()
     equal(client.values("SELECT x FROM t", level="auto"), [[1]], "auto without a leader")
     equal(client.query("SELECT x FROM t", level="auto", freshness="1ms"), {"results": [], "error": "stale read"}, "stale")
+
+
+@test(seconds=120)
+def s4_queued_writes_on_any_node_are_done_whoever_leads():
+    cluster = Cluster()
+    follower = Client(cluster.others(cluster.leader())[0])
+    follower.execute("CREATE TABLE t (x UNIQUE)")
+    for number in range(500):
+        follower.execute(["INSERT INTO t VALUES(?)", number], queue=True)
+    follower.execute(queue=True, wait=True)
+    leader = cluster.leader()
+    equal(Client(leader).values("SELECT count(*) FROM t"), [[500]], "weak reads of the leader have what was waited for elsewhere")
+    for number in range(500, 600):
+        follower.execute(["INSERT INTO t VALUES(?)", number], queue=True)
+        if number == 550:
+            leader.kill()
+    wait_for(lambda: follower.ask("POST", "/db/execute?queue&wait", []).status == 200, "the queue is empty", 40)
+    equal(follower.values("SELECT count(*), max(x) FROM t", level="none"), [[600, 599]], "each is there once")
 
 
 @test(seconds=120)
