@@ -1,4 +1,5 @@
-/* Copy source: answers who copies databases from this member (copy_wire.h), each on a thread of its own.  copy_out.h is what it does. */
+/* Copy source: answers who copies databases from this member (copy_wire.h), each on a thread of its own.  copy_out.h is what it does.
+ * While entries are applied here, it leaves them most of the machine. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "raftd/cluster/copy_wire.h"
 #include "raftd/db/catalog.h"
 #include "raftd/db/copy_out.h"
+#include "raftd/run/pace.h"
 
 #define SESSIONS_MAX 2u
 
@@ -17,6 +19,7 @@ struct session {
     struct rq_copy_out *copy;       /* owns; NULL: none is open */
     struct rq_copy_changed changed; /* the last answer */
     struct rq_bytes answer;
+    uint64_t delivered; /* at the last answer */
 };
 
 static enum rq_err answer_picture(struct session *s, uint64_t index)
@@ -135,11 +138,19 @@ static enum rq_err answer(struct session *s, const struct rq_copy_question *q)
     return RQ_PROTOCOL;
 }
 
+static bool others_work(struct session *s)
+{
+    const uint64_t before = s->delivered;
+    s->delivered = rq_driver_view(atomic_load(&s->cluster->driver)).delivered;
+    return s->delivered != before;
+}
+
 /* One question.  An error ends the session: the stream is lost, or what came makes no sense. */
 static enum rq_err serve_one(struct session *s)
 {
     uint8_t asked[RQ_COPY_QUESTION_BYTES], head[RQ_COPY_ANSWER_BYTES];
     struct rq_copy_question q;
+    struct rq_pace pace;
     enum rq_err err = rq_conduit_read_exactly(s->conduit, asked, sizeof asked);
     if (err == RQ_OK) {
         err = rq_copy_get_question(asked, &q);
@@ -148,7 +159,9 @@ static enum rq_err serve_one(struct session *s)
         return err;
     }
     s->answer.size = 0;
+    rq_pace_begin(&pace);
     const enum rq_err said = answer(s, &q);
+    rq_pace_end(&pace, others_work(s));
     if (said != RQ_OK) {
         const char *text = rq_err_text(said);
         s->answer.size = 0;

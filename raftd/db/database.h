@@ -203,7 +203,7 @@ enum rq_err rq_database_describe(struct rq_database *db, struct rq_database_know
 
 /* --- from another member ------------------------------------------------------------------------------------------------------ */
 
-#define RQ_COPY_HASHES_MAX  8192u
+#define RQ_COPY_HASHES_MAX  1024u
 #define RQ_COPY_PAGES_BYTES (1u << 20)
 #define RQ_COPY_CHANGED_MAX 65536u
 
