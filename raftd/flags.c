@@ -74,6 +74,8 @@ static const struct flag flags[] = {
          "the leader removes a voter that it has not heard for so long; 0 for never"),
     FLAG("raft-reap-read-only-node-timeout", FLAG_DURATION, reap_reader_ns, "0h0m0s",
          "the same for nodes without a vote"),
+    FLAG("raft-remove-shutdown", FLAG_BOOL, remove_shutdown, "false",
+         "stop when this node was removed from the cluster"),
     FLAG("raft-shutdown-stepdown", FLAG_BOOL, shutdown_stepdown, "true",
          "hand leadership to another node before stopping"),
     FLAG("raft-snap", FLAG_UINT, raft_snap, "8192", "log entries since the last snapshot that call for a new one"),

@@ -29,7 +29,7 @@ struct rq_flags {
     uint64_t bootstrap_expect, bootstrap_timeout_ns;
     bool non_voter;
     uint64_t heartbeat_timeout_ns, election_timeout_ns;
-    bool shutdown_stepdown, shutdown_remove;
+    bool shutdown_stepdown, shutdown_remove, remove_shutdown;
     uint64_t reap_voter_ns, reap_reader_ns; /* 0: never */
     uint64_t raft_snap;                     /* entries since the last descriptor that call for a new one */
     uint64_t raft_snap_int_ns;              /* how often that is looked at */

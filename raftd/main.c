@@ -391,9 +391,11 @@ static void find_recovery(struct raftd *d)
     char *fetching = join(d->raft_dir, "fetching");
     if (d->disk->ops->stat(d->disk, fetching, &info) == RQ_OK) {
         refuse(
-            "%s/peers.json: this node was being brought up to date and has its databases in part: let another one go "
-            "on",
-            d->raft_dir);
+            "%s/peers.json: this node was being brought up to date, and some of its databases are newer than its log: "
+            "name "
+            "another node first in that file, if one is left; else remove the file and found a new cluster from the "
+            "databases as they are: raftd -refound %s",
+            d->raft_dir, d->flags.data_dir);
     }
     free(fetching);
     d->recovers = true;
@@ -786,7 +788,8 @@ static void join_again(struct raftd *d)
 static void await_cluster(struct raftd *d)
 {
     if (rq_cluster_is_alone(d->cluster)) {
-        if (!d->founding && !d->recovers && d->flags.join[0] != '\0' && d->flags.bootstrap_expect == 0) {
+        const bool came_first = d->founding || d->recovers || rq_recovery_was_done(d->disk, d->raft_dir);
+        if (!came_first && d->flags.join[0] != '\0' && d->flags.bootstrap_expect == 0) {
             refuse("node is the only node in a single-node cluster, joining other clusters not supported");
         }
         if (!rq_driver_wait_leads(d->driver, LEAD_WAIT_MS)) {
@@ -802,6 +805,9 @@ static void await_cluster(struct raftd *d)
         if (looks % (1000 / CLUSTER_LOOK_MS) == 0 && rq_driver_view(d->driver).leader_id == 0) {
             rq_cluster_learn(d->cluster);
             join_again(d);
+        }
+        if (d->flags.remove_shutdown && d->flags.join[0] == '\0' && rq_cluster_was_removed(d->cluster)) {
+            _exit(0);
         }
         if (looks % (10000 / CLUSTER_LOOK_MS) == 0) {
             const struct rq_driver_view view = rq_driver_view(d->driver);
@@ -1093,6 +1099,9 @@ int main(int argc, char **argv)
             d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,
             (unsigned long long)d.identity.instance, RQ_BUILD_VERSION);
     rq_notify("READY=1");
+    if (d.flags.remove_shutdown) {
+        rq_cluster_stop_when_removed(d.cluster);
+    }
 
     while (sigwait(&signals, &signal_number) == 0 && signal_number == SIGHUP) {
         reload(&d);

@@ -382,7 +382,10 @@ static void on_members(void *ctx, const struct rq_members *members)
 
 static void on_role(void *ctx, bool leads, uint64_t term, uint64_t leader_id)
 {
-    const struct rq_cluster *c = ctx;
+    struct rq_cluster *c = ctx;
+    if (leader_id != 0) {
+        atomic_store(&c->removed, false); /* it is a member again */
+    }
     rq_cluster_turn_role(c->turns, leads, term, leader_id);
 }
 
@@ -393,12 +396,6 @@ static void on_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader
             "index=%llu term=%llu leader=%016llx", (unsigned long long)index, (unsigned long long)term,
             (unsigned long long)leader_id);
     rq_catchup_wanted(c->catchup, index);
-}
-
-static void on_removed(void *ctx)
-{
-    (void)ctx;
-    rq_note(RQ_LEVEL_WARN, "this node is not a member of the cluster any more", "join=\"wipe it, or give it -join\"");
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------------------------------- */
@@ -413,8 +410,15 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
     c->config = *config;
     c->cluster = config->cluster;
     c->ops = (struct rq_peers_ops){ c, on_judge, on_raft, on_request, on_stream };
-    c->forward = (struct rq_forward){ c,          on_propose, on_send,       on_members,          on_role,
-                                      on_install, on_removed, on_send_round, rq_cluster_ask_index };
+    c->forward = (struct rq_forward){ c,
+                                      on_propose,
+                                      on_send,
+                                      on_members,
+                                      on_role,
+                                      on_install,
+                                      rq_cluster_on_removed,
+                                      on_send_round,
+                                      rq_cluster_ask_index };
     pthread_mutex_init(&c->lock, NULL);
     rq_cluster_self(c, &c->waiting[0]);
     c->waiting_count = 1;
@@ -506,6 +510,7 @@ enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, str
     if (err == RQ_OK) {
         atomic_store(&c->driver, driver);
         rq_reaper_start(c);
+        rq_removal_start(c);
         rq_cluster_turn_start(c->turns, catalog);
     }
     return err;

@@ -98,6 +98,10 @@ enum rq_err rq_cluster_remove(struct rq_cluster *c, const char *name, char text[
 /* Most of the other voters do not know this instance: it was removed, which nobody can tell it, since they do not speak to it any
  * more.  Blocks. */
 bool rq_cluster_is_out(struct rq_cluster *c);
+/* This node has found out that it was removed, and nobody has taken it in again. */
+bool rq_cluster_was_removed(struct rq_cluster *c);
+/* From here on raftd gets a SIGTERM then, or at once if it has found out already. */
+void rq_cluster_stop_when_removed(struct rq_cluster *c);
 /* Has a member say who the members are now: the leader may be one that this node's log does not name yet.  Returns at once. */
 void rq_cluster_learn(struct rq_cluster *c);
 /* Has the leader know this node as it is now, if its addresses, key or role are other than the members know; or anyway. */

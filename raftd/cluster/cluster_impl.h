@@ -1,6 +1,6 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
  * cluster_members.c (what members ask for), cluster_contact.c (who answers), learn.c (who the members are), reach.c (a leader that
- * a member does not hear), reap.c, copy_source.c and catchup.c (databases that are copied). */
+ * a member does not hear), reap.c, removal.c (of this node), copy_source.c and catchup.c (databases that are copied). */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
 
@@ -23,6 +23,15 @@ struct rq_reaper { /* loop context */
     uint64_t leads_since_ms; /* 0: does not */
 };
 
+struct rq_removal { /* loop context, but for out while asks */
+    struct rq_cluster *cluster;
+    struct rq_task look, found_out;
+    struct rq_later later;
+    unsigned looks; /* in a row that found no leader */
+    bool asks;      /* a thread is on its way, which writes out */
+    bool out;
+};
+
 struct rq_cluster {
     struct rq_cluster_config config;
     struct rq_peers *peers;
@@ -35,8 +44,11 @@ struct rq_cluster {
     atomic_uint copy_sessions; /* of others that copy databases from here */
     unsigned next_asked;       /* loop context: of the members, when no leader is known */
 
-    struct rq_standing standing;      /* reach.c */
-    struct rq_reaper reaper;          /* reap.c */
+    struct rq_standing standing; /* reach.c */
+    struct rq_reaper reaper;     /* reap.c */
+    struct rq_removal removal;   /* removal.c */
+    atomic_bool removed;         /* this node; by all that is known */
+    atomic_bool stops_when_removed;
     struct rq_bodies *_Atomic bodies; /* owns; NULL: not yet */
     struct rq_cluster_turns *turns;   /* owns; cluster_turn.h */
 
@@ -97,6 +109,12 @@ void rq_cluster_asked_about(struct rq_cluster *c, struct rq_call *call);
 /* --- reap.c --- */
 
 void rq_reaper_start(struct rq_cluster *c);
+
+/* --- removal.c --- */
+
+void rq_removal_start(struct rq_cluster *c);
+/* For struct rq_forward. */
+void rq_cluster_on_removed(void *ctx);
 
 /* --- reach.c --- */
 

@@ -123,3 +123,15 @@ enum rq_err rq_recovery_done(struct rq_disk *disk, const char *raft_dir)
     free(to);
     return err;
 }
+
+bool rq_recovery_was_done(struct rq_disk *disk, const char *raft_dir)
+{
+    struct rq_file_info info;
+    char *path;
+    if (asprintf(&path, "%s/" NAME_DONE, raft_dir) < 0) {
+        return false;
+    }
+    const bool done = disk->ops->stat(disk, path, &info) == RQ_OK;
+    free(path);
+    return done;
+}

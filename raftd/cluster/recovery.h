@@ -21,5 +21,7 @@ enum rq_err rq_recovery_read(struct rq_disk *disk, const char *raft_dir, struct 
                              char text[RQ_TEXT_MAX + 1]);
 /* So that no later start does it again: the file is peers.info then. */
 enum rq_err rq_recovery_done(struct rq_disk *disk, const char *raft_dir);
+/* One was done here, at an earlier start. */
+bool rq_recovery_was_done(struct rq_disk *disk, const char *raft_dir);
 
 #endif

@@ -105,6 +105,8 @@ static void get_status(void *ctx, const struct rq_http_request *request, struct 
     yyjson_mut_obj_add_str(doc, cluster, "addr", s->raft_adv_addr);
     yyjson_mut_obj_add_str(doc, cluster, "api_addr", s->http_adv_addr);
     yyjson_mut_obj_add_str(doc, cluster, "https", s->tls != NULL ? "true" : "false");
+    struct rq_cluster *c = atomic_load(&s->cluster);
+    yyjson_mut_obj_add_bool(doc, cluster, "removed", c != NULL && rq_cluster_was_removed(c));
     yyjson_mut_val *extensions = put_obj(doc, root, "extensions");
     (void)yyjson_mut_obj_add_arr(doc, extensions, "names");
     put_http(s, doc, root);

@@ -316,6 +316,18 @@ void rq_node_told_removed(struct rq_node *n, uint64_t from, uint64_t index)
     }
 }
 
+void rq_node_found_removed(struct rq_node *n)
+{
+    const struct raft *r = &n->core.raft;
+    if (r->state != RAFT_LEADER && !rq_core_is_removed(&n->core)) {
+        n->core.removed_index = (r->configuration_committed_index > r->configuration_uncommitted_index
+                                     ? r->configuration_committed_index
+                                     : r->configuration_uncommitted_index) +
+                                1;
+        settle(n);
+    }
+}
+
 void rq_node_installed(struct rq_node *n, const struct rq_node_snapshot *snapshot)
 {
     n->install_asked = 0;

@@ -180,6 +180,8 @@ enum rq_err rq_node_transfer(struct rq_node *n, uint64_t instance, rq_node_done_
 const struct rq_members *rq_node_members(const struct rq_node *n);
 /* A member said that this instance is none any more, by a committed configuration of that index. */
 void rq_node_told_removed(struct rq_node *n, uint64_t from, uint64_t index);
+/* Most of the other voters said that it is none, by a configuration that is newer than those that this node knows. */
+void rq_node_found_removed(struct rq_node *n);
 /* The state that machine->install asked for, or a later one, is durable here, and its descriptor. */
 void rq_node_installed(struct rq_node *n, const struct rq_node_snapshot *snapshot);
 /* The leader's: that member answered within an election's time. */

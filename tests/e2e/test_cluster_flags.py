@@ -4,7 +4,7 @@ import signal
 import threading
 
 from cluster import Cluster, Node, wait_reads
-from harness import check, connect, main, test, wait_for
+from harness import check, connect, equal, main, test, wait_for
 
 
 def refused(node, *words):
@@ -52,6 +52,29 @@ def the_leader_that_is_stopped_leaves_the_cluster_when_told_so():
     cluster.nodes[0].stop()
     connection.execute("INSERT INTO t VALUES(1)")
     check(stays.leads(), "who is left does not lead")
+
+
+@test
+def a_removed_node_says_so_and_ends_when_told_so():
+    cluster = Cluster()
+    first, last = cluster.nodes[0], cluster.nodes[2]
+    connect(first.path(), busy_ms=20000).execute("CREATE TABLE t(x)")
+
+    def remove():
+        body, headers = f'{{"id": "{last.name}"}}'.encode(), {"Content-Type": "application/json"}
+        wait_for(lambda: first.request("DELETE", "/remove", body=body, headers=headers)[0] == 200, "a removal", 30)
+
+    check(last.status()["cluster"]["removed"] is False, "removed before it was")
+    remove()
+    wait_for(lambda: last.status()["cluster"]["removed"], "node 3 knows that it was removed", 40)
+    check("was removed from the cluster" in last.log(), last.log())
+    last.stop()
+    last.flags += ["-raft-remove-shutdown"]
+    last.start(40)  # with -join, as ever
+    wait_reads(last, "SELECT count(*) FROM t", 0)
+    wait_for(lambda: not last.status()["cluster"]["removed"], "node 3 is a member again")
+    remove()
+    equal(last.exit_code(40), 0, "exit code of a node that was removed")
 
 
 @test

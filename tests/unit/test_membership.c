@@ -336,6 +336,20 @@ static void whoever_was_removed_takes_no_part_until_it_is_added_again(void)
     rig_elect();
 }
 
+static void whoever_finds_out_that_it_was_removed_waits_to_be_added_again(void)
+{
+    rig_start_member();
+    rq_node_found_removed(rig.node);
+    rq_node_found_removed(rig.node);
+    check_eq(rig.removed_count, 1);
+    rig_wait_ms(10 * ELECTION_MS);
+    check_eq(rig.sent_count, 0);
+    rig_feed_append(
+        (struct rig_append){ .term = 1, .prev = 1, .prev_term = 1, .count = 2, .entry_term = 1, .servers = { 0, 3 } });
+    rig_persist();
+    rig_elect();
+}
+
 /* --- handing over -------------------------------------------------------------------------------------------------------- */
 
 static unsigned told_to_stand(uint64_t peer)
@@ -561,6 +575,7 @@ int main(int argc, char **argv)
         TAP(change_that_another_leader_cuts_off_keeps_nobody_waiting),
         TAP(end_of_the_node_is_an_unknown_outcome),
         TAP(whoever_was_removed_takes_no_part_until_it_is_added_again),
+        TAP(whoever_finds_out_that_it_was_removed_waits_to_be_added_again),
         TAP(heir_is_asked_when_it_has_everything),
         TAP(leader_leads_on_when_its_heir_does_not_take_over),
         TAP(best_heir_is_the_one_with_the_most_entries_that_answers),

@@ -73,7 +73,9 @@ static void done_once_it_is_not_done_again(void)
 {
     begin();
     check_eq(read_file("[{\"id\": \"1\", \"address\": \"host1:4002\"}]"), RQ_OK);
+    check(!rq_recovery_was_done(rq_disk_real(), dir));
     check_eq(rq_recovery_done(rq_disk_real(), dir), RQ_OK);
+    check(rq_recovery_was_done(rq_disk_real(), dir));
     check_eq(rq_recovery_read(rq_disk_real(), dir, &recovery, text), RQ_NOTFOUND);
     check(scratch_remove(dir));
 }
