@@ -129,8 +129,9 @@ struct rq_replica_watch {
     struct rq_replica *replica; /* NULL: is not watched */
     struct rq_replica_watch *next;
 };
-void rq_replica_watch_begin(struct rq_replica *r, struct rq_replica_watch *w); /* w: zeroed, and borrowed until its end */
-void rq_replica_watch_end(struct rq_replica_watch *w);                         /* leaves what has changed; idempotent */
+void rq_replica_watch_begin(struct rq_replica *r,
+                            struct rq_replica_watch *w); /* w: zeroed, and borrowed until its end */
+void rq_replica_watch_end(struct rq_replica_watch *w);   /* leaves what has changed; idempotent */
 
 /* --- background ------------------------------------------------------------------------------------------------------- */
 

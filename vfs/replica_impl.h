@@ -69,7 +69,7 @@ struct rq_replica {
 
     /* The strand's (at open, the opener's). */
     struct rq_replica_watch *watches; /* borrows */
-    uint8_t *chunk; /* owns; RQ_CHUNK_BYTES */
+    uint8_t *chunk;                   /* owns; RQ_CHUNK_BYTES */
     uint8_t *page1_next;
     uint8_t *frame; /* one frame: a page source may read the replica while its pages are appended */
     uint8_t *zeros; /* a page */

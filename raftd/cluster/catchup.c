@@ -159,8 +159,25 @@ static struct rq_copy_source source_of(struct remote *r)
 
 /* --- all databases ------------------------------------------------------------------------------------------------------- */
 
+/* Nobody has it in order: the others are not to wait for it. */
+static enum rq_err fence(struct rq_database *db, struct remote *r)
+{
+    struct rq_replica_state state;
+    struct rq_origins origins;
+    enum rq_err err = ask(r, &(struct rq_copy_question){ RQ_COPY_HEAD, rq_database_id(db), 0 }, NULL, 0);
+    if (err == RQ_OK) {
+        err = rq_copy_get_database(r->answer.data, r->answer.size, &state, &origins);
+    }
+    if (err == RQ_OK && origins.next != state.version) {
+        rq_origins_fini(&origins);
+        err = RQ_PROTOCOL;
+    }
+    return err == RQ_OK ? rq_database_fence(db, state.version, &origins) : err;
+}
+
+/* all: a database that is quarantined there ends it. */
 static enum rq_err install_databases(struct rq_cluster *c, struct remote *r, const struct rq_descriptor *picture,
-                                     struct rq_copy_count *count)
+                                     bool all, struct rq_copy_count *count)
 {
     const struct rq_copy_source source = source_of(r);
     enum rq_err err = RQ_OK;
@@ -168,6 +185,9 @@ static enum rq_err install_databases(struct rq_cluster *c, struct remote *r, con
         struct rq_database *db = rq_catalog_find_id(c->catalog, picture->databases[i].id);
         if (db != NULL) { /* else an entry behind the picture has dropped it */
             err = rq_database_install(db, &source, count);
+            if (err == RQ_QUARANTINED && !all) {
+                err = fence(db, r);
+            }
             rq_database_unref(db);
         }
     }
@@ -175,7 +195,7 @@ static enum rq_err install_databases(struct rq_cluster *c, struct remote *r, con
 }
 
 /* OK also when the log has come that far by itself. */
-static enum rq_err install_from(struct rq_catchup *u, uint64_t instance, uint64_t index)
+static enum rq_err install_from(struct rq_catchup *u, uint64_t instance, uint64_t index, bool all)
 {
     struct rq_cluster *c = u->cluster;
     struct remote r;
@@ -196,7 +216,7 @@ static enum rq_err install_from(struct rq_catchup *u, uint64_t instance, uint64_
     if (err == RQ_OK) {
         err = rq_catalog_install_begin(c->catalog, &picture);
         if (err == RQ_OK) {
-            err = install_databases(c, &r, &picture, &count);
+            err = install_databases(c, &r, &picture, all, &count);
             if (err == RQ_OK) {
                 err = rq_catalog_install_end(c->catalog, &picture);
             } else {
@@ -293,19 +313,30 @@ static unsigned list_members(struct rq_cluster *c, uint64_t list[COPY_MEMBERS_MA
     return add_members(c, &told, leader, list, count);
 }
 
-static enum rq_err install(struct rq_catchup *u, uint64_t index)
+/* ret_fenced: one that would give its databases has not all of them in order. */
+static enum rq_err install_from_any(struct rq_catchup *u, uint64_t index, bool all, bool *ret_fenced)
 {
     uint64_t list[COPY_MEMBERS_MAX];
     const unsigned count = list_members(u->cluster, list);
     enum rq_err err = RQ_AWAY;
+    *ret_fenced = false;
     for (unsigned i = 0; err != RQ_OK && i < count; i++) {
-        err = install_from(u, list[i], index);
+        err = install_from(u, list[i], index, all);
+        *ret_fenced = *ret_fenced || err == RQ_QUARANTINED;
         if (err != RQ_OK) {
             rq_note(RQ_LEVEL_INFO, "a member does not give its databases now", "from=%016llx index=%llu err=%s",
                     (unsigned long long)list[i], (unsigned long long)index, rq_err_name(err));
         }
     }
     return err;
+}
+
+/* From one that has them all, or if there is none, what can be had: what is left out is made anew when a member has it. */
+static enum rq_err install(struct rq_catchup *u, uint64_t index)
+{
+    bool fenced;
+    enum rq_err err = install_from_any(u, index, true, &fenced);
+    return err != RQ_OK && fenced ? install_from_any(u, index, false, &fenced) : err;
 }
 
 static bool is_quarantined(struct rq_database *db)

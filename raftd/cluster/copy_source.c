@@ -112,13 +112,32 @@ static enum rq_err answer_held(struct session *s)
 {
     const struct rq_replica_state *state;
     const struct rq_origins *origins;
-    return rq_copy_out_held(s->copy, &state, &origins) ? rq_copy_put_database(&s->answer, state, origins)
-                                                       : RQ_PROTOCOL;
+    return rq_copy_out_held(s->copy, &state, &origins) ? rq_copy_put_database(&s->answer, state, origins) : RQ_PROTOCOL;
+}
+
+static enum rq_err answer_head(struct session *s, uint32_t id)
+{
+    struct rq_replica_state state = { .stamp = { .db_id = id } };
+    struct rq_origins origins;
+    if (!rq_catalog_ready(s->cluster->catalog)) {
+        return RQ_UNREADY;
+    }
+    struct rq_database *db = rq_catalog_find_id(s->cluster->catalog, id);
+    if (db == NULL) {
+        return RQ_NOTFOUND;
+    }
+    enum rq_err err = rq_copy_out_head(db, &state.version, &origins);
+    rq_database_unref(db);
+    if (err == RQ_OK) {
+        err = rq_copy_put_database(&s->answer, &state, &origins);
+        rq_origins_fini(&origins);
+    }
+    return err;
 }
 
 static enum rq_err answer(struct session *s, const struct rq_copy_question *q)
 {
-    if (q->kind != RQ_COPY_PICTURE && q->kind != RQ_COPY_DATABASE && s->copy == NULL) {
+    if (q->kind != RQ_COPY_PICTURE && q->kind != RQ_COPY_DATABASE && q->kind != RQ_COPY_HEAD && s->copy == NULL) {
         return RQ_PROTOCOL;
     }
     switch (q->kind) {
@@ -134,6 +153,8 @@ static enum rq_err answer(struct session *s, const struct rq_copy_question *q)
             return answer_changed(s, q->value == 1);
         case RQ_COPY_HELD:
             return answer_held(s);
+        case RQ_COPY_HEAD:
+            return answer_head(s, q->count);
     }
     return RQ_PROTOCOL;
 }

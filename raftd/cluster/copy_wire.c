@@ -23,6 +23,7 @@ enum rq_err rq_copy_get_question(const uint8_t in[RQ_COPY_QUESTION_BYTES], struc
         case RQ_COPY_PICTURE:
             return RQ_OK;
         case RQ_COPY_DATABASE:
+        case RQ_COPY_HEAD:
             return count > 0 ? RQ_OK : RQ_PROTOCOL;
         case RQ_COPY_HASHES: {
             const bool fits = ret_q->value > 0 && ret_q->value <= UINT32_MAX - RQ_COPY_HASHES_MAX;

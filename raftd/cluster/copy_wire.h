@@ -8,7 +8,8 @@
  *   HASHES    count pages from value on       u64 each: rq_page_hash() in normal form
  *   PAGES     count page numbers              the pages in normal form
  *   CHANGED   value: 1: hold it now           u8 held, u32 how many are left, u32 count, page numbers: copy_out.h
- *   HELD                                      as DATABASE: the state that is held */
+ *   HELD                                      as DATABASE: the state that is held
+ *   HEAD      count: id                       as DATABASE, but only version and origins, also of a quarantined one; begins nothing */
 #ifndef RAFTD_CLUSTER_COPY_WIRE_H
 #define RAFTD_CLUSTER_COPY_WIRE_H
 
@@ -25,7 +26,15 @@
 #define RQ_COPY_ANSWER_BYTES   8u
 #define RQ_COPY_ANSWER_MAX     (64u << 20) /* of a picture; the others are far below */
 
-enum rq_copy_kind { RQ_COPY_PICTURE = 1, RQ_COPY_DATABASE = 2, RQ_COPY_HASHES = 3, RQ_COPY_PAGES = 4, RQ_COPY_CHANGED = 5, RQ_COPY_HELD = 6 };
+enum rq_copy_kind {
+    RQ_COPY_PICTURE = 1,
+    RQ_COPY_DATABASE = 2,
+    RQ_COPY_HASHES = 3,
+    RQ_COPY_PAGES = 4,
+    RQ_COPY_CHANGED = 5,
+    RQ_COPY_HELD = 6,
+    RQ_COPY_HEAD = 7
+};
 
 struct rq_copy_question {
     enum rq_copy_kind kind;

@@ -6,7 +6,8 @@
 
 #include "raftd/wire/txn.h"
 
-#define SYNC_BYTES (16u << 20) /* what is written is brought to the disk bit by bit: all at once would hold up everybody's commits */
+#define SYNC_BYTES \
+    (16u << 20) /* what is written is brought to the disk bit by bit: all at once would hold up everybody's commits */
 
 enum rq_err rq_copy_file_open(struct rq_copy_file *c, struct rq_disk *disk, const char *dir, uint32_t id,
                               uint32_t page_size)

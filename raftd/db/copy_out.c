@@ -133,9 +133,8 @@ static enum rq_err read_begin(struct rq_copy_out *c)
         return RQ_OK;
     }
     enum rq_err err = rq_snapshot_begin(&c->snapshot);
-    if (err == RQ_OK &&
-        (c->snapshot.version < c->state.version || c->snapshot.db_id != c->state.stamp.db_id ||
-         c->snapshot.page_size != c->state.page_size)) {
+    if (err == RQ_OK && (c->snapshot.version < c->state.version || c->snapshot.db_id != c->state.stamp.db_id ||
+                         c->snapshot.page_size != c->state.page_size)) {
         rq_snapshot_end(&c->snapshot, false);
         err = RQ_BUSY;
     }
@@ -272,6 +271,29 @@ void rq_copy_out_free(struct rq_copy_out *c)
     rq_origins_fini(&c->origins);
     rq_database_unref(c->db);
     free(c);
+}
+
+struct head {
+    uint64_t version;
+    struct rq_origins origins;
+};
+
+static enum rq_err note_head(struct rq_database *db, void *ctx)
+{
+    struct head *h = ctx;
+    h->version = db->version;
+    return db->dropped ? RQ_NOTFOUND : rq_origins_copy(&db->origins, &h->origins);
+}
+
+enum rq_err rq_copy_out_head(struct rq_database *db, uint64_t *ret_version, struct rq_origins *ret_origins)
+{
+    struct head h;
+    enum rq_err err = rq_db_call(db, note_head, &h);
+    if (err == RQ_OK) {
+        *ret_version = h.version;
+        *ret_origins = h.origins;
+    }
+    return err;
 }
 
 uint32_t rq_copy_out_page_size(const struct rq_copy_out *c)

@@ -27,6 +27,9 @@ enum rq_err rq_copy_out_new(struct rq_disk *disk, struct rq_database *db, struct
                             struct rq_replica_state *ret_state, struct rq_origins *ret_origins);
 void rq_copy_out_free(struct rq_copy_out *c);
 
+/* Where its state machine is, also when its files are not in order: NOTFOUND: dropped.  origins: the caller's. */
+enum rq_err rq_copy_out_head(struct rq_database *db, uint64_t *ret_version, struct rq_origins *ret_origins);
+
 uint32_t rq_copy_out_page_size(const struct rq_copy_out *c);
 
 /* As those of struct rq_copy_source.  Pages past the end are zeros.  BUSY: more has changed than could be noted, or what is

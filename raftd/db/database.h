@@ -243,6 +243,10 @@ struct rq_copy_count {
 enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source,
                                 struct rq_copy_count *ret_count);
 
+/* No member has the database in order, and the log is to go on from where its state machine is elsewhere: so does this one.  If its
+ * file is older, it is quarantined until a member can give it (rq_database_install).  origins: taken.  EXISTS: dropped. */
+enum rq_err rq_database_fence(struct rq_database *db, uint64_t version, struct rq_origins *origins);
+
 /* --- background thread --------------------------------------------------------------------------------------------------------- */
 
 /* The replica, which stays open until it is given back; NULL when there is none. */

@@ -14,7 +14,7 @@
 #include "raftd/ops/journal.h"
 #include "raftd/wire/txn.h"
 
-#define ROUNDS_MAX 6u         /* then the source is to hold still, however much it goes on changing */
+#define ROUNDS_MAX 6u          /* then the source is to hold still, however much it goes on changing */
 #define SYNC_BYTES (16u << 20) /* as in copy_file.c */
 
 struct install {
@@ -25,7 +25,8 @@ struct install {
     struct rq_replica_state state; /* as the source began; then what it holds */
     struct rq_origins origins;     /* owns, of state */
     struct rq_copy_file file;
-    struct rq_page_set surprises; /* pages that were not what their hashes said: they have changed, and are to be told */
+    struct rq_page_set
+        surprises; /* pages that were not what their hashes said: they have changed, and are to be told */
     uint64_t zero_hash;
     uint64_t *hashes; /* owns, as the next four */
     uint32_t *wanted;
@@ -362,4 +363,40 @@ enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_sou
 {
     struct installing i = { source, ret_count };
     return rq_db_call(db, run_install, &i);
+}
+
+/* --- what nobody has ----------------------------------------------------------------------------------------------------- */
+
+struct fence {
+    uint64_t version;
+    struct rq_origins *origins;
+};
+
+static enum rq_err run_fence(struct rq_database *db, void *ctx)
+{
+    const struct fence *f = ctx;
+    if (db->dropped) {
+        return RQ_EXISTS;
+    }
+    if (f->version > db->version) {
+        rq_origins_fini(&db->origins);
+        db->origins = *f->origins;
+        *f->origins = (struct rq_origins){ 0 };
+        db->version = f->version;
+        if (db->file.version < f->version) { /* else the file has what the log of before had brought, and that is all of it */
+            rq_db_quarantine(db, RQ_CORRUPT, "no member has it in order, and the log does not lead to it any more");
+            db->needs_log = false; /* it comes from a member, or not at all */
+        }
+        rq_db_publish(db);
+        rq_db_settle(db);
+    }
+    return RQ_OK;
+}
+
+enum rq_err rq_database_fence(struct rq_database *db, uint64_t version, struct rq_origins *origins)
+{
+    struct fence f = { version, origins };
+    enum rq_err err = rq_db_call(db, run_fence, &f);
+    rq_origins_fini(origins);
+    return err;
 }

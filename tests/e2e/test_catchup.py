@@ -191,5 +191,29 @@ def a_damaged_replica_is_made_anew():
     cluster.wait_equal()
 
 
+@test(seconds=120)
+def one_that_is_damaged_elsewhere_keeps_no_other_waiting():
+    """Two of three have a damaged database; the third, which lacks the log, gets the other one, and then mends theirs."""
+    cluster = Cluster(3, *COMPACTS)
+    leader, last = cluster.nodes[0], cluster.nodes[2]
+    fill(leader, 800)
+    fill(leader, 300, "bad.db")
+    cluster.wait_equal()
+    cluster.wait_equal("bad.db")
+    last.stop()
+    for node in cluster.others(last):
+        wait_for(lambda path=node.path("bad.db"): wal_is_empty(path), "bad.db is in its file", 60)
+        with open(node.path("bad.db"), "r+b") as file:
+            file.seek(4096 * 100 + 1000)
+            file.write(b"damage")
+    for node in cluster.others(last):
+        wait_for(lambda node=node: "quarantined" in node.log(), f"node {node.name} has noticed", 60)
+    push_out(cluster, leader)
+    last.start()
+    wait_for(lambda: caught_up(last), "node 3 caught up by pages", 60)
+    cluster.wait_equal()
+    cluster.wait_equal("bad.db", 60)
+
+
 if __name__ == "__main__":
     main()

@@ -15,11 +15,8 @@ static void must(enum rq_err err)
 void golden_copy_questions(struct rq_bytes *out)
 {
     static const struct rq_copy_question questions[] = {
-        { RQ_COPY_PICTURE, 0, 300 },
-        { RQ_COPY_DATABASE, 7, 0 },
-        { RQ_COPY_HASHES, 1024, 1025 },
-        { RQ_COPY_CHANGED, 0, 1 },
-        { RQ_COPY_HELD, 0, 0 },
+        { RQ_COPY_PICTURE, 0, 300 }, { RQ_COPY_DATABASE, 7, 0 }, { RQ_COPY_HASHES, 1024, 1025 },
+        { RQ_COPY_CHANGED, 0, 1 },   { RQ_COPY_HELD, 0, 0 },     { RQ_COPY_HEAD, 7, 0 },
         { RQ_COPY_PAGES, 2, 0 },
     };
     for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {

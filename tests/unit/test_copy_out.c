@@ -225,6 +225,9 @@ static void a_quarantined_one_is_not_copied_on(void)
     check_eq(rq_copy_out_changed(c, true, &changed), RQ_QUARANTINED);
     rq_copy_out_free(c);
     check_eq(rq_copy_out_new(&lone.disk->disk, lone.db, &c, &state, &origins), RQ_QUARANTINED);
+    check_eq(rq_copy_out_head(lone.db, &state.version, &origins), RQ_OK);
+    check(state.version == version && origins.next == version);
+    rq_origins_fini(&origins);
     lone_end();
 }
 
@@ -272,7 +275,8 @@ static void one_without_a_commit_is_no_copy(void)
 
 int main(int argc, char **argv)
 {
-    const struct tap_test tests[] = { /* apart: control pages are shared in a process, by disk and name */
+    const struct tap_test tests[] = {
+        /* apart: control pages are shared in a process, by disk and name */
         TAP_APART(copy_has_what_is_held_whatever_is_committed_meanwhile),
         TAP_APART(what_is_held_stays_as_it_is),
         TAP_APART(a_quarantined_one_is_not_copied_on),

@@ -172,7 +172,9 @@ static void nobody_may_ask_for_more_than_is_held_at_once(void)
     check_eq(question(RQ_COPY_CHANGED, 0, 1), RQ_OK);
     check_eq(question(RQ_COPY_CHANGED, 0, 2), RQ_PROTOCOL);
     check_eq(question(RQ_COPY_HELD, 0, 0), RQ_OK);
-    check_eq(question(7, 1, 1), RQ_PROTOCOL);
+    check_eq(question(RQ_COPY_HEAD, 7, 0), RQ_OK);
+    check_eq(question(RQ_COPY_HEAD, 0, 0), RQ_PROTOCOL);
+    check_eq(question(8, 1, 1), RQ_PROTOCOL);
 }
 
 int main(int argc, char **argv)

@@ -425,6 +425,37 @@ static void a_quarantined_one_is_made_anew(void)
     lone_end();
 }
 
+static void one_that_nobody_has_in_order_is_fenced_at_where_it_is_elsewhere(void)
+{
+    struct rq_copy_count count;
+    struct rq_database_info now;
+    struct rq_origins origins;
+    begin_with_300();
+    rq_origins_init(&origins, 5);
+    check_eq(rq_database_fence(lone.db, 5, &origins), RQ_OK);
+    check(is_as_there()); /* what is here is as new */
+    lone_close();
+    lone_open(ID, 3); /* so far the log has been replayed */
+    rq_origins_init(&origins, 5);
+    check_eq(rq_database_fence(lone.db, 5, &origins), RQ_OK);
+    check(is_as_there());
+    rq_origins_init(&origins, 9);
+    check_eq(rq_database_fence(lone.db, 9, &origins), RQ_OK);
+    rq_database_info(lone.db, &now);
+    check(now.state == RQ_DB_QUARANTINED && now.version == 9);
+    lone_close();
+    lone_open(ID, 9); /* the descriptor says so */
+    rq_database_caught_up(lone.db);
+    lone_settle();
+    rq_database_info(lone.db, &now);
+    check(now.state == RQ_DB_QUARANTINED && now.version == 9);
+    check_eq(install(&count), RQ_BUSY);
+    state_there(9, 300, 20);
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+    lone_end();
+}
+
 /* One run of the change from version 5 to 9 that ends at that moment.  False: it came to its end. */
 static bool dies_at(uint64_t moment, bool power)
 {
@@ -487,13 +518,18 @@ static void a_death_leaves_the_old_state_or_the_new_one(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(one_that_was_never_here_is_made),        TAP(only_pages_that_differ_come),
-        TAP(none_without_a_commit_stays_so),         TAP(what_is_newer_here_stays),
+        TAP(one_that_was_never_here_is_made),
+        TAP(only_pages_that_differ_come),
+        TAP(none_without_a_commit_stays_so),
+        TAP(what_is_newer_here_stays),
+        TAP(one_that_nobody_has_in_order_is_fenced_at_where_it_is_elsewhere),
         TAP(what_a_copy_that_broke_off_has_fetched_is_not_fetched_again),
         TAP(a_source_that_goes_on_changing_is_copied_at_one_moment),
         TAP(who_holds_what_it_did_not_say_is_not_believed),
-        TAP(a_copy_that_breaks_off_changes_nothing), TAP(entries_up_to_the_stamp_have_no_effect),
-        TAP(a_quarantined_one_is_made_anew),         TAP_APART(a_death_leaves_the_old_state_or_the_new_one),
+        TAP(a_copy_that_breaks_off_changes_nothing),
+        TAP(entries_up_to_the_stamp_have_no_effect),
+        TAP(a_quarantined_one_is_made_anew),
+        TAP_APART(a_death_leaves_the_old_state_or_the_new_one),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
