@@ -114,6 +114,17 @@ static void pass_on(struct wish *w)
     }
 }
 
+/* NULL: this node does not lead, and the wish is on its way to who does. */
+static struct rq_node *leading_node(struct wish *w)
+{
+    struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
+    if (!rq_node_leads(node)) {
+        pass_on(w);
+        return NULL;
+    }
+    return node;
+}
+
 /* --- join ------------------------------------------------------------------------------------------------------------------ */
 
 static void joined(void *ctx, enum rq_err err)
@@ -161,9 +172,8 @@ static const char *join_refusal(enum rq_err err)
 static void run_join(struct rq_task *task)
 {
     struct wish *w = (struct wish *)task;
-    struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
-    if (!rq_node_leads(node)) {
-        pass_on(w);
+    struct rq_node *node = leading_node(w);
+    if (node == NULL) {
         return;
     }
     if (rq_cluster_is_alone(w->cluster) && rq_catalog_has_adopted(w->cluster->catalog)) {
@@ -235,9 +245,8 @@ static const char *remove_refusal(enum rq_err err)
 static void run_remove(struct rq_task *task)
 {
     struct wish *w = (struct wish *)task;
-    struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
-    if (!rq_node_leads(node)) {
-        pass_on(w);
+    struct rq_node *node = leading_node(w);
+    if (node == NULL) {
         return;
     }
     const struct rq_members *members = rq_node_members(node);
@@ -276,9 +285,8 @@ static void transferred(void *ctx, enum rq_err err)
 static void run_transfer(struct rq_task *task)
 {
     struct wish *w = (struct wish *)task;
-    struct rq_node *node = rq_driver_node(atomic_load(&w->cluster->driver));
-    if (!rq_node_leads(node)) {
-        pass_on(w);
+    struct rq_node *node = leading_node(w);
+    if (node == NULL) {
         return;
     }
     const struct rq_members *members = rq_node_members(node);

@@ -383,7 +383,8 @@ static enum rq_err run_fence(struct rq_database *db, void *ctx)
         db->origins = *f->origins;
         *f->origins = (struct rq_origins){ 0 };
         db->version = f->version;
-        if (db->file.version < f->version) { /* else the file has what the log of before had brought, and that is all of it */
+        if (db->file.version <
+            f->version) { /* else the file has what the log of before had brought, and that is all of it */
             rq_db_quarantine(db, RQ_CORRUPT, "no member has it in order, and the log does not lead to it any more");
             db->needs_log = false; /* it comes from a member, or not at all */
         }

@@ -1,6 +1,7 @@
 """Clusters on this machine, for the tests on harness.py: each node has a host address of its own under 127/8, so that the ports
 are the same everywhere and no other program's are met; writers on every host keep a ledger of what they were told."""
 
+import json
 import random
 import sqlite3
 import threading
@@ -24,6 +25,18 @@ class Node(Raftd):
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
+
+    def removes(self, other):
+        """Is asked to, and answers when it is done."""
+        body, headers = json.dumps({"id": other.name}).encode(), {"Content-Type": "application/json"}
+        wait_for(lambda: self.request("DELETE", "/remove", body=body, headers=headers)[0] == 200, f"node {other.name} is removed", 30)
+
+    def refused(self, *words):
+        """It ends by itself, and says why."""
+        self.launch()
+        equal(self.exit_code(40), 1, "exit code of a node that is to be refused")
+        for word in words:
+            check(word in self.log(), f"node {self.name} did not say {word!r}:\n{self.log()}")
 
     def leads(self):
         try:

@@ -1,6 +1,5 @@
 """Nodes that come and go for good, or lose their disks and come back, while applications write: nothing acknowledged is lost."""
 
-import json
 import time
 
 from cluster import Cluster, Ledger, wait_reads
@@ -17,11 +16,6 @@ def joins_through_any(cluster):
 def wipe(node):
     """The disk is lost."""
     node.directory.rename(temporary("lost"))
-
-
-def remove(through, node):
-    body = json.dumps({"id": node.name}).encode()
-    equal(through.request("DELETE", "/remove", body=body, headers={"Content-Type": "application/json"})[0], 200, "a removal")
 
 
 def wait_voters(through, *names):
@@ -88,7 +82,7 @@ def nodes_join_and_leave_under_load():
         wait_voters(fourth, "1", "2", "3", "4")
         ledger.wait_more(10)
         cluster.nodes.remove(fourth)
-        remove(cluster.nodes[1], fourth)
+        cluster.nodes[1].removes(fourth)
         wait_voters(cluster.nodes[0], "1", "2", "3")
         fourth.kill()
         ledger.wait_more(10)
@@ -106,7 +100,7 @@ def a_leader_that_is_removed_under_load():
     ledger = Ledger(cluster, others)
     ledger.wait_more(20)
     began = time.monotonic()
-    remove(others[0], leader)
+    others[0].removes(leader)
     wait_voters(others[0], *(node.name for node in others))
     ledger.wait_more(20)
     print(f"NOTE leader removed: {ledger.longest_gap(since=began):.3f} s without a commit on the others")

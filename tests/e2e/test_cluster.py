@@ -11,14 +11,6 @@ from cluster import Cluster, Ledger, Node, wait_reads
 from harness import Raftd, check, connect, equal, main, temporary, test, wait_for
 
 
-def refused(node, *words):
-    """It ends by itself, and says why."""
-    node.launch()
-    equal(node.exit_code(40), 1, "exit code of a node that is to be refused")
-    for word in words:
-        check(word in node.log(), f"node {node.name} did not say {word!r}:\n{node.log()}")
-
-
 def together(nodes):
     """Starts them at once, and waits for all."""
     for node in nodes:
@@ -113,7 +105,7 @@ def bootstrap_that_is_not_complete_ends_in_time():
 @test
 def a_join_without_anybody_there_ends():
     cluster = Cluster(2, "-join-attempts", "2", "-join-interval", "100ms", start=False)
-    refused(cluster.nodes[1], "failed to join", cluster.nodes[0].raft)
+    cluster.nodes[1].refused("failed to join", cluster.nodes[0].raft)
     cluster.nodes[0].start()
     cluster.nodes[1].start()
     writes_everywhere(cluster)
@@ -126,7 +118,7 @@ def a_join_without_anybody_there_ends():
 def a_taken_node_id_is_refused():
     cluster = Cluster()
     twin = Node(2, f"{cluster.subnet}.9", "-join", cluster.nodes[0].raft, "-join-attempts", "1")
-    refused(twin, "-node-id")
+    twin.refused("-node-id")
     writes_everywhere(cluster)
 
 
@@ -135,7 +127,7 @@ def a_taken_address_is_refused():
     cluster = Cluster()
     twin = Node(4, f"{cluster.subnet}.9", "-join", cluster.nodes[0].raft, "-join-attempts", "1", "-raft-adv-addr",
                 cluster.nodes[1].raft)
-    refused(twin, "address")
+    twin.refused("address")
     writes_everywhere(cluster)
 
 
@@ -149,7 +141,7 @@ def databases_are_not_overwritten_by_a_join():
     alone.stop()
     new.path("old.db").write_bytes(alone.path("old.db").read_bytes())
     before = new.path("old.db").read_bytes()
-    refused(new, "holds databases", "without -join")
+    new.refused("holds databases", "without -join")
     equal(new.path("old.db").read_bytes(), before, "the database that was there")
     check(not (new.directory / "raft").exists(), "a refused start left a raft/")
 
@@ -258,7 +250,7 @@ def a_node_of_another_cluster_does_not_join_by_a_flag():
     connect(foreign.path(), busy_ms=20000).execute("CREATE TABLE own(x)")
     foreign.stop()
     foreign.flags += ["-join", cluster.nodes[0].raft]
-    refused(foreign, "single-node cluster")
+    foreign.refused("single-node cluster")
     equal(cluster.nodes[0].log().count("node joined"), 2, "nodes that have joined")
     foreign.flags = ["-node-id", "9"]
     foreign.start()
@@ -327,10 +319,10 @@ def one_that_is_left_goes_on_by_peers_json():
     peers = f'[{{"id": "{left.name}", "address": "{left.raft}", "non_voter": false}}]'
     for node in (left, other):
         (node.directory / "raft" / "peers.json").write_text(peers)
-    refused(other, f"node {left.name} go on", f"-join {left.raft}")
+    other.refused(f"node {left.name} go on", f"-join {left.raft}")
     fetching = left.directory / "raft" / "fetching"
     fetching.write_bytes(b"")
-    refused(left, "brought up to date", "raftd -refound")
+    left.refused("brought up to date", "raftd -refound")
     fetching.unlink()
     left.start()
     check(not (left.directory / "raft" / "peers.json").exists(), "the recovery is done once")

@@ -7,16 +7,9 @@ from cluster import Cluster, Node, wait_reads
 from harness import check, connect, equal, main, test, wait_for
 
 
-def refused(node, *words):
-    node.launch()
-    node.exit_code(20)
-    for word in words:
-        check(word in node.log(), f"node {node.name} did not say {word!r}:\n{node.log()}")
-
-
 @test
 def a_read_replica_founds_no_cluster():
-    refused(Node(1, "127.77.1.1", "-raft-non-voter"), "cannot create a new non-voting node without joining")
+    Node(1, "127.77.1.1", "-raft-non-voter").refused("cannot create a new non-voting node without joining")
 
 
 @test
@@ -25,7 +18,7 @@ def the_only_node_of_a_cluster_joins_no_other():
     node = cluster.nodes[0]
     node.stop()
     node.flags += ["-join", f"{cluster.subnet}.2:4002"]
-    refused(node, "node is the only node in a single-node cluster, joining other clusters not supported")
+    node.refused("node is the only node in a single-node cluster, joining other clusters not supported")
 
 
 @test
@@ -60,12 +53,8 @@ def a_removed_node_says_so_and_ends_when_told_so():
     first, last = cluster.nodes[0], cluster.nodes[2]
     connect(first.path(), busy_ms=20000).execute("CREATE TABLE t(x)")
 
-    def remove():
-        body, headers = f'{{"id": "{last.name}"}}'.encode(), {"Content-Type": "application/json"}
-        wait_for(lambda: first.request("DELETE", "/remove", body=body, headers=headers)[0] == 200, "a removal", 30)
-
     check(last.status()["cluster"]["removed"] is False, "removed before it was")
-    remove()
+    first.removes(last)
     wait_for(lambda: last.status()["cluster"]["removed"], "node 3 knows that it was removed", 40)
     check("was removed from the cluster" in last.log(), last.log())
     last.stop()
@@ -73,7 +62,7 @@ def a_removed_node_says_so_and_ends_when_told_so():
     last.start(40)  # with -join, as ever
     wait_reads(last, "SELECT count(*) FROM t", 0)
     wait_for(lambda: not last.status()["cluster"]["removed"], "node 3 is a member again")
-    remove()
+    first.removes(last)
     equal(last.exit_code(40), 0, "exit code of a node that was removed")
 
 

@@ -174,8 +174,7 @@ def removed_wiped_and_started_again_at_once():
     connection = with_table(cluster)
     rows(connection, *range(10))
     gone = cluster.nodes[2]
-    status, _ = request(cluster.nodes[1], "DELETE", "/remove", b'{"id":"3"}')
-    equal(status, 200, "status of DELETE /remove")
+    cluster.nodes[1].removes(gone)
     gone.kill()
     wiped(gone).start()
     wait_reads(gone, "SELECT count(*) FROM t", 10)
@@ -189,19 +188,13 @@ def removed_and_not_wiped_it_does_not_come_back_by_itself():
     cluster = Cluster()
     connection = with_table(cluster)
     gone = cluster.nodes[2]
-    equal(request(cluster.nodes[0], "DELETE", "/remove", b'{"id":"3"}')[0], 200, "status of DELETE /remove")
+    cluster.nodes[0].removes(gone)
     rows(connection, *range(10))
     gone.kill()
     gone.launch()
     wait_for(lambda: "not a member" in gone.log(), "it is told that it is no member")
     check(not any(name == "3" for name in members(cluster.nodes[0])), "it is a member again")
     equal(value(connection, "SELECT count(*) FROM t"), 10, "rows")
-
-
-def request(node, method, path, body=None):
-    question = urllib.request.Request(f"http://{node.http}{path}", data=body, method=method)
-    with urllib.request.urlopen(question, timeout=10) as answer:
-        return answer.status, answer.read()
 
 
 if __name__ == "__main__":
