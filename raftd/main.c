@@ -94,7 +94,7 @@ struct raftd {
     struct rq_admin admin;
     struct rq_sql_service *sql;
     struct rq_executor_door door;
-    struct rq_http_family families[10];
+    struct rq_http_family families[11];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -936,7 +936,6 @@ static void start_http(struct raftd *d)
     d->families[5] = (struct rq_http_family){ rq_snapshots_routes, rq_snapshots_route_count, &d->admin };
     d->families[6] = (struct rq_http_family){ rq_vars_routes, rq_vars_route_count, &d->admin };
     d->families[7] = (struct rq_http_family){ rq_about_routes, rq_about_route_count, NULL };
-    d->families[9] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };
     const struct rq_sql_service_config sql = {
         .admin = &d->admin,
         .foreign_keys = d->flags.foreign_keys,
@@ -951,6 +950,7 @@ static void start_http(struct raftd *d)
     }
     d->families[8] = (struct rq_http_family){ rq_sql_routes, rq_sql_route_count, d->sql };
     d->families[9] = (struct rq_http_family){ rq_load_routes, rq_load_route_count, &d->admin };
+    d->families[10] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .version = RQ_BUILD_VERSION,

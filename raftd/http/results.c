@@ -246,7 +246,7 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
 {
     const bool associative = r->form->associative;
     int code = sqlite3_step(p->stmt);
-    r->err = r->err == RQ_OK ? rq_sql_shape_of(&p->shape, p->stmt, r->form->qualify_columns) : r->err;
+    r->err = r->err == RQ_OK ? rq_sql_shape_of(&p->shape, p->stmt, r->form->qualify_columns, p->column_name) : r->err;
     if ((code != SQLITE_ROW && code != SQLITE_DONE) || r->err != RQ_OK) {
         return sqlite3_reset(p->stmt);
     }

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -50,6 +51,9 @@ static int authorize(void *ctx, int action, const char *first, const char *secon
         case SQLITE_DETACH:
             return refuse(c, "DETACH is not allowed");
         case SQLITE_PRAGMA:
+            if (strcasecmp(first, "journal_mode") == 0) {
+                c->column_name = "journal_mode"; /* "rqvfs" answers it, and a VFS gives name and value in one string */
+            }
             return rq_pragma_disallowed(first, second != NULL) ? refuse(c, "disallowed pragma") : SQLITE_OK;
         default:
             return SQLITE_OK;
@@ -173,9 +177,11 @@ static int compile(struct rq_sql_connection *c, struct rq_sql_prepared *p, const
     const char *tail;
     c->preparing = true;
     c->ends_transaction = false;
+    c->column_name = NULL;
     int code = sqlite3_prepare_v3(c->db, sql, (int)bytes + 1, lasting ? SQLITE_PREPARE_PERSISTENT : 0, &p->stmt, &tail);
     c->preparing = false;
     p->ends_transaction = c->ends_transaction;
+    p->column_name = c->column_name;
     if (code == SQLITE_OK) {
         *ret_tail = rq_sql_skip_blanks(tail);
     }

@@ -27,8 +27,9 @@ struct rq_sql_connection {
     uint32_t spent;
     bool running, too_long, timed_out;
     bool preparing;
-    bool ends_transaction; /* what is being prepared does */
-    const char *refused;   /* why the authorizer refused; NULL: it did not */
+    bool ends_transaction;   /* what is being prepared does */
+    const char *column_name; /* of what is being prepared */
+    const char *refused;     /* why the authorizer refused; NULL: it did not */
 };
 
 enum rq_err rq_sql_connection_init(struct rq_sql_connection *c, sqlite3 *db);
@@ -41,6 +42,7 @@ void rq_sql_connection_forget(struct rq_sql_connection *c);
 struct rq_sql_prepared {
     sqlite3_stmt *stmt; /* NULL: nothing but blanks and comments */
     bool ends_transaction;
+    const char *column_name; /* its one column is called so, whatever SQLite says; NULL: as SQLite says */
     struct rq_sql_shape shape;
 
     /* Private: of the cache. */

@@ -42,9 +42,10 @@ static enum rq_column_kind kind_of(const char *type)
                : RQ_COLUMN_PLAIN;
 }
 
-static enum rq_err put_name(struct rq_bytes *pieces, sqlite3_stmt *stmt, int i, bool qualified)
+static enum rq_err put_name(struct rq_bytes *pieces, sqlite3_stmt *stmt, int i, bool qualified, const char *given)
 {
-    const char *name = sqlite3_column_name(stmt, i), *table = qualified ? sqlite3_column_table_name(stmt, i) : NULL;
+    const char *name = given != NULL ? given : sqlite3_column_name(stmt, i),
+               *table = qualified ? sqlite3_column_table_name(stmt, i) : NULL;
     if (name == NULL) {
         return RQ_NOMEM;
     }
@@ -57,7 +58,7 @@ static enum rq_err put_name(struct rq_bytes *pieces, sqlite3_stmt *stmt, int i, 
     return err;
 }
 
-static enum rq_err column_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, int i, bool qualified)
+static enum rq_err column_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, int i, bool qualified, const char *name)
 {
     struct rq_sql_column *c = &shape->columns[i];
     const char *declared = sqlite3_column_decltype(stmt, i);
@@ -72,7 +73,7 @@ static enum rq_err column_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, int
     c->is_text = is_text_type(type);
     c->kind = kind_of(type);
     c->name_at = (uint32_t)shape->pieces.size;
-    enum rq_err err = put_name(&shape->pieces, stmt, i, qualified);
+    enum rq_err err = put_name(&shape->pieces, stmt, i, qualified, name);
     c->name_bytes = (uint32_t)shape->pieces.size - c->name_at;
     c->type_at = (uint32_t)shape->pieces.size;
     err = err == RQ_OK ? rq_go_put_text(&shape->pieces, (const uint8_t *)type, strlen(type)) : err;
@@ -120,7 +121,7 @@ static enum rq_err sort(struct rq_sql_shape *shape)
     return RQ_OK;
 }
 
-enum rq_err rq_sql_shape_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, bool qualified)
+enum rq_err rq_sql_shape_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, bool qualified, const char *name)
 {
     const int compiled = sqlite3_stmt_status(stmt, SQLITE_STMTSTATUS_REPREPARE, 0);
     if (shape->known && shape->compiled == compiled && shape->qualified == qualified) {
@@ -132,7 +133,7 @@ enum rq_err rq_sql_shape_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, bool
     shape->order = calloc((size_t)count + 1, sizeof *shape->order);
     enum rq_err err = shape->columns == NULL || shape->order == NULL ? RQ_NOMEM : RQ_OK;
     for (int i = 0; i < count && err == RQ_OK; i++) {
-        err = column_of(shape, stmt, i, qualified);
+        err = column_of(shape, stmt, i, qualified, name);
         shape->count++;
     }
     err = err == RQ_OK ? sort(shape) : err;

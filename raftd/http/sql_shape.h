@@ -35,7 +35,8 @@ struct rq_sql_shape {
 
 void rq_sql_shape_init(struct rq_sql_shape *shape);
 void rq_sql_shape_fini(struct rq_sql_shape *shape);
-/* Makes it, or finds that it holds still.  After the first step, which may compile. */
-enum rq_err rq_sql_shape_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, bool qualified);
+/* Makes it, or finds that it holds still.  After the first step, which may compile.  name: what the one column is called; NULL: as SQLite
+ * says. */
+enum rq_err rq_sql_shape_of(struct rq_sql_shape *shape, sqlite3_stmt *stmt, bool qualified, const char *name);
 
 #endif

@@ -7,7 +7,6 @@ import json
 import socket
 import sqlite3
 import threading
-import time
 import urllib.parse
 
 from cluster import Cluster
@@ -104,6 +103,11 @@ def s2_4_every_sample_of_the_reference():
         client.execute("INSERT INTO bar VALUES(1)", "INSERT INTO foo(name) VALUES('z')"),
         {"results": [{"error": "no such table: bar"}, {"last_insert_id": 10, "rows_affected": 1}]},
         "an error among statements",
+    )
+    equal(
+        client.query("PRAGMA journal_mode"),
+        {"results": [{"columns": ["journal_mode"], "types": ["text"], "values": [["wal"]]}]},
+        "a pragma that the VFS answers",
     )
     equal(client.execute("PRAGMA journal_mode=DELETE"), {"results": [], "error": "disallowed pragma"}, "pragma")
     equal(
@@ -305,14 +309,14 @@ class Clients:
                 self.acknowledged.add(key)
             elif answer.status == 503:
                 self.failed.add(key)
-                time.sleep(0.002)
+                self.done.wait(0.002)
             elif answer.status == 504:
                 self.unknown.add(key)
             else:
                 self.wrong.append((answer.status, answer.text))
 
     def ends(self, node):
-        time.sleep(0.002)
+        self.done.wait(0.002)
         return not node.alive()
 
     def wait_more(self, count, seconds=40):

@@ -113,7 +113,7 @@ static void on_later(void *ctx, const struct rq_http_request *request, struct rq
     pthread_t thread;
     if (r == NULL) {
         r = calloc(1, sizeof *r);
-        r->left = (unsigned)atoi(rq_http_param(request, "times"));
+        r->left = (unsigned)strtoul(rq_http_param(request, "times"), NULL, 10);
         response->progress = r;
         response->forget = forget_rounds;
         atomic_fetch_add(&held, 1);
