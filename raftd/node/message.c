@@ -191,8 +191,24 @@ static unsigned short get_u16(struct rq_mp_reader *r)
     return (unsigned short)rq_mp_get_uint(r, 0, UINT16_MAX);
 }
 
+/* Room for one more; most messages have one. */
+static bool make_room(struct rq_raft_message *m, unsigned *capacity)
+{
+    if (m->entry_count < *capacity) {
+        return true;
+    }
+    *capacity = *capacity > 0 ? 2 * *capacity : 1;
+    struct rq_log_entry *larger = realloc(m->entries, *capacity * sizeof *larger);
+    if (larger == NULL) {
+        return false;
+    }
+    m->entries = larger;
+    return true;
+}
+
 static void get_entries(struct rq_mp_reader *r, struct rq_raft_message *m)
 {
+    unsigned capacity = 0;
     struct raft_append_entries *a = &m->message.append_entries;
     while (r->err == RQ_OK && r->next < r->end) {
         uint32_t bytes;
@@ -203,11 +219,8 @@ static void get_entries(struct rq_mp_reader *r, struct rq_raft_message *m)
         if (r->err == RQ_OK && m->entry_count == RQ_RAFT_MESSAGE_ENTRIES) {
             rq_mp_read_fail(r, RQ_PROTOCOL);
         }
-        if (r->err == RQ_OK && m->entries == NULL) {
-            m->entries = calloc(RQ_RAFT_MESSAGE_ENTRIES, sizeof *m->entries);
-            if (m->entries == NULL) {
-                rq_mp_read_fail(r, RQ_NOMEM);
-            }
+        if (r->err == RQ_OK && !make_room(m, &capacity)) {
+            rq_mp_read_fail(r, RQ_NOMEM);
         }
         if (r->err == RQ_OK && bytes > 0) {
             e.blob = rq_blob_new(bytes);
