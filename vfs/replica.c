@@ -290,9 +290,51 @@ void rq_replica_close(struct rq_replica *r)
 
 /* --- create -------------------------------------------------------------------------------------------------------------- */
 
-static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struct rq_page_merge *merge, uint8_t *chunk)
+/* Nobody has written these pages before, and nobody may ever write them again: what they must be is known now or, should they
+ * be damaged before a scrub comes to them, never. */
+static enum rq_err hashes_begin(const struct rq_replica_config *config, const struct rq_replica_state *state,
+                                struct rq_page_hashes **ret_hashes)
+{
+    const char *removed;
+    if (config->hashes_path == NULL) {
+        return RQ_OK;
+    }
+    enum rq_err err = rq_page_hashes_open(config->disk, config->hashes_path, state->stamp.db_id, state->page_size,
+                                          ret_hashes, &removed);
+    if (err == RQ_OK) {
+        err = rq_page_hashes_forget(*ret_hashes); /* of a file that is no more */
+    }
+    if (err == RQ_OK) {
+        err = rq_page_hashes_make(*ret_hashes, 0);
+    }
+    if (err != RQ_OK) {
+        rq_page_hashes_close(*ret_hashes);
+        *ret_hashes = NULL;
+    }
+    return err == RQ_FULL || err == RQ_PERM ? RQ_OK : err;
+}
+
+/* The file is durable; err: all its pages were put.  Else they are unknown. */
+static enum rq_err hashes_end(const struct rq_replica_config *config, const struct rq_replica_state *state,
+                              struct rq_page_hashes *hashes, enum rq_err err)
+{
+    if (err == RQ_OK) {
+        err = rq_page_hashes_set_boot(hashes, config->boot);
+    }
+    if (err == RQ_OK) {
+        err = rq_page_hashes_seal(hashes, state->version, state->page_count);
+    }
+    if (err == RQ_FULL) {
+        err = rq_page_hashes_forget(hashes);
+    }
+    return err;
+}
+
+static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struct rq_page_merge *merge, uint8_t *chunk,
+                               struct rq_page_hashes *hashes, enum rq_err *ret_hashed)
 {
     const uint32_t page_size = merge->after->page_size;
+    uint64_t of_chunk[RQ_CHUNK_BYTES / 512];
     size_t filled = 0;
     uint64_t at = 0;
     for (;;) {
@@ -309,6 +351,10 @@ static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struc
             if (err != RQ_OK) {
                 return err;
             }
+            if (hashes != NULL && *ret_hashed == RQ_OK) {
+                *ret_hashed = rq_page_hashes_put(hashes, (uint32_t)(at / page_size) + 1,
+                                                 (uint32_t)(filled / page_size), of_chunk);
+            }
             filled = 0;
         }
         if (last) {
@@ -316,6 +362,7 @@ static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struc
         }
         at = filled == 0 ? offset : at;
         memcpy(chunk + filled, page, page_size);
+        of_chunk[filled / page_size] = hashes != NULL ? rq_page_hash(page, page_size) : 0;
         filled += page_size;
     }
 }
@@ -325,6 +372,8 @@ static enum rq_err file_build(const struct rq_replica_config *config, const char
 {
     const struct rq_disk_ops *ops = config->disk->ops;
     struct rq_file *file = NULL;
+    struct rq_page_hashes *hashes = NULL;
+    enum rq_err hashed = RQ_OK;
     uint8_t *page1 = malloc(state->page_size), *zeros = calloc(1, state->page_size), *chunk = malloc(RQ_CHUNK_BYTES);
     struct rq_page_merge merge = { .source = pages, .after = state, .page1 = page1, .zeros = zeros, .next_zero = 1 };
     enum rq_err err = RQ_NOMEM;
@@ -335,11 +384,18 @@ static enum rq_err file_build(const struct rq_replica_config *config, const char
         err = ops->truncate(file, 0); /* what a predecessor that was killed had begun */
     }
     if (err == RQ_OK) {
-        err = pages_write(config->disk, file, &merge, chunk);
+        err = hashes_begin(config, state, &hashes);
+    }
+    if (err == RQ_OK) {
+        err = pages_write(config->disk, file, &merge, chunk, hashes, &hashed);
     }
     if (err == RQ_OK) {
         err = rq_sync_final(config->disk, file);
     }
+    if (err == RQ_OK && hashes != NULL) {
+        err = hashes_end(config, state, hashes, hashed);
+    }
+    rq_page_hashes_close(hashes);
     if (file != NULL) {
         ops->close(file);
     }

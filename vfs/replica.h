@@ -58,6 +58,8 @@ struct rq_replica_config {
     struct rq_control *control; /* borrows: reader slots, files_epoch, drain */
     uint32_t wal_soft_frames;   /* back-fill is wanted from here (default 1000) */
     uint32_t wal_hard_frames;   /* readers are drained from here (default 4000) */
+    const char *hashes_path;    /* create: the hashes of the pages that it writes go there; NULL: nowhere */
+    uint64_t boot;              /* create: with these, as for rq_replica_keep_hashes() */
 };
 
 /* Opens an existing replica: recovers the WAL by its checksums (also one that native SQLite, or a killed predecessor, left),
@@ -79,7 +81,8 @@ struct rq_page_source {
 
 /* First commit of a new database: a new file with this content, synced, renamed to path (EXISTS when something other than an
  * empty file is there), then opened as above: with the errors of an open the file is there already, and open is to be called again.
- * The process's umask decides who may read it; -wal and -shm get the database file's mode, as far as the umask lets them. */
+ * The process's umask decides who may read it; -wal and -shm get the database file's mode, as far as the umask lets them.
+ * Without space for its page hashes there is no file of them. */
 enum rq_err rq_replica_create(const struct rq_replica_config *config, const struct rq_page_source *pages,
                               const struct rq_replica_state *state, struct rq_replica **ret_replica);
 

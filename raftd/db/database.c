@@ -214,6 +214,8 @@ struct rq_replica_config rq_db_replica_config(struct rq_database *db)
         .control = &db->control,
         .wal_soft_frames = db->env.wal_soft_frames,
         .wal_hard_frames = db->env.wal_hard_frames,
+        .hashes_path = db->hashes_path,
+        .boot = db->env.boot,
     };
 }
 

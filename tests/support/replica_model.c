@@ -67,6 +67,8 @@ static struct rq_replica_config config(struct model *m)
         .control = &m->control,
         .wal_soft_frames = m->soft_frames,
         .wal_hard_frames = m->hard_frames,
+        .hashes_path = m->keeps_hashes ? m->hashes_path : NULL,
+        .boot = 1,
     };
 }
 

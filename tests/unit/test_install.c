@@ -456,6 +456,30 @@ static void one_that_nobody_has_in_order_is_fenced_at_where_it_is_elsewhere(void
     lone_end();
 }
 
+/* While raftd is down: what was made anew is as well known as what was made by commits. */
+static void damage_is_found_in_one_that_was_made_anew(void)
+{
+    struct rq_copy_count count;
+    uint8_t page[PAGE];
+    begin_with_300();
+    rq_database_quarantine(lone.db, "a test says so");
+    lone_settle();
+    check_eq(install(&count), RQ_OK);
+    lone_close();
+    struct rq_disk *disk = &lone.disk->disk;
+    struct rq_file *file;
+    check_eq(disk->ops->open(disk, "/data/app.db", RQ_OPEN_WRITE, 0, &file), RQ_OK);
+    check_eq(disk->ops->write(file, "damage", 6, 99 * PAGE + 77), RQ_OK);
+    disk->ops->close(file);
+    lone_open(ID, 5);
+    struct rq_replica *r = rq_database_hold(lone.db);
+    check(r != NULL);
+    check_eq(rq_replica_read(r, 99, page), RQ_OK);
+    check_eq(rq_replica_read(r, 100, page), RQ_CORRUPT);
+    rq_database_release(lone.db);
+    lone_end();
+}
+
 /* One run of the change from version 5 to 9 that ends at that moment.  False: it came to its end. */
 static bool dies_at(uint64_t moment, bool power)
 {
@@ -528,6 +552,7 @@ int main(int argc, char **argv)
         TAP(who_holds_what_it_did_not_say_is_not_believed),
         TAP(a_copy_that_breaks_off_changes_nothing),
         TAP(entries_up_to_the_stamp_have_no_effect),
+        TAP(damage_is_found_in_one_that_was_made_anew),
         TAP(a_quarantined_one_is_made_anew),
         TAP_APART(a_death_leaves_the_old_state_or_the_new_one),
     };

@@ -130,10 +130,36 @@ static void page_that_was_back_filled_is_known_at_once(void)
     model_fini(&m);
 }
 
-static void page_that_no_frame_ever_held_is_known_after_a_scrub(void)
+static void page_that_the_file_was_made_with_is_known_at_once(void)
 {
     begin(4096, 3);
     check_eq(model_random(&m, 200), RQ_OK);
+    model_close(&m);
+    flip_page(1);
+    check_eq(model_open(&m), RQ_CORRUPT);
+    flip_page(1);
+    check_eq(reopen(), RQ_OK);
+    check(m.forgotten == NULL);
+    check_eq(scrub(), RQ_OK);
+    for (uint32_t pgno = 2; pgno <= 200; pgno += 66) { /* 64 pages are written at a time */
+        flip_page(pgno);
+        check_eq(reopen(), RQ_OK);
+        check_eq(scrub(), RQ_CORRUPT);
+        check_eq(reopen(), RQ_CORRUPT);
+        flip_page(pgno);
+        check_eq(reopen(), RQ_OK);
+    }
+    check_eq(scrub(), RQ_OK);
+    model_fini(&m);
+}
+
+static void page_whose_hash_was_lost_is_known_after_a_scrub(void)
+{
+    begin(4096, 3);
+    check_eq(model_random(&m, 200), RQ_OK);
+    model_close(&m);
+    check_eq(unlink(m.hashes_path), 0);
+    check_eq(model_open(&m), RQ_OK);
     check_eq(scrub(), RQ_OK);
     for (uint32_t pgno = 2; pgno <= 200; pgno += 99) {
         flip_page(pgno);
@@ -305,7 +331,8 @@ int main(int argc, char **argv)
         TAP(entries_are_kept_and_past_the_end_unknown),
         TAP(file_that_is_not_of_this_database_is_removed_and_said),
         TAP(page_that_was_back_filled_is_known_at_once),
-        TAP(page_that_no_frame_ever_held_is_known_after_a_scrub),
+        TAP(page_that_the_file_was_made_with_is_known_at_once),
+        TAP(page_whose_hash_was_lost_is_known_after_a_scrub),
         TAP(page_1_is_compared_when_the_database_is_opened),
         TAP(page_whose_newest_version_is_in_the_wal_is_left_alone),
         TAP(scrub_takes_as_many_bytes_as_it_is_given),
