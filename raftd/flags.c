@@ -29,6 +29,8 @@ static const struct flag flags[] = {
     FLAG("bootstrap-expect", FLAG_UINT, bootstrap_expect, "0",
          "found a cluster when so many nodes have found each other by -join"),
     FLAG("bootstrap-expect-timeout", FLAG_DURATION, bootstrap_timeout_ns, "120s", "how long to wait for them"),
+    FLAG("compare-int", FLAG_DURATION, compare_int_ns, "24h",
+         "how often all databases are compared with those of the other nodes; 0 for never"),
     FLAG("db-max-ro-conns", FLAG_UINT, readers_max, "256",
          "connections for HTTP to one database that only read; 0: any number"),
     FLAG("fk", FLAG_BOOL, foreign_keys, "false", "enforce foreign keys in what comes over HTTP"),

@@ -33,6 +33,7 @@ struct rq_flags {
     uint64_t reap_voter_ns, reap_reader_ns; /* 0: never */
     uint64_t raft_snap;                     /* entries since the last descriptor that call for a new one */
     uint64_t raft_snap_int_ns;              /* how often that is looked at */
+    uint64_t compare_int_ns;                /* ours: the same for comparing with other nodes; 0: never */
     uint64_t scrub_int_ns;                  /* ours: from the start of one scrub to the next; 0: never */
     bool refound;                           /* ours: a new cluster from the replicas as they are */
     bool version;

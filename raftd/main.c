@@ -492,6 +492,7 @@ static void open_cluster(struct raftd *d)
         .version = RQ_BUILD_VERSION,
         .api_url = d->api_url,
         .votes = !d->flags.non_voter,
+        .compare_every_ms = d->flags.compare_int_ns / 1000000u,
         .reap_voter_ms = d->flags.reap_voter_ns / 1000000u,
         .reap_reader_ms = d->flags.reap_reader_ns / 1000000u,
         .key = d->key,
@@ -716,6 +717,8 @@ static void start_node(struct raftd *d)
         .stir = rq_background_stir,
         .stir_ctx = d->background,
         .turns = rq_cluster_turn_door(d->cluster),
+        .marked = rq_cluster_marked,
+        .marked_ctx = d->cluster,
     };
     enum rq_err err = rq_catalog_new(&catalog, &d->catalog);
     if (err == RQ_VERSION) {

@@ -179,6 +179,11 @@ enum rq_err rq_replica_mend(struct rq_replica *r, char text[160]);
 /* Would a raftd that starts now find the -wal that this one writes? */
 bool rq_replica_is_named(struct rq_replica *r);
 
+/* Is in the WAL what must be there, and are both files those of their names?  CORRUPT, FOREIGN, NOTFOUND as below. */
+enum rq_err rq_replica_check_wal(struct rq_replica *r, char text[160]);
+/* Every page was put right by an append, whoever wrote to the database file before: a mend takes it as it is now. */
+void rq_replica_mended(struct rq_replica *r);
+
 /* Mends; and finds out whether the files are still ours.  CORRUPT: a frame in -wal or page 1 was changed; FOREIGN: the database's
  * name is another inode now; NOTFOUND: unlinked.  text says what.  Reads the whole WAL. */
 enum rq_err rq_replica_check(struct rq_replica *r, char text[160]);

@@ -33,7 +33,7 @@ static enum rq_err expectation_take(struct expectation *e, struct rq_replica *r)
     return allocated ? RQ_OK : RQ_NOMEM;
 }
 
-static enum rq_err content_check(struct rq_replica *r, struct expectation *e, uint8_t *buffer, char text[160])
+static enum rq_err wal_check(struct rq_replica *r, struct expectation *e, uint8_t *buffer, char text[160])
 {
     uint8_t head[RQ_WAL_HEAD_BYTES];
     size_t got;
@@ -49,7 +49,14 @@ static enum rq_err content_check(struct rq_replica *r, struct expectation *e, ui
                                       e->frames[frame].pgno);
         }
     }
-    if (err == RQ_OK && e->backfilled) {
+    return err == RQ_OK ? RQ_OK : rq_replica_finding(text, err, "%s: %s", r->wal_path, rq_err_text(err));
+}
+
+static enum rq_err page1_check(struct rq_replica *r, const struct expectation *e, uint8_t *buffer, char text[160])
+{
+    enum rq_err err = RQ_OK;
+    size_t got;
+    if (e->backfilled) {
         err = r->disk->ops->read(r->db, buffer, r->page_size, 0, &got);
         if (err == RQ_OK && (got != r->page_size || memcmp(buffer, e->page1, r->page_size) != 0)) {
             return rq_replica_finding(text, RQ_CORRUPT, "%s: page 1 was changed", r->path);
@@ -58,26 +65,56 @@ static enum rq_err content_check(struct rq_replica *r, struct expectation *e, ui
     return err == RQ_OK ? RQ_OK : rq_replica_finding(text, err, "%s: %s", r->path, rq_err_text(err));
 }
 
-enum rq_err rq_replica_check(struct rq_replica *r, char text[160])
+/* whole: page 1 of the database file, too. */
+static enum rq_err content_check(struct rq_replica *r, bool whole, char text[160])
 {
-    text[0] = '\0';
-    enum rq_err err = rq_replica_name_check(r, r->path, r->db);
-    if (err != RQ_OK) {
-        return rq_replica_finding(text, err, "%s: %s", r->path,
-                                  err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
-    }
-    err = rq_replica_mend(r, text);
-    if (err != RQ_OK) {
-        return err;
-    }
     struct expectation e = { 0 };
     uint8_t *buffer = malloc(rq_frame_bytes(r));
-    err = buffer == NULL ? RQ_NOMEM : expectation_take(&e, r);
+    enum rq_err err = buffer == NULL ? RQ_NOMEM : expectation_take(&e, r);
     if (err == RQ_OK) {
-        err = content_check(r, &e, buffer, text);
+        err = wal_check(r, &e, buffer, text);
+    }
+    if (err == RQ_OK && whole) {
+        err = page1_check(r, &e, buffer, text);
     }
     free(buffer);
     free(e.frames);
     free(e.page1);
+    return err;
+}
+
+static enum rq_err named_check(struct rq_replica *r, const char *path, struct rq_file *file, char text[160])
+{
+    enum rq_err err = rq_replica_name_check(r, path, file);
+    return err == RQ_OK ? err
+                        : rq_replica_finding(text, err, "%s: %s", path,
+                                             err == RQ_FOREIGN ? "another file has this name now" : rq_err_text(err));
+}
+
+enum rq_err rq_replica_check_wal(struct rq_replica *r, char text[160])
+{
+    text[0] = '\0';
+    enum rq_err err = named_check(r, r->path, r->db, text);
+    if (err == RQ_OK) {
+        err = named_check(r, r->wal_path, r->wal, text);
+    }
+    return err == RQ_OK ? content_check(r, false, text) : err;
+}
+
+void rq_replica_mended(struct rq_replica *r)
+{
+    rq_replica_note_modified(r);
+}
+
+enum rq_err rq_replica_check(struct rq_replica *r, char text[160])
+{
+    text[0] = '\0';
+    enum rq_err err = named_check(r, r->path, r->db, text);
+    if (err == RQ_OK) {
+        err = rq_replica_mend(r, text);
+    }
+    if (err == RQ_OK) {
+        err = content_check(r, true, text);
+    }
     return err == RQ_OK ? rq_replica_modified_check(r, text) : err;
 }

@@ -9,6 +9,7 @@
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/cluster/conduit.h"
 #include "raftd/cluster/copy_wire.h"
+#include "raftd/cluster/mend.h"
 #include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
@@ -346,6 +347,19 @@ static bool is_quarantined(struct rq_database *db)
     return info.state == RQ_DB_QUARANTINED;
 }
 
+/* Its wrong pages from a majority.  NOTFOUND: it is such that only a new one helps. */
+static enum rq_err mend(struct rq_catchup *u, struct rq_database *db)
+{
+    uint64_t compared = 0, mended = 0;
+    const enum rq_err err = rq_mend(u->cluster, db, &compared, &mended);
+    pthread_mutex_lock(&u->lock);
+    u->stats.pages_compared += compared;
+    u->stats.pages_fetched += mended;
+    u->stats.repairs += err == RQ_OK;
+    pthread_mutex_unlock(&u->lock);
+    return err == RQ_EXISTS ? RQ_OK : err;
+}
+
 /* Each quarantined database, from whoever has it.  False: one is left. */
 static bool repair_all(struct rq_catchup *u)
 {
@@ -358,10 +372,12 @@ static bool repair_all(struct rq_catchup *u)
         return true;
     }
     for (size_t i = 0; i < database_count; i++) {
-        bool good = !is_quarantined(databases[i]);
-        for (unsigned k = 0; !good && k < count; k++) {
-            good = repair_from(u, list[k], databases[i]) == RQ_OK;
+        enum rq_err err = is_quarantined(databases[i]) ? mend(u, databases[i]) : RQ_OK;
+        const bool anew = err == RQ_NOTFOUND;
+        for (unsigned k = 0; anew && err != RQ_OK && k < count; k++) {
+            err = repair_from(u, list[k], databases[i]);
         }
+        const bool good = err == RQ_OK;
         all = all && good;
         rq_database_unref(databases[i]);
     }

@@ -1,7 +1,7 @@
 /* Catch-up: this node gets from another member what its log does not lead to any more.
  *
  *   wanted   the log that is needed next was released: all databases, at an index (node.h: install)
- *   damaged  a database is quarantined here: that one
+ *   damaged  a database is quarantined here: its wrong pages (mend.h), or if its files are not such, all of it
  *
  * A thread of its own asks one member after the other until it is done, the leader first; it starts with the first wish. */
 #ifndef RAFTD_CLUSTER_CATCHUP_H

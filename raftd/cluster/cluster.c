@@ -172,9 +172,19 @@ static void asked_append(struct rq_cluster *c, uint64_t from, struct rq_call *ca
     rq_driver_submit(d, &a->submit);
 }
 
+static void asked_mark(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask)
+{
+    struct rq_marks *marks = atomic_load(&c->marks);
+    if (marks != NULL && atomic_load(&c->driver) != NULL) {
+        rq_marks_asked(marks, call, ask);
+    } else {
+        rq_call_fail(call, RQ_UNREADY, rq_err_text(RQ_UNREADY));
+    }
+}
+
 static bool may_be_asked_for(uint16_t type)
 {
-    return type >= RQ_ENTRY_TXN && type <= RQ_ENTRY_DROP;
+    return (type >= RQ_ENTRY_TXN && type <= RQ_ENTRY_DROP) || type == RQ_ENTRY_MARK;
 }
 
 static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call *call, const uint8_t *data,
@@ -223,6 +233,11 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
         case RQ_ASK_TURN_WANTED:
         case RQ_ASK_TURN_HELD:
             rq_cluster_asked_turn(c->turns, from, call, &ask);
+            break;
+        case RQ_ASK_STATE:
+        case RQ_ASK_HASHES:
+        case RQ_ASK_PAGES:
+            asked_mark(c, call, &ask);
             break;
     }
 }
@@ -498,6 +513,26 @@ enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, 
     return err;
 }
 
+struct rq_compare *rq_cluster_compare(struct rq_cluster *c)
+{
+    return atomic_load(&c->driver) != NULL ? c->compare : NULL;
+}
+
+void rq_cluster_marked(void *cluster, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
+                       struct rq_view *view)
+{
+    struct rq_cluster *c = cluster;
+    struct rq_marks *marks = atomic_load(&c->marks);
+    if (marks == NULL) {
+        rq_view_free(view);
+        return;
+    }
+    rq_marks_take(marks, db, mark, index, view);
+    if (mark->count > 0) {
+        rq_compare_marked(c->compare, mark, index);
+    }
+}
+
 struct rq_catchup *rq_cluster_catchup(struct rq_cluster *c)
 {
     return atomic_load(&c->driver) != NULL ? c->catchup : NULL;
@@ -506,7 +541,15 @@ struct rq_catchup *rq_cluster_catchup(struct rq_cluster *c)
 enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, struct rq_catalog *catalog)
 {
     c->catalog = catalog;
-    enum rq_err err = rq_catchup_new(c, &c->catchup);
+    struct rq_marks *marks;
+    enum rq_err err = rq_marks_new(c, &marks);
+    if (err == RQ_OK) {
+        err = rq_compare_new(c, c->config.compare_every_ms, &c->compare);
+    }
+    if (err == RQ_OK) {
+        atomic_store(&c->marks, marks);
+        err = rq_catchup_new(c, &c->catchup);
+    }
     if (err == RQ_OK) {
         atomic_store(&c->driver, driver);
         rq_reaper_start(c);

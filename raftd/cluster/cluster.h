@@ -21,6 +21,7 @@
 struct rq_catalog;
 struct rq_catchup;
 struct rq_cluster;
+struct rq_compare;
 
 /* What raftd knows of who may join, and of where others are; each may be NULL. */
 struct rq_cluster_doors {
@@ -41,6 +42,7 @@ struct rq_cluster_config {
     uint64_t reap_voter_ms, reap_reader_ms; /* the leader removes who is silent for so long; 0: never */
     struct rq_node_key *key;                /* borrows */
     const struct rq_tls_files *tls;         /* borrows */
+    uint64_t compare_every_ms;              /* databases with those of the other members; 0: never */
     struct rq_cluster_doors doors;
 };
 
@@ -68,6 +70,11 @@ enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, 
 const struct rq_turn_door *rq_cluster_turn_door(struct rq_cluster *c);
 /* From here on messages and requests of others are taken. */
 enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, struct rq_catalog *catalog);
+
+/* For the catalog: see struct rq_database_env. */
+void rq_cluster_marked(void *cluster, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
+                       struct rq_view *view);
+struct rq_compare *rq_cluster_compare(struct rq_cluster *c); /* borrows; NULL before the start */
 
 /* This node is the only voter. */
 bool rq_cluster_is_alone(struct rq_cluster *c);

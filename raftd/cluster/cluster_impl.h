@@ -9,6 +9,8 @@
 #include "raftd/cluster/bodies.h"
 #include "raftd/cluster/catchup.h"
 #include "raftd/cluster/cluster.h"
+#include "raftd/cluster/compare.h"
+#include "raftd/cluster/marks.h"
 #include "raftd/wire/ask.h"
 
 #define RQ_CLUSTER_WAITING_MAX 64u /* nodes that wait for a cluster to be founded */
@@ -41,6 +43,8 @@ struct rq_cluster {
     struct rq_driver *_Atomic driver; /* NULL: not started */
     struct rq_catalog *catalog;       /* borrows; set before driver, as what follows */
     struct rq_catchup *catchup;
+    struct rq_marks *_Atomic marks; /* NULL: not started */
+    struct rq_compare *compare;
     atomic_uint copy_sessions; /* of others that copy databases from here */
     unsigned next_asked;       /* loop context: of the members, when no leader is known */
 

@@ -432,8 +432,9 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
     uint32_t id = 0;
     struct rq_entry_staged staged;
     struct rq_txn_reader reader;
+    struct rq_entry_mark mark;
 
-    if (e->type < RQ_ENTRY_BARRIER || e->type > RQ_ENTRY_ADOPT) {
+    if (e->type < RQ_ENTRY_BARRIER || e->type > RQ_ENTRY_MARK) {
         (void)readable(RQ_VERSION);
     }
     if (e->blob == NULL) { /* a barrier, or nothing that anybody could have meant */
@@ -463,10 +464,20 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
                 note_body(c, e->index, &staged);
             }
             break;
+        case RQ_ENTRY_MARK:
+            if (readable(rq_entry_get_mark(e->blob->data, e->blob->bytes, &mark))) {
+                id = mark.db_id;
+            }
+            break;
     }
     struct rq_database *db = rq_catalog_find_id(c, id);
     if (db != NULL) {
         rq_database_committed(db, e);
+    }
+    if (e->type == RQ_ENTRY_MARK && id != 0) {
+        answer_requests(c, mark.nonce, db);
+    }
+    if (db != NULL) {
         rq_database_unref(db);
     }
 }
@@ -624,6 +635,16 @@ void rq_catalog_drop(struct rq_catalog *c, uint32_t id, struct rq_request *r)
     rq_bytes_init(&entry, 4096);
     enum rq_err err = rq_entry_put_drop(&entry, &(struct rq_entry_drop){ id });
     submit(c, r, RQ_ENTRY_DROP, &entry, err);
+}
+
+void rq_catalog_mark(struct rq_catalog *c, const struct rq_entry_mark *mark, struct rq_request *r)
+{
+    struct rq_bytes entry;
+    r->nonce = mark->nonce;
+    r->drop_id = 0;
+    rq_bytes_init(&entry, 4096);
+    enum rq_err err = rq_entry_put_mark(&entry, mark);
+    submit(c, r, RQ_ENTRY_MARK, &entry, err);
 }
 
 /* --- waiting for it ------------------------------------------------------------------------------------------------------------------- */
@@ -1049,6 +1070,17 @@ static bool on_ready(void *ctx)
     return rq_catalog_ready(ctx);
 }
 
+static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
+                      struct rq_view *view)
+{
+    struct rq_catalog *c = ctx;
+    if (c->config.marked != NULL) {
+        c->config.marked(c->config.marked_ctx, db, mark, index, view);
+    } else {
+        rq_view_free(view);
+    }
+}
+
 static void on_stir(void *ctx)
 {
     struct rq_catalog *c = ctx;
@@ -1092,6 +1124,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .delivered = on_delivered,
         .turns = config->turns,
         .ready = on_ready,
+        .marked = on_marked,
         .stir = on_stir,
         .file_made = on_file_made,
         .fatal = on_fatal,

@@ -25,6 +25,10 @@ struct rq_catalog_config {
     void (*stir)(void *ctx); /* wakes the background thread */
     void *stir_ctx;
     const struct rq_turn_door *turns; /* NULL: this host is alone for ever */
+    /* As in struct rq_database_env; NULL: nobody compares or mends. */
+    void (*marked)(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
+                   struct rq_view *view);
+    void *marked_ctx;
 };
 
 /* Names that can be served: 1 to RQ_DB_NAME_MAX bytes, no '/', no control character, not beginning with '.', not ending like
@@ -90,6 +94,8 @@ struct rq_request {
 /* Creates it, or finds the one that was created meanwhile.  MISUSE: no valid name.  EXISTS: a file is there that is not served. */
 void rq_catalog_create(struct rq_catalog *c, const char *name, size_t name_bytes, struct rq_request *r);
 void rq_catalog_drop(struct rq_catalog *c, uint32_t id, struct rq_request *r);
+/* Has the log hold a place at which members compare those pages of the database, or (0, 0) copy it.  nonce: not 0. */
+void rq_catalog_mark(struct rq_catalog *c, const struct rq_entry_mark *mark, struct rq_request *r);
 /* Founding: the file becomes a database.  Blocks until it is one. */
 enum rq_err rq_catalog_adopt(struct rq_catalog *c, const struct rq_entry_adopt *adopt);
 

@@ -28,16 +28,19 @@
 #include "raftd/log/log.h"
 #include "raftd/run/strand.h"
 #include "raftd/wire/bytes.h"
+#include "raftd/wire/entry.h"
 #include "raftd/wire/err.h"
 #include "raftd/wire/msg.h"
 #include "vfs/control.h"
 #include "vfs/replica.h"
+#include "vfs/snapshot.h"
 
 #define RQ_TXN_MEMORY_MAX   (4u << 20) /* pages of one transaction; what is more goes into a staged body */
 #define RQ_COMMIT_BYTES_MAX (RQ_TXN_MEMORY_MAX + (2u << 20)) /* with the frame that was one too many */
 #define RQ_DB_TEXT_BYTES    256
 
 struct rq_database;
+struct rq_view;
 
 /* What a database needs of the rest of raftd; tests put their own in its place. */
 struct rq_database_env {
@@ -65,6 +68,9 @@ struct rq_database_env {
     const struct rq_turn_door *turns; /* borrows; NULL: this host is alone for ever */
     /* May a commit be judged now: all that was known to be committed at start has been delivered. */
     bool (*ready)(void *ctx);
+    /* A MARK entry was applied; on the strand.  Takes view; NULL: there is none, as the database is fenced, or has no commit yet. */
+    void (*marked)(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
+                   struct rq_view *view);
     /* There is something for the background thread to do. */
     void (*stir)(void *ctx);
     /* The replica's file was made, or opened: which one it is gets remembered, so that its loss is noticed. */
@@ -162,7 +168,7 @@ void rq_database_members_changed(struct rq_database *db);
 
 /* --- from the state machine; loop context, in the order of the log -------------------------------------------------------- */
 
-/* TXN or STAGED entry of this database.  Applied on the strand. */
+/* TXN, STAGED or MARK entry of this database.  Applied on the strand. */
 void rq_database_committed(struct rq_database *db, const struct rq_log_entry *e);
 
 /* There is a leader, or none, or a new term. */
@@ -246,6 +252,49 @@ enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_sou
 /* No member has the database in order, and the log is to go on from where its state machine is elsewhere: so does this one.  If its
  * file is older, it is quarantined until a member can give it (rq_database_install).  origins: taken.  EXISTS: dropped. */
 enum rq_err rq_database_fence(struct rq_database *db, uint64_t version, struct rq_origins *origins);
+
+/* --- at a MARK entry ------------------------------------------------------------------------------------------------------------ */
+
+/* The database as it is at that place of the log, held still, so its WAL cannot begin anew meanwhile.  The database has to be held by
+ * a reference as long as it lives. */
+struct rq_view {
+    struct rq_snapshot snapshot; /* active; one thread at a time */
+    struct rq_replica_state state;
+};
+void rq_view_free(struct rq_view *v); /* NULL is fine */
+/* Hashes of pages in normal form, or the pages themselves, one behind the other.  PROTOCOL: there are no such pages.  QUARANTINED: one is not
+ * what raftd wrote; db is fenced now. */
+enum rq_err rq_view_hashes(struct rq_view *v, struct rq_database *db, uint32_t first, uint32_t count,
+                           uint64_t *ret_hashes);
+enum rq_err rq_view_page(struct rq_view *v, struct rq_database *db, uint32_t pgno, uint8_t *page);
+
+/* Where the right pages of a quarantined database come from, which are those that it had at the MARK entry of that index.  All called
+ * on the strand; may block. */
+struct rq_repair_source {
+    void *ctx;
+    enum rq_err (*open)(void *ctx, uint64_t index, struct rq_replica_state *ret_state);
+    enum rq_err (*hashes)(void *ctx, uint32_t first, uint32_t count, uint64_t *ret_hashes); /* RQ_MARK_PAGES_MAX */
+    enum rq_err (*page)(void *ctx, uint32_t pgno, uint32_t page_size, uint8_t *page);
+};
+
+/* A quarantined database is mended where the log has the MARK entry of this nonce: pages that are not what they should be become one
+ * transaction, durable then, and readers and writers are let in again.  Begin it, have the entry proposed, wait. */
+struct rq_repair {
+    uint64_t nonce;
+    struct rq_repair_source source;
+    uint64_t compared, mended; /* pages */
+    char first_pages[48];      /* for the log: which ones, as far as they fit */
+    /* The database's. */
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool done;
+    enum rq_err err;
+};
+void rq_database_repair_begin(struct rq_database *db, struct rq_repair *r);
+/* AWAY: the entry did not come within that time.  EXISTS: there is nothing to mend (any more).  NOTFOUND: its files are not such that pages of
+ * them could be mended; it has to be made anew.  UNREADY: the source has another version.  Else errors of the source, FULL or NOMEM.  Nothing has
+ * happened then. */
+enum rq_err rq_database_repair_wait(struct rq_database *db, struct rq_repair *r, unsigned timeout_ms);
 
 /* --- background thread --------------------------------------------------------------------------------------------------------- */
 

@@ -350,9 +350,12 @@ static void run_committed(struct rq_task *task)
 {
     struct rq_db_errand *e = (struct rq_db_errand *)task;
     struct rq_database *db = e->db;
+    if (!db->dropped && e->entry.type == RQ_ENTRY_MARK) {
+        rq_db_mark(db, &e->entry);
+    }
     if (!db->dropped) {
         const uint64_t begin_ns = rq_clock_ns();
-        if (lacks_body(db, e) || apply_entry(db, e) != RQ_OK) {
+        if (e->entry.type != RQ_ENTRY_MARK && (lacks_body(db, e) || apply_entry(db, e) != RQ_OK)) {
             fetch_body(db, e);
             return;
         }

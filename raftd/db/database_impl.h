@@ -94,6 +94,7 @@ struct rq_database {
     pthread_mutex_t hold; /* the replica stays open while it is held */
     pthread_mutex_t info_lock;
     struct rq_database_info info; /* guarded by info_lock */
+    struct rq_repair *repair;     /* borrows; guarded by info_lock; waits for its entry */
     atomic_bool waits;            /* for a body that it lacks */
     _Atomic uint64_t last_use_ms;
     atomic_bool short_of_space; /* a committed transaction waits for it, and the strand with it */
@@ -137,6 +138,16 @@ void rq_db_move_to_trash(struct rq_database *db, const char *suffix);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));
 /* Runs it on the strand, and waits for its end.  Any thread that may wait, with a reference. */
 enum rq_err rq_db_call(struct rq_database *db, enum rq_err (*run)(struct rq_database *db, void *ctx), void *ctx);
+
+/* --- database_mark.c --- */
+
+/* A MARK entry is applied. */
+void rq_db_mark(struct rq_database *db, const struct rq_log_entry *e);
+
+/* --- database_repair.c --- */
+
+/* At the entry that it waits for. */
+enum rq_err rq_db_repair(struct rq_database *db, struct rq_repair *r, uint64_t index);
 
 /* --- database_commit.c --- */
 

@@ -8,6 +8,7 @@
 #include <yyjson.h>
 
 #include "raftd/cluster/catchup.h"
+#include "raftd/cluster/compare.h"
 #include "raftd/http/databases.h"
 #include "raftd/http/json.h"
 #include "raftd/http/status_parts.h"
@@ -211,6 +212,21 @@ static void put_catchup(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val 
     yyjson_mut_obj_add_uint(doc, in, "repairs", stats.repairs);
 }
 
+/* What comparing databases with those of other members came to. */
+static void put_compare(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *store)
+{
+    struct rq_compare *compare = rq_cluster_compare(atomic_load(&a->cluster));
+    struct rq_compare_stats stats = { 0 };
+    if (compare != NULL) {
+        rq_compare_stats(compare, &stats);
+    }
+    yyjson_mut_val *in = put_obj(doc, store, "compare");
+    yyjson_mut_obj_add_uint(doc, in, "pages_compared", stats.compared);
+    yyjson_mut_obj_add_uint(doc, in, "pages_undecided", stats.undecided);
+    yyjson_mut_obj_add_uint(doc, in, "pages_wrong", stats.wrong);
+    yyjson_mut_obj_add_uint(doc, in, "passes", stats.passes);
+}
+
 /* What is one here: a state that the log needs nothing before.  Its pages are in the databases' files. */
 static void put_snapshots(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *store,
                           const struct rq_catalog_snapshot *snapshot)
@@ -245,6 +261,7 @@ void rq_status_put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val
 
     yyjson_mut_obj_add_str(doc, store, "addr", a->raft_adv_addr);
     put_catchup(a, doc, store);
+    put_compare(a, doc, store);
     put_databases(doc, store, catalog);
     yyjson_mut_obj_add_uint(doc, store, "db_applied_index", view.delivered);
     yyjson_mut_obj_add_bool(doc, put_obj(doc, store, "db_conf"), "fk_constraints", false);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "raftd/wire/entry.h"
 #include "raftd/wire/mp.h"
 
 static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
@@ -22,6 +23,7 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
         [RQ_ASK_APPEND] = 3,    [RQ_ASK_JOIN] = 9,        [RQ_ASK_NOTIFY] = 9,    [RQ_ASK_REMOVE] = 2,
         [RQ_ASK_TURN_TAKE] = 2, [RQ_ASK_TURN_WANTED] = 3, [RQ_ASK_TURN_HELD] = 2, [RQ_ASK_INDEX] = 1,
         [RQ_ASK_REACH] = 2,     [RQ_ASK_ABOUT] = 1,       [RQ_ASK_TRANSFER] = 2,
+        [RQ_ASK_STATE] = 3,     [RQ_ASK_HASHES] = 5,      [RQ_ASK_PAGES] = 5,
     };
     const size_t before = out->size;
     struct rq_mp_writer w;
@@ -56,6 +58,17 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
             break;
         case RQ_ASK_TURN_HELD:
             rq_mp_put_bin(&w, ask->held.data, ask->held.bytes);
+            break;
+        case RQ_ASK_STATE:
+            rq_mp_put_uint(&w, ask->mark.db_id);
+            rq_mp_put_uint(&w, ask->mark.index);
+            break;
+        case RQ_ASK_HASHES:
+        case RQ_ASK_PAGES:
+            rq_mp_put_uint(&w, ask->mark.db_id);
+            rq_mp_put_uint(&w, ask->mark.index);
+            rq_mp_put_uint(&w, ask->mark.first);
+            rq_mp_put_uint(&w, ask->mark.count);
             break;
     }
     if (w.err != RQ_OK) {
@@ -109,7 +122,7 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
     struct rq_mp_reader r;
     struct rq_ask ask = { .kind = RQ_ASK_APPEND };
     rq_mp_read_begin(&r, data, bytes);
-    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_TRANSFER);
+    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_PAGES);
     if (r.err != RQ_OK) {
         return r.err;
     }
@@ -143,6 +156,16 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
             break;
         case RQ_ASK_TURN_HELD:
             ask.held = get_held(&r);
+            break;
+        case RQ_ASK_STATE:
+        case RQ_ASK_HASHES:
+        case RQ_ASK_PAGES:
+            ask.mark.db_id = (uint32_t)rq_mp_get_uint(&r, 1, UINT32_MAX);
+            ask.mark.index = rq_mp_get_uint(&r, 1, UINT64_MAX);
+            if (ask.kind != RQ_ASK_STATE) {
+                ask.mark.first = (uint32_t)rq_mp_get_uint(&r, 1, UINT32_MAX - RQ_MARK_PAGES_MAX);
+                ask.mark.count = (uint32_t)rq_mp_get_uint(&r, 1, RQ_MARK_PAGES_MAX);
+            }
             break;
         default:
             return RQ_PROTOCOL;
@@ -201,6 +224,80 @@ enum rq_err rq_ask_get_granted(const uint8_t *data, size_t bytes, uint64_t *ret_
     rq_mp_read_begin(&r, data, bytes);
     *ret_serial = rq_mp_get_uint(&r, 1, UINT64_MAX);
     *ret_index = rq_mp_get_uint(&r, 0, UINT64_MAX);
+    return read_end(&r, data + bytes);
+}
+
+enum rq_err rq_ask_put_hashes(struct rq_bytes *out, const uint64_t *hashes, uint32_t count)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 1);
+    rq_mp_put_bin_head(&w, count * (uint32_t)sizeof *hashes);
+    enum rq_err err = w.err == RQ_OK ? rq_bytes_reserve(out, count * sizeof *hashes) : w.err;
+    for (uint32_t i = 0; err == RQ_OK && i < count; i++) {
+        rq_put_u64(out->data + out->size, hashes[i]);
+        out->size += sizeof *hashes;
+    }
+    return err;
+}
+
+enum rq_err rq_ask_get_hashes(const uint8_t *data, size_t bytes, const uint8_t **ret_hashes, uint32_t *ret_count)
+{
+    struct rq_mp_reader r;
+    uint32_t size;
+    rq_mp_read_begin(&r, data, bytes);
+    *ret_hashes = rq_mp_get_bin(&r, UINT32_MAX, &size);
+    *ret_count = size / (uint32_t)sizeof(uint64_t);
+    if (size % sizeof(uint64_t) != 0) {
+        rq_mp_read_fail(&r, RQ_PROTOCOL);
+    }
+    return read_end(&r, data + bytes);
+}
+
+enum rq_err rq_ask_put_state(struct rq_bytes *out, const struct rq_ask_state *state)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 5);
+    rq_mp_put_uint(&w, state->version);
+    rq_mp_put_uint(&w, state->stamp_term);
+    rq_mp_put_uint(&w, state->stamp_index);
+    rq_mp_put_uint(&w, state->page_size);
+    rq_mp_put_uint(&w, state->page_count);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_state(const uint8_t *data, size_t bytes, struct rq_ask_state *ret)
+{
+    struct rq_mp_reader r;
+    struct rq_ask_state state;
+    rq_mp_read_begin(&r, data, bytes);
+    state.version = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    state.stamp_term = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
+    state.stamp_index = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    state.page_size = (uint32_t)rq_mp_get_uint(&r, RQ_PAGE_SIZE_MIN, RQ_PAGE_SIZE_MAX);
+    state.page_count = (uint32_t)rq_mp_get_uint(&r, 1, UINT32_MAX);
+    if (!rq_page_size_check(state.page_size)) {
+        rq_mp_read_fail(&r, RQ_PROTOCOL);
+    }
+    enum rq_err err = read_end(&r, data + bytes);
+    if (err == RQ_OK) {
+        *ret = state;
+    }
+    return err;
+}
+
+enum rq_err rq_ask_put_pages(struct rq_bytes *out, const uint8_t *pages, uint32_t pages_bytes)
+{
+    struct rq_mp_writer w;
+    rq_mp_write_begin(&w, out, 1);
+    rq_mp_put_bin(&w, pages, pages_bytes);
+    return w.err;
+}
+
+enum rq_err rq_ask_get_pages(const uint8_t *data, size_t bytes, const uint8_t **ret_pages, uint32_t *ret_bytes)
+{
+    struct rq_mp_reader r;
+    rq_mp_read_begin(&r, data, bytes);
+    *ret_pages = rq_mp_get_bin(&r, UINT32_MAX, ret_bytes);
     return read_end(&r, data + bytes);
 }
 

@@ -13,6 +13,12 @@
  *   ABOUT    who are you?                          version, address of the HTTP API, and how far it is
  *   TRANSFER let this voter lead, or any other     (empty): it does
  *
+ * A database where the log has a MARK entry (raftd/cluster/marks.h).  UNREADY: not there yet; QUARANTINED: it is fenced here; NOTFOUND: not
+ * held any more:
+ *   STATE    what is it there?                     version, stamp, page size and pages
+ *   HASHES   of these pages?                       the hashes
+ *   PAGES    these pages?                          their bytes
+ *
  * The turn of a database (raftd/cluster/turns.h):
  *   TURN_TAKE    to the leader: I want it          comes when it is granted: its serial number, and the index up to which the log
  *                                                  has to be applied first; AWAY: not the leader, or not any more
@@ -44,6 +50,9 @@ enum rq_ask_kind {
     RQ_ASK_REACH = 14,
     RQ_ASK_ABOUT = 15,
     RQ_ASK_TRANSFER = 16,
+    RQ_ASK_STATE = 17,
+    RQ_ASK_HASHES = 18,
+    RQ_ASK_PAGES = 19,
 };
 
 /* A node that wants to be a member, as it describes itself; who relays a JOIN to the leader repeats what it has proved. */
@@ -77,6 +86,11 @@ struct rq_ask {
         uint64_t serial; /* WANTED */
     } turn;              /* TAKE, WANTED */
     struct rq_ask_held held;
+    struct {
+        uint32_t db_id;
+        uint64_t index;
+        uint32_t first, count; /* HASHES, PAGES */
+    } mark;                    /* STATE, HASHES, PAGES */
 };
 
 /* As in msg.h. */
@@ -90,6 +104,19 @@ enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret
 /* To INDEX. */
 enum rq_err rq_ask_put_index(struct rq_bytes *out, uint64_t index);
 enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index);
+/* To STATE. */
+struct rq_ask_state {
+    uint64_t version, stamp_index;
+    uint32_t stamp_term, page_size, page_count;
+};
+enum rq_err rq_ask_put_state(struct rq_bytes *out, const struct rq_ask_state *state);
+enum rq_err rq_ask_get_state(const uint8_t *data, size_t bytes, struct rq_ask_state *ret);
+/* To PAGES. */
+enum rq_err rq_ask_put_pages(struct rq_bytes *out, const uint8_t *pages, uint32_t pages_bytes);
+enum rq_err rq_ask_get_pages(const uint8_t *data, size_t bytes, const uint8_t **ret_pages, uint32_t *ret_bytes);
+/* To HASHES: u64 each, big-endian, as many as pages; hashes borrows from data. */
+enum rq_err rq_ask_put_hashes(struct rq_bytes *out, const uint64_t *hashes, uint32_t count);
+enum rq_err rq_ask_get_hashes(const uint8_t *data, size_t bytes, const uint8_t **ret_hashes, uint32_t *ret_count);
 /* To TURN_TAKE: serial and index.  To TURN_WANTED: given and index.  To TURN_HELD. */
 enum rq_err rq_ask_put_granted(struct rq_bytes *out, uint64_t serial, uint64_t index);
 enum rq_err rq_ask_get_granted(const uint8_t *data, size_t bytes, uint64_t *ret_serial, uint64_t *ret_index);

@@ -6,7 +6,7 @@
 #include "raftd/wire/mp.h"
 
 enum { FORMAT = 1 };
-enum { STAGED_FIELDS = 10, CREATE_FIELDS = 3, DROP_FIELDS = 2, ADOPT_FIELDS = 5 };
+enum { STAGED_FIELDS = 10, CREATE_FIELDS = 3, DROP_FIELDS = 2, ADOPT_FIELDS = 5, MARK_FIELDS = 5 };
 
 static void write_begin(struct rq_mp_writer *w, struct rq_bytes *out, uint32_t fields)
 {
@@ -193,6 +193,49 @@ enum rq_err rq_entry_get_adopt(const uint8_t *data, size_t bytes, struct rq_entr
         return err;
     }
     if (!adopt_valid(&e)) {
+        return RQ_PROTOCOL;
+    }
+    *ret = e;
+    return RQ_OK;
+}
+
+/* --- MARK ----------------------------------------------------------------------------------------------------------------- */
+
+static bool mark_valid(const struct rq_entry_mark *e)
+{
+    return e->db_id != 0 && e->nonce != 0 && (e->first == 0) == (e->count == 0) && e->count <= RQ_MARK_PAGES_MAX &&
+           e->first <= UINT32_MAX - e->count;
+}
+
+enum rq_err rq_entry_put_mark(struct rq_bytes *out, const struct rq_entry_mark *e)
+{
+    if (!mark_valid(e)) {
+        return RQ_MISUSE;
+    }
+    struct rq_mp_writer w;
+    size_t start = out->size;
+    write_begin(&w, out, MARK_FIELDS);
+    rq_mp_put_uint(&w, e->db_id);
+    rq_mp_put_uint(&w, e->nonce);
+    rq_mp_put_uint(&w, e->first);
+    rq_mp_put_uint(&w, e->count);
+    return write_end(&w, start);
+}
+
+enum rq_err rq_entry_get_mark(const uint8_t *data, size_t bytes, struct rq_entry_mark *ret)
+{
+    struct rq_mp_reader r;
+    struct rq_entry_mark e;
+    read_begin(&r, data, bytes);
+    e.db_id = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
+    e.nonce = rq_mp_get_uint(&r, 0, UINT64_MAX);
+    e.first = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
+    e.count = (uint32_t)rq_mp_get_uint(&r, 0, UINT32_MAX);
+    enum rq_err err = read_end(&r, data + bytes);
+    if (err != RQ_OK) {
+        return err;
+    }
+    if (!mark_valid(&e)) {
         return RQ_PROTOCOL;
     }
     *ret = e;

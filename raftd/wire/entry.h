@@ -20,6 +20,7 @@ enum rq_entry_type {
     RQ_ENTRY_CREATE = 5,  /* name -> database; its id is the index of this entry */
     RQ_ENTRY_DROP = 6,
     RQ_ENTRY_ADOPT = 7, /* name, as CREATE; and the file that is present becomes its content */
+    RQ_ENTRY_MARK = 8,  /* changes nothing: members hold the database still as it is here, to be compared or copied */
 };
 
 #define RQ_BODY_HASH_BYTES 16u
@@ -49,15 +50,25 @@ struct rq_entry_adopt {
     uint64_t version;
 };
 
+/* What is wanted of the database at that place of the log. */
+struct rq_entry_mark {
+    uint32_t db_id;
+    uint64_t nonce;        /* tells who asked, never 0 */
+    uint32_t first, count; /* compare these pages (raftd/cluster/compare.h); both 0: somebody will copy it */
+};
+#define RQ_MARK_PAGES_MAX 8192u
+
 /* Encoders append to out, on any error nothing: NOMEM, TOOBIG, MISUSE for what a decoder would refuse.  Decoders take a whole
  * entry: PROTOCOL, or VERSION for one of a later format; strings borrow; *ret is untouched unless OK. */
 enum rq_err rq_entry_put_staged(struct rq_bytes *out, const struct rq_entry_staged *e);
 enum rq_err rq_entry_put_create(struct rq_bytes *out, const struct rq_entry_create *e);
 enum rq_err rq_entry_put_drop(struct rq_bytes *out, const struct rq_entry_drop *e);
 enum rq_err rq_entry_put_adopt(struct rq_bytes *out, const struct rq_entry_adopt *e);
+enum rq_err rq_entry_put_mark(struct rq_bytes *out, const struct rq_entry_mark *e);
 enum rq_err rq_entry_get_staged(const uint8_t *data, size_t bytes, struct rq_entry_staged *ret);
 enum rq_err rq_entry_get_create(const uint8_t *data, size_t bytes, struct rq_entry_create *ret);
 enum rq_err rq_entry_get_drop(const uint8_t *data, size_t bytes, struct rq_entry_drop *ret);
 enum rq_err rq_entry_get_adopt(const uint8_t *data, size_t bytes, struct rq_entry_adopt *ret);
+enum rq_err rq_entry_get_mark(const uint8_t *data, size_t bytes, struct rq_entry_mark *ret);
 
 #endif

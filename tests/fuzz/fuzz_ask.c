@@ -1,4 +1,5 @@
 /* What one node asks of another, and the answers.  What is taken can be encoded again, and is then taken again, the same. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "raftd/wire/ask.h"
@@ -25,6 +26,8 @@ static void take_ask(const uint8_t *data, size_t bytes)
     MUST(back.kind == ask.kind && back.append.type == ask.append.type && back.append.bytes == ask.append.bytes);
     MUST(same_text(back.name, ask.name) && back.instance == ask.instance);
     MUST(back.turn.db_id == ask.turn.db_id && back.turn.serial == ask.turn.serial);
+    MUST(back.mark.db_id == ask.mark.db_id && back.mark.index == ask.mark.index);
+    MUST(back.mark.first == ask.mark.first && back.mark.count == ask.mark.count);
     MUST(back.held.bytes == ask.held.bytes && back.held.bytes % RQ_ASK_HELD_BYTES == 0);
     MUST(back.held.bytes == 0 || memcmp(back.held.data, ask.held.data, back.held.bytes) == 0);
     MUST(back.member.instance == ask.member.instance && back.member.votes == ask.member.votes);
@@ -61,6 +64,39 @@ static void take_turn_answers(const uint8_t *data, size_t bytes, struct rq_bytes
     }
 }
 
+static void take_mark_answers(const uint8_t *data, size_t bytes, struct rq_bytes *again)
+{
+    const uint8_t *hashes, *back;
+    uint32_t count, count_back;
+    struct rq_ask_state state, state_back;
+    if (rq_ask_get_state(data, bytes, &state) == RQ_OK) {
+        MUST(rq_ask_put_state(again, &state) == RQ_OK);
+        MUST(rq_ask_get_state(again->data, again->size, &state_back) == RQ_OK);
+        MUST(state_back.version == state.version && state_back.stamp_index == state.stamp_index);
+        MUST(state_back.stamp_term == state.stamp_term && state_back.page_size == state.page_size);
+        MUST(state_back.page_count == state.page_count);
+    }
+    again->size = 0;
+    if (rq_ask_get_pages(data, bytes, &hashes, &count) == RQ_OK) {
+        MUST(rq_ask_put_pages(again, hashes, count) == RQ_OK);
+        MUST(rq_ask_get_pages(again->data, again->size, &back, &count_back) == RQ_OK && count_back == count);
+        MUST(count == 0 || memcmp(back, hashes, count) == 0);
+    }
+    again->size = 0;
+    if (rq_ask_get_hashes(data, bytes, &hashes, &count) != RQ_OK) {
+        return;
+    }
+    uint64_t *numbers = malloc((count + (size_t)1) * sizeof *numbers);
+    MUST(numbers != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        numbers[i] = rq_get_u64(hashes + i * sizeof *numbers);
+    }
+    MUST(rq_ask_put_hashes(again, numbers, count) == RQ_OK);
+    free(numbers);
+    MUST(rq_ask_get_hashes(again->data, again->size, &back, &count_back) == RQ_OK && count_back == count);
+    MUST(count == 0 || memcmp(back, hashes, count * sizeof *numbers) == 0);
+}
+
 static void take_answers(const uint8_t *data, size_t bytes)
 {
     struct rq_ask_joined joined, back;
@@ -87,6 +123,8 @@ static void take_answers(const uint8_t *data, size_t bytes)
     }
     again.size = 0;
     take_turn_answers(data, bytes, &again);
+    again.size = 0;
+    take_mark_answers(data, bytes, &again);
     rq_bytes_fini(&again);
 }
 

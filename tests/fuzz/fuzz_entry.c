@@ -20,5 +20,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     AGAIN(create)
     AGAIN(drop)
     AGAIN(adopt)
+    AGAIN(mark)
     return 0;
 }

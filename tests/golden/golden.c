@@ -251,6 +251,12 @@ static void entry_adopt(struct rq_bytes *out)
         out, &(struct rq_entry_adopt){ .name = STR("old.db"), .page_size = 4096, .page_count = 1000, .version = 12 }));
 }
 
+static void entry_mark(struct rq_bytes *out)
+{
+    MUST(rq_entry_put_mark(
+        out, &(struct rq_entry_mark){ .db_id = 7, .nonce = 0x0102030405060708ull, .first = 4097, .count = 4096 }));
+}
+
 static void body(struct rq_bytes *out)
 {
     struct rq_body_writer w;
@@ -308,6 +314,12 @@ static const struct sample {
     { "ask-index", golden_ask_index },
     { "ask-about", golden_ask_about },
     { "ask-transfer", golden_ask_transfer },
+    { "ask-state", golden_ask_state },
+    { "ask-hashes", golden_ask_hashes },
+    { "ask-pages", golden_ask_pages },
+    { "answer-state", golden_answer_state },
+    { "answer-hashes", golden_answer_hashes },
+    { "answer-pages", golden_answer_pages },
     { "ask-turn-take", golden_ask_turn_take },
     { "ask-turn-wanted", golden_ask_turn_wanted },
     { "ask-turn-held", golden_ask_turn_held },
@@ -333,6 +345,7 @@ static const struct sample {
     { "entry-create", entry_create },
     { "entry-drop", entry_drop },
     { "entry-adopt", entry_adopt },
+    { "entry-mark", entry_mark },
     { "body", body },
     { "log-segment", golden_log_segment },
     { "log-spare", golden_log_spare },

@@ -104,6 +104,39 @@ void golden_ask_transfer(struct rq_bytes *out)
     must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_TRANSFER, .name = STR("n2") }));
 }
 
+void golden_ask_state(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_STATE, .mark = { .db_id = 7, .index = 1001 } }));
+}
+
+void golden_ask_hashes(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_HASHES,
+                                           .mark = { .db_id = 7, .index = 1001, .first = 4097, .count = 4096 } }));
+}
+
+void golden_ask_pages(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_PAGES,
+                                           .mark = { .db_id = 7, .index = 1001, .first = 12, .count = 1 } }));
+}
+
+void golden_answer_state(struct rq_bytes *out)
+{
+    must(rq_ask_put_state(out, &(struct rq_ask_state){ .version = 300, .stamp_index = 1000, .stamp_term = 3,
+                                                      .page_size = 4096, .page_count = 8000 }));
+}
+
+void golden_answer_hashes(struct rq_bytes *out)
+{
+    must(rq_ask_put_hashes(out, (const uint64_t[]){ 0x0102030405060708, UINT64_MAX }, 2));
+}
+
+void golden_answer_pages(struct rq_bytes *out)
+{
+    must(rq_ask_put_pages(out, (const uint8_t[]){ 1, 2, 3, 4 }, 4));
+}
+
 void golden_answer_index(struct rq_bytes *out)
 {
     must(rq_ask_put_index(out, 1001));

@@ -34,6 +34,14 @@ static bool on_ready(void *ctx)
     (void)ctx;
     return true;
 }
+static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
+                      struct rq_view *view)
+{
+    (void)ctx, (void)db, (void)mark, (void)index;
+    rq_view_free(lone.view);
+    lone.view = view;
+    lone.marks++;
+}
 static void on_stir(void *ctx)
 {
     (void)ctx;
@@ -82,6 +90,7 @@ void lone_open(uint32_t id, uint64_t version)
         .leader = on_number,
         .term = on_number,
         .ready = on_ready,
+        .marked = on_marked,
         .stir = on_stir,
         .file_made = on_file_made,
         .fatal = on_fatal,
@@ -95,6 +104,8 @@ void lone_open(uint32_t id, uint64_t version)
 
 void lone_close(void)
 {
+    rq_view_free(lone.view);
+    lone.view = NULL;
     rq_database_unref(lone.db);
     rq_place_free(lone.place);
     rq_pool_free(lone.pool);

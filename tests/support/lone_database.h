@@ -14,6 +14,8 @@ extern struct lone {
     struct rq_database *db;
     jmp_buf ended; /* raftd, because its disk failed */
     bool may_end;  /* else that ends the test */
+    struct rq_view *view; /* at the last MARK entry */
+    unsigned marks;       /* so many were applied */
 } lone;
 
 /* The database app.db in /data, on a new disk. */

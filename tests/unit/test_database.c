@@ -71,6 +71,12 @@ static bool on_ready(void *ctx)
     return world.ready;
 }
 
+static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
+                      struct rq_view *view)
+{
+    (void)ctx, (void)db, (void)mark, (void)index;
+    rq_view_free(view);
+}
 static void on_stir(void *ctx)
 {
     (void)ctx;
@@ -118,6 +124,7 @@ static void open_database(uint64_t version)
         .term = on_term,
         .ready = on_ready,
         .stir = on_stir,
+        .marked = on_marked,
         .file_made = on_file_made,
         .fatal = on_fatal,
     };

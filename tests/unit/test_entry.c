@@ -86,6 +86,30 @@ static void create_drop_and_adopt_come_back(void)
     rq_bytes_fini(&b);
 }
 
+static void mark_comes_back(void)
+{
+    struct rq_bytes b;
+    struct rq_entry_mark m;
+    const struct rq_entry_mark wrong[] = {
+        { 0, 1, 1, 1 }, { 7, 0, 1, 1 }, { 7, 1, 0, 1 }, { 7, 1, 1, 0 }, { 7, 1, 1, RQ_MARK_PAGES_MAX + 1 },
+        { 7, 1, UINT32_MAX, 1 },
+    };
+    rq_bytes_init(&b, 4096);
+    check_eq(rq_entry_put_mark(&b, &(struct rq_entry_mark){ 7, 1ull << 63, UINT32_MAX - 9, 9 }), RQ_OK);
+    check_eq(rq_entry_get_mark(b.data, b.size, &m), RQ_OK);
+    check(m.db_id == 7 && m.nonce == 1ull << 63 && m.first == UINT32_MAX - 9 && m.count == 9);
+    check_eq(rq_entry_get_mark(b.data, b.size - 1, &m), RQ_PROTOCOL);
+    b.size = 0;
+    check_eq(rq_entry_put_mark(&b, &(struct rq_entry_mark){ .db_id = 7, .nonce = 1 }), RQ_OK);
+    check_eq(rq_entry_get_mark(b.data, b.size, &m), RQ_OK);
+    b.size = 0;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        check_eq(rq_entry_put_mark(&b, &wrong[i]), RQ_MISUSE);
+        check_eq(b.size, 0);
+    }
+    rq_bytes_fini(&b);
+}
+
 static void encoders_refuse_what_decoders_would(void)
 {
     struct rq_bytes b;
@@ -178,6 +202,7 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(staged_comes_back),
         TAP(create_drop_and_adopt_come_back),
+        TAP(mark_comes_back),
         TAP(encoders_refuse_what_decoders_would),
         TAP(every_truncation_and_any_byte_behind_is_refused),
         TAP(a_later_format_is_told_apart_whatever_its_fields),

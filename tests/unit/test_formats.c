@@ -325,6 +325,7 @@ static void newer_entry_ends_raftd_and_a_malformed_one_does_nothing(void)
     } entries[] = {
         { "txn", RQ_ENTRY_TXN },         { "entry-staged", RQ_ENTRY_STAGED }, { "entry-create", RQ_ENTRY_CREATE },
         { "entry-drop", RQ_ENTRY_DROP }, { "entry-adopt", RQ_ENTRY_ADOPT },
+        { "entry-mark", RQ_ENTRY_MARK },
     };
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
         begin(entries[i].name);
@@ -335,7 +336,7 @@ static void newer_entry_ends_raftd_and_a_malformed_one_does_nothing(void)
         end();
     }
     begin("entry-drop");
-    check_eq(exit_after(RQ_ENTRY_ADOPT + 1, golden.data, golden.size), 1);
+    check_eq(exit_after(RQ_ENTRY_MARK + 1, golden.data, golden.size), 1);
     check_eq(exit_after(0, golden.data, golden.size), 1);
     end();
 }

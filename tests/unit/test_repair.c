@@ -1,0 +1,353 @@
+/* repair: at a MARK entry of the log a database is held still for others, or a quarantined one gets its wrong pages back; whatever goes
+ * wrong then, it stays as it was. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "raftd/db/database.h"
+#include "raftd/wire/entry.h"
+#include "raftd/wire/txn.h"
+#include "tests/support/lone_database.h"
+#include "tests/support/tap.h"
+
+enum { PAGE = 512, PAGES = 200, ID = 7, NONCE = 55 };
+
+/* What each page should be full of, at version. */
+static struct {
+    uint8_t fill[PAGES + 1];
+    uint64_t version, index;
+    uint32_t page_count;
+} right;
+
+static void page_of(const uint8_t fill[PAGES + 1], uint64_t version, uint32_t pgno, uint8_t page[PAGE])
+{
+    memset(page, fill[pgno], PAGE);
+    if (pgno == 1) {
+        memset(page, 0, 100);
+        memcpy(page, "SQLite format 3", 16);
+        rq_put_u16(page + 16, PAGE);
+        page[18] = page[19] = 1;
+        rq_put_u32(page + 24, (uint32_t)version);
+        rq_put_u32(page + 28, right.page_count);
+        rq_put_u32(page + 92, (uint32_t)version);
+        rq_page1_normalise(page);
+    }
+}
+
+/* --- this host ----------------------------------------------------------------------------------------------------------- */
+
+static void open_database(uint64_t version, bool caught_up)
+{
+    lone_open(ID, version);
+    if (caught_up) {
+        rq_database_caught_up(lone.db);
+        lone_settle();
+    }
+}
+
+static void apply(uint16_t type, const struct rq_bytes *entry)
+{
+    struct rq_log_entry e = { right.index, 3, type, rq_blob_new(entry->size) };
+    memcpy(e.blob->data, entry->data, entry->size);
+    rq_database_committed(lone.db, &e);
+    lone_settle();
+    rq_blob_unref(e.blob);
+}
+
+/* A transaction after which the pages are full of this. */
+static void commit(const uint8_t fill[PAGES + 1])
+{
+    struct rq_bytes out;
+    const struct rq_origin origin = { 99, right.version + 1 };
+    const struct rq_txn_head head = { ID, PAGE, PAGES, 1, right.version, right.version + 1 };
+    rq_bytes_init(&out, 1u << 20);
+    right.page_count = PAGES;
+    check_eq(rq_txn_begin(&out, &head, &origin), RQ_OK);
+    for (uint32_t i = 1; i <= PAGES; i++) {
+        uint8_t before[PAGE], after[PAGE];
+        page_of(right.fill, right.version, i, before);
+        page_of(fill, right.version + 1, i, after);
+        check_eq(rq_txn_add(&out, i, right.version > 0 ? before : NULL, after, PAGE), RQ_OK);
+    }
+    check_eq(rq_txn_end(&out, 0), RQ_OK);
+    memcpy(right.fill, fill, sizeof right.fill);
+    right.version++;
+    right.index += 2;
+    apply(RQ_ENTRY_TXN, &out);
+    rq_bytes_fini(&out);
+}
+
+static void mark(uint64_t nonce, uint32_t first, uint32_t count)
+{
+    struct rq_bytes out;
+    rq_bytes_init(&out, 4096);
+    check_eq(rq_entry_put_mark(&out, &(struct rq_entry_mark){ ID, nonce, first, count }), RQ_OK);
+    right.index++;
+    apply(RQ_ENTRY_MARK, &out);
+    rq_bytes_fini(&out);
+}
+
+/* In the database file, whatever raftd thinks of it. */
+static void damage(uint32_t pgno)
+{
+    struct rq_disk *disk = &lone.disk->disk;
+    struct rq_file *file;
+    check_eq(disk->ops->open(disk, "/data/app.db", RQ_OPEN_WRITE, 0, &file), RQ_OK);
+    check_eq(disk->ops->write(file, "damage", 6, (uint64_t)(pgno - 1) * PAGE + 77), RQ_OK);
+    disk->ops->close(file);
+}
+
+static enum rq_control_state state(void)
+{
+    struct rq_database_info info;
+    rq_database_info(lone.db, &info);
+    check_eq(info.version, right.version);
+    return info.state;
+}
+
+static bool is_right(void)
+{
+    uint8_t wanted[PAGE], page[PAGE];
+    struct rq_replica *r = rq_database_hold(lone.db);
+    bool same = r != NULL && state() == RQ_DB_LIVE;
+    for (uint32_t i = 1; same && i <= PAGES; i++) {
+        page_of(right.fill, right.version, i, wanted);
+        same = rq_replica_read(r, i, page) == RQ_OK && memcmp(page, wanted, PAGE) == 0;
+    }
+    rq_database_release(lone.db);
+    return same;
+}
+
+/* Version 1, all of it in the database file. */
+static void begin(void)
+{
+    uint8_t fill[PAGES + 1];
+    memset(&right, 0, sizeof right);
+    memset(fill, 'a', sizeof fill);
+    right.index = 10;
+    lone.marks = 0;
+    lone_begin(ID);
+    rq_database_caught_up(lone.db);
+    lone_settle();
+    commit(fill);
+    check(is_right());
+}
+
+static void fence(void)
+{
+    rq_database_quarantine(lone.db, "a test says so");
+    lone_settle();
+    check_eq(state(), RQ_DB_QUARANTINED);
+}
+
+/* --- the others ---------------------------------------------------------------------------------------------------------- */
+
+static struct {
+    bool older, lies, away;
+    unsigned pages;
+    uint64_t index;
+} there;
+
+static enum rq_err on_open(void *ctx, uint64_t index, struct rq_replica_state *ret_state)
+{
+    (void)ctx;
+    there.index = index;
+    *ret_state = (struct rq_replica_state){
+        .stamp = { .db_id = ID, .term = 3, .index = index - 1 },
+        .version = right.version - there.older,
+        .page_size = PAGE,
+        .page_count = PAGES,
+    };
+    return there.away ? RQ_AWAY : RQ_OK;
+}
+
+static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t *ret_hashes)
+{
+    uint8_t page[PAGE];
+    (void)ctx;
+    check(first == 1 && count == PAGES);
+    for (uint32_t i = 0; i < count; i++) {
+        page_of(right.fill, right.version, first + i, page);
+        ret_hashes[i] = rq_page_hash(page, PAGE);
+    }
+    return RQ_OK;
+}
+
+static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, uint8_t *page)
+{
+    (void)ctx;
+    check_eq(page_size, PAGE);
+    page_of(right.fill, right.version, pgno, page);
+    page[300] ^= there.lies && there.pages == 1;
+    there.pages++;
+    return RQ_OK;
+}
+
+static enum rq_err repair(uint64_t nonce, struct rq_repair *r)
+{
+    *r = (struct rq_repair){ .nonce = NONCE, .source = { NULL, on_open, on_hashes, on_page } };
+    there.pages = 0;
+    rq_database_repair_begin(lone.db, r);
+    mark(nonce, 0, 0);
+    return rq_database_repair_wait(lone.db, r, 0);
+}
+
+/* --- claims -------------------------------------------------------------------------------------------------------------- */
+
+static void mark_shows_one_state_while_commits_go_on(void)
+{
+    uint64_t hashes[PAGES];
+    uint8_t fill[PAGES + 1], wanted[PAGE], page[PAGE];
+    begin();
+    mark(NONCE, 1, PAGES);
+    struct rq_view *v = lone.view;
+    check(v != NULL && lone.marks == 1 && v->state.version == 1 && v->state.page_count == PAGES);
+    page_of(right.fill, 1, 1, wanted);
+    memset(fill, 'b', sizeof fill);
+    commit(fill);
+    check_eq(rq_view_hashes(v, lone.db, 1, PAGES, hashes), RQ_OK);
+    check_eq(hashes[0], rq_page_hash(wanted, PAGE));
+    check_eq(rq_view_page(v, lone.db, 9, page), RQ_OK);
+    check(page[0] == 'a' && page[PAGE - 1] == 'a');
+    check_eq(rq_view_page(v, lone.db, PAGES + 1, page), RQ_PROTOCOL);
+    check_eq(rq_view_page(v, lone.db, 0, page), RQ_PROTOCOL);
+    lone_end();
+}
+
+static void mark_passes_no_damage_on(void)
+{
+    uint64_t hashes[PAGES];
+    begin();
+    mark(NONCE, 1, PAGES);
+    damage(9);
+    check_eq(rq_view_hashes(lone.view, lone.db, 1, PAGES, hashes), RQ_QUARANTINED);
+    lone_settle();
+    check_eq(state(), RQ_DB_QUARANTINED);
+    mark(NONCE + 1, 1, PAGES);
+    check(lone.view == NULL && lone.marks == 2);
+    lone_end();
+}
+
+static void mark_in_replay_is_nobodys(void)
+{
+    begin();
+    lone_close();
+    open_database(1, false);
+    lone.marks = 0;
+    mark(NONCE, 1, PAGES);
+    check_eq(lone.marks, 0);
+    lone_end();
+}
+
+static void wrong_pages_come_back(void)
+{
+    struct rq_repair r;
+    uint8_t fill[PAGES + 1];
+    begin();
+    damage(5);
+    damage(120);
+    fence();
+    check_eq(repair(NONCE, &r), RQ_OK);
+    check(r.mended == 2 && there.pages == 2 && r.compared == PAGES && there.index == right.index);
+    check_eq(strcmp(r.first_pages, "5,120"), 0);
+    check(is_right());
+    memcpy(fill, right.fill, sizeof fill);
+    fill[5] = 'c';
+    commit(fill);
+    check(is_right());
+    lone_close();
+    open_database(2, true);
+    check(is_right());
+    lone_end();
+}
+
+/* What the log brought while it was fenced comes with them. */
+static void what_was_missed_comes_too(void)
+{
+    struct rq_repair r;
+    uint8_t fill[PAGES + 1];
+    begin();
+    damage(5);
+    fence();
+    memcpy(fill, right.fill, sizeof fill);
+    fill[77] = 'd';
+    commit(fill);
+    check_eq(state(), RQ_DB_QUARANTINED);
+    check_eq(repair(NONCE, &r), RQ_OK);
+    check_eq(r.mended, 3); /* page 1, too */
+    check(is_right());
+    commit(fill);
+    check(is_right());
+    lone_end();
+}
+
+/* Whole by itself, as far as it knows, and not what the others hold. */
+static void what_others_have_otherwise_is_replaced(void)
+{
+    struct rq_repair r;
+    begin();
+    fence();
+    right.fill[33] = 'x';
+    check_eq(repair(NONCE, &r), RQ_OK);
+    check_eq(r.mended, 1);
+    check(is_right());
+    lone_end();
+}
+
+static void nothing_happens_unless_all_is_well(void)
+{
+    struct rq_repair r;
+    begin();
+    check_eq(repair(NONCE, &r), RQ_EXISTS); /* nothing to mend */
+    damage(5);
+    damage(6);
+    fence();
+    check_eq(repair(NONCE + 1, &r), RQ_AWAY); /* somebody else's mark */
+    there.away = true;
+    check_eq(repair(NONCE, &r), RQ_AWAY);
+    there.away = false;
+    there.older = true;
+    check_eq(repair(NONCE, &r), RQ_UNREADY);
+    there.older = false;
+    there.lies = true;
+    check_eq(repair(NONCE, &r), RQ_CORRUPT); /* the second page is not what was announced */
+    check_eq(state(), RQ_DB_QUARANTINED);
+    there.lies = false;
+    check_eq(repair(NONCE, &r), RQ_OK);
+    check(is_right());
+    lone_end();
+}
+
+static void files_that_are_not_sound_are_left_alone(void)
+{
+    struct rq_repair r;
+    struct rq_disk *disk;
+    uint8_t fill[PAGES + 1];
+    begin();
+    memset(fill, 'b', sizeof fill);
+    commit(fill); /* in the WAL */
+    disk = &lone.disk->disk;
+    struct rq_file *file;
+    check_eq(disk->ops->open(disk, "/data/app.db-wal", RQ_OPEN_WRITE, 0, &file), RQ_OK);
+    check_eq(disk->ops->write(file, "damage", 6, 32 + 24 + 100), RQ_OK);
+    disk->ops->close(file);
+    fence();
+    check_eq(repair(NONCE, &r), RQ_NOTFOUND);
+    check(there.pages == 0 && state() == RQ_DB_QUARANTINED);
+    lone_end();
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        /* files stay open in the process, on a disk that is no more */
+        TAP_APART(mark_shows_one_state_while_commits_go_on),
+        TAP_APART(mark_passes_no_damage_on),
+        TAP_APART(mark_in_replay_is_nobodys),
+        TAP(wrong_pages_come_back),
+        TAP(what_was_missed_comes_too),
+        TAP(what_others_have_otherwise_is_replaced),
+        TAP(nothing_happens_unless_all_is_well),
+        TAP(files_that_are_not_sound_are_left_alone),
+    };
+    return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
