@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftd/wire/entry.h"
 #include "vfs/replica.h"
 
 struct check {
@@ -11,11 +12,35 @@ struct check {
     const char *dir;
     struct rq_catalog *catalog;
     const struct rq_descriptor *descriptor;
-    const struct rq_log *log;
+    struct rq_log *log;
     bool fetching;
     uint64_t newest;
     char *text; /* [512]; empty: no contradiction so far */
 };
+
+/* Does the log hold the entry that made this database?  A replica whose maker died before it had noted that is known in no other
+ * way. */
+static bool is_made_by_log(const struct check *c, const char *name, uint32_t id)
+{
+    struct rq_log_entry e;
+    struct rq_entry_create create;
+    struct rq_entry_adopt adopt;
+    struct rq_str made = { 0 };
+    if (id < rq_log_first(c->log) || id > rq_log_last(c->log) || rq_log_get(c->log, id, &e) != RQ_OK) {
+        return false;
+    }
+    if (e.blob == NULL) {
+        return false;
+    }
+    if (e.type == RQ_ENTRY_CREATE && rq_entry_get_create(e.blob->data, e.blob->bytes, &create) == RQ_OK) {
+        made = create.name;
+    } else if (e.type == RQ_ENTRY_ADOPT && rq_entry_get_adopt(e.blob->data, e.blob->bytes, &adopt) == RQ_OK) {
+        made = adopt.name;
+    }
+    const bool same = made.bytes > 0 && strlen(name) == made.bytes && memcmp(name, made.data, made.bytes) == 0;
+    rq_blob_unref(e.blob);
+    return same;
+}
 
 /* Is this file one of ours?  Others may lie here, also replicas of other clusters. */
 static bool is_ours(const struct check *c, const char *name, uint32_t id, const struct rq_file_info *info)
@@ -26,7 +51,7 @@ static bool is_ours(const struct check *c, const char *name, uint32_t id, const 
             return true;
         }
     }
-    return rq_catalog_knows_file(c->catalog, id, info->inode, info->device);
+    return rq_catalog_knows_file(c->catalog, id, info->inode, info->device) || is_made_by_log(c, name, id);
 }
 
 /* The term of an entry, and where the log ends.  A log that was given up for the descriptor says nothing. */
@@ -83,7 +108,7 @@ static enum rq_err look(void *ctx, const char *name)
 }
 
 enum rq_err rq_stamps_check(struct rq_disk *disk, const char *dir, struct rq_catalog *catalog,
-                            const struct rq_descriptor *descriptor, const struct rq_log *log, bool fetching,
+                            const struct rq_descriptor *descriptor, struct rq_log *log, bool fetching,
                             uint64_t *ret_newest, char text[512])
 {
     struct check c = { disk, dir, catalog, descriptor, log, fetching, 0, text };
