@@ -27,7 +27,8 @@ struct holding {
     uint64_t serial;
 };
 
-/* A question of the leader that this host owes an answer to. */
+/* A question of the leader that this host owes an answer to; or of a former one, which asked about the same holding: one answer is
+ * for all. */
 struct owed {
     struct owed *next;
     uint32_t db_id;
@@ -573,30 +574,25 @@ static void on_answer(void *ctx, uint32_t db_id, uint64_t serial, bool given, ui
     if (given) {
         drop_held(t, db_id, serial);
     }
-    struct owed *o = take_owed(t, db_id, serial);
-    if (o == NULL) {
-        return;
+    struct owed *o;
+    while ((o = take_owed(t, db_id, serial)) != NULL) {
+        if (o->call != NULL) {
+            struct rq_bytes body;
+            rq_bytes_init(&body, 64);
+            const enum rq_err err = rq_ask_put_given(&body, given, index);
+            reply(o->call, &body, err);
+        } else {
+            post(t, run_given, &(struct errand){ .db_id = db_id, .serial = serial, .given = given, .index = index });
+        }
+        free(o);
     }
-    if (o->call != NULL) {
-        struct rq_bytes body;
-        rq_bytes_init(&body, 64);
-        const enum rq_err err = rq_ask_put_given(&body, given, index);
-        reply(o->call, &body, err);
-    } else {
-        post(t, run_given, &(struct errand){ .db_id = db_id, .serial = serial, .given = given, .index = index });
-    }
-    free(o);
 }
 
 /* --- from the rest of the cluster --------------------------------------------------------------------------------------------------- */
 
 void rq_cluster_turn_wanted(struct rq_cluster_turns *t, struct rq_call *call, uint32_t db_id, uint64_t serial)
 {
-    struct owed *former = take_owed(t, db_id, serial), *o = must(malloc(sizeof *o));
-    if (former != NULL && former->call != NULL) {
-        rq_call_fail(former->call, RQ_AWAY, "");
-    }
-    free(former);
+    struct owed *o = must(malloc(sizeof *o));
     pthread_mutex_lock(&t->lock);
     *o = (struct owed){ t->owed, db_id, serial, call };
     t->owed = o;
