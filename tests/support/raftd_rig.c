@@ -31,7 +31,7 @@ void rq_note(enum rq_level level, const char *msg, const char *keys_format, ...)
     if (getenv("RQ_RIG_VERBOSE") == NULL) {
         return;
     }
-    printf("# raftd: %s ", msg);
+    printf("# raftd%s: %s ", running != NULL && running->name != NULL ? running->name : "", msg);
     va_start(args, keys_format);
     (void)vprintf(keys_format, args);
     va_end(args);
@@ -249,12 +249,13 @@ bool rig_start(struct rig *r)
 
 bool rig_run(struct rig *r, void (*work)(void *ctx), void *ctx)
 {
+    struct rig *const former = running;
     running = r;
     bool ended = setjmp(r->end) != 0;
     if (!ended) {
         work(ctx);
     }
-    running = NULL;
+    running = former;
     return !ended;
 }
 

@@ -23,6 +23,7 @@
 
 struct rig {
     struct rq_disk *disk; /* holds RIG_DIR; borrows */
+    const char *name;     /* in what it notes; NULL: the only one */
     uint64_t segment_bytes, cache_bytes;
     uint64_t shuffle; /* in which order strands run */
     uint64_t boot;    /* of the machine; whoever makes it lose power counts */
@@ -40,7 +41,7 @@ struct rig {
 /* Starts it.  False: refused or ended. */
 bool rig_start(struct rig *r);
 
-/* Runs work as a part of raftd.  False: it ended, and is not up any more. */
+/* Runs work as a part of raftd.  False: it ended, and is not up any more.  From inside also for another one. */
 bool rig_run(struct rig *r, void (*work)(void *ctx), void *ctx);
 
 void rig_settle(struct rig *r); /* everything that is ready; within rig_run */

@@ -1,0 +1,329 @@
+/* Staged bodies from host to host, as raftd/cluster/bodies.c brings and fetches them, without its threads and streams: a body is one
+ * message, and what is lost is sent again. */
+#include "raftd/cluster/bodies.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftd/db/staged.h"
+#include "raftd/db/staged_copy.h"
+#include "raftd/ops/journal.h"
+#include "tests/sim/fleet/fleet.h"
+
+enum { AGAIN_MS = 200 };
+
+struct courier {
+    uint64_t instance, due_ms;
+    bool done;
+};
+
+struct rq_carriage {
+    struct rq_carriage *next;
+    struct rq_bodies *bodies;
+    uint64_t id;
+    struct rq_entry_staged entry;
+    uint8_t *data; /* owns: the body */
+    unsigned majority, durable, courier_count;
+    struct courier couriers[FLEET_HOSTS_MAX];
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+struct want {
+    struct want *next;
+    struct rq_entry_staged entry;
+    void (*done)(void *ctx, enum rq_err err);
+    void *ctx;
+};
+
+struct rq_bodies {
+    struct rq_bodies_config config;
+    struct rq_carrier carrier;
+    struct fleet_host *host;
+    struct rq_carriage *carriages;
+    uint64_t carriage_last;
+    struct want *wants;
+};
+
+static void fatal_if_io(enum rq_err err)
+{
+    if (err == RQ_IO) {
+        rq_fatal("a staged body could not be written", err);
+    }
+}
+
+static enum rq_err read_body(const struct rq_bodies *b, struct rq_file *file, uint64_t bytes, uint8_t **ret_data)
+{
+    size_t n = 0;
+    *ret_data = malloc(bytes);
+    enum rq_err err = b->config.disk->ops->read(file, *ret_data, bytes, 0, &n);
+    rq_shelf_close(b->config.shelf, file);
+    if (err == RQ_OK && n < bytes) {
+        err = RQ_CORRUPT;
+    }
+    if (err != RQ_OK) {
+        free(*ret_data);
+        *ret_data = NULL;
+    }
+    return err;
+}
+
+/* Durable here, and under its name. */
+static enum rq_err keep_body(const struct rq_bodies *b, const struct rq_entry_staged *entry, const uint8_t *data)
+{
+    struct rq_file *file;
+    struct rq_staged_copy *copy;
+    struct rq_disk *disk = b->config.disk;
+    if (rq_staged_open_file(disk, b->config.staged_dir, entry->hash, entry->body_bytes, &file) == RQ_OK) {
+        disk->ops->close(file);
+        return disk->ops->sync_dir(disk, b->config.staged_dir);
+    }
+    enum rq_err err = rq_staged_copy_new(disk, b->config.staged_dir, entry->hash, entry->body_bytes, false, &copy);
+    if (err == RQ_OK) {
+        err = rq_staged_copy_add(copy, data, entry->body_bytes);
+        err = err == RQ_OK ? rq_staged_copy_seal(copy) : err;
+        rq_staged_copy_free(copy);
+    }
+    return err;
+}
+
+/* --- bringing ------------------------------------------------------------------------------------------------------------ */
+
+static bool on_is_alone(void *ctx)
+{
+    const struct rq_bodies *b = ctx;
+    struct rq_members members;
+    b->config.members(b->config.ctx, &members);
+    return members.count == 1 && members.list[0].instance == b->config.instance;
+}
+
+static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *entry, struct rq_file *file,
+                            void (*done)(void *ctx), void *done_ctx, struct rq_carriage **ret_carriage)
+{
+    struct rq_bodies *b = ctx;
+    struct rq_members members;
+    uint8_t *data;
+    unsigned voters = 0;
+    enum rq_err err = RQ_OK;
+    if (file != NULL) {
+        rq_shelf_reads(b->config.shelf);
+    } else {
+        err = rq_shelf_open(b->config.shelf, entry->hash, entry->body_bytes, &file);
+    }
+    err = err == RQ_OK ? read_body(b, file, entry->body_bytes, &data) : err;
+    if (err != RQ_OK) {
+        return err;
+    }
+    struct rq_carriage *c = calloc(1, sizeof *c);
+    *c = (struct rq_carriage){ .next = b->carriages,
+                               .bodies = b,
+                               .id = ++b->carriage_last,
+                               .entry = *entry,
+                               .data = data,
+                               .done = done,
+                               .ctx = done_ctx };
+    b->config.members(b->config.ctx, &members);
+    for (unsigned i = 0; i < members.count; i++) {
+        const struct rq_member *m = &members.list[i];
+        voters += m->role == RQ_MEMBER_VOTER;
+        if (m->role == RQ_MEMBER_VOTER && m->instance != b->config.instance) {
+            c->couriers[c->courier_count++] = (struct courier){ .instance = m->instance };
+        }
+    }
+    c->majority = voters / 2 + 1;
+    c->durable = voters - c->courier_count; /* here, when the caller has synced it */
+    b->carriages = c;
+    *ret_carriage = c;
+    return RQ_OK;
+}
+
+static enum rq_carriage_state on_state(struct rq_carriage *c)
+{
+    unsigned reached = 0;
+    for (unsigned i = 0; i < c->courier_count; i++) {
+        const struct fleet_host *to = net_host(c->couriers[i].instance);
+        reached += !c->couriers[i].done && to != NULL && net_linked(c->bodies->host, to);
+    }
+    return c->durable >= c->majority               ? RQ_CARRIAGE_DONE
+           : fleet_plant == FLEET_PLANT_EARLY_BODY ? RQ_CARRIAGE_DONE
+           : c->durable + reached >= c->majority   ? RQ_CARRIAGE_MOVES
+                                                   : RQ_CARRIAGE_WAITS;
+}
+
+static void on_leave(struct rq_carriage *c)
+{
+    struct rq_carriage **at = &c->bodies->carriages;
+    while (*at != c) {
+        at = &(*at)->next;
+    }
+    *at = c->next;
+    free(c->data);
+    free(c);
+}
+
+static void bring(struct rq_carriage *c, struct courier *courier)
+{
+    const struct fleet_host *from = c->bodies->host, *to = net_host(courier->instance);
+    if (to == NULL || !net_linked(from, to)) {
+        return;
+    }
+    struct fleet_message m = { .kind = FLEET_BODY, .from = from->number, .to = to->number, .to_life = to->life };
+    m.id = c->id;
+    m.body = c->entry;
+    m.bytes = c->entry.body_bytes;
+    m.data = malloc(m.bytes);
+    memcpy(m.data, c->data, m.bytes);
+    courier->due_ms = fleet->now_ms + AGAIN_MS;
+    net_send(&m, fleet_below(5 * fleet->delay_ms_max + 1));
+}
+
+void bodies_receive(struct fleet_host *h, const struct fleet_message *m)
+{
+    const struct rq_bodies *b = h->bodies;
+    struct fleet_message taken = { .kind = FLEET_BODY_TAKEN, .from = h->number, .to = m->from };
+    enum rq_err err =
+        b == NULL ? RQ_UNREADY : rq_shelf_expect(b->config.shelf, m->body.hash, m->body.origin, RQ_SHELF_EXPECT_LOOKS);
+    if (err == RQ_OK) {
+        err = keep_body(b, &m->body, m->data);
+        fatal_if_io(err);
+    }
+    if (err == RQ_OK) {
+        taken.to_life = m->from_life;
+        taken.id = m->id;
+        taken.data = calloc(1, 1);
+        taken.body = m->body;
+        net_send(&taken, fleet_below(fleet->delay_ms_max + 1));
+    }
+}
+
+void bodies_taken(struct fleet_host *h, const struct fleet_message *m)
+{
+    struct rq_carriage *c = h->bodies->carriages;
+    while (c != NULL && c->id != m->id) {
+        c = c->next;
+    }
+    for (unsigned i = 0; c != NULL && i < c->courier_count; i++) {
+        struct courier *courier = &c->couriers[i];
+        if (courier->instance == fleet->hosts[m->from].instance && !courier->done) {
+            courier->done = true;
+            fleet_count(FLEET_bodies_brought);
+            if (++c->durable == c->majority) {
+                c->done(c->ctx);
+            }
+        }
+    }
+}
+
+/* --- fetching ------------------------------------------------------------------------------------------------------------ */
+
+static void on_fetch(void *ctx, const struct rq_entry_staged *entry, void (*done)(void *ctx, enum rq_err err),
+                     void *done_ctx)
+{
+    struct rq_bodies *b = ctx;
+    struct want *w = calloc(1, sizeof *w);
+    *w = (struct want){ b->wants, *entry, done, done_ctx };
+    b->wants = w;
+}
+
+struct giving {
+    const struct fleet_host *from;
+    const struct rq_entry_staged *entry;
+    uint8_t *data;
+    enum rq_err err;
+};
+
+static void give(void *ctx)
+{
+    struct giving *g = ctx;
+    struct rq_file *file;
+    const struct rq_bodies *b = g->from->bodies;
+    g->err = rq_shelf_open(b->config.shelf, g->entry->hash, g->entry->body_bytes, &file);
+    if (g->err == RQ_OK) {
+        g->err = read_body(b, file, g->entry->body_bytes, &g->data);
+    }
+}
+
+/* As there: OK, it is here; NOTFOUND, every other member says that it has it not; else another time. */
+static enum rq_err fetch(const struct rq_bodies *b, const struct want *w)
+{
+    unsigned others = 0, none = 0;
+    for (unsigned i = 0; i < fleet->host_count; i++) {
+        struct fleet_host *from = &fleet->hosts[i];
+        if (from == b->host) {
+            continue;
+        }
+        others++;
+        struct giving g = { from, &w->entry, NULL, RQ_AWAY };
+        if (host_works(from) && from->bodies != NULL && net_linked(b->host, from) && !host_run(from, give, &g)) {
+            g.err = RQ_AWAY;
+        }
+        if (g.err == RQ_OK) {
+            enum rq_err err = keep_body(b, &w->entry, g.data);
+            free(g.data);
+            fatal_if_io(err);
+            return err;
+        }
+        none += g.err == RQ_NOTFOUND;
+    }
+    return others > 0 && none == others ? RQ_NOTFOUND : RQ_AWAY;
+}
+
+static void tick(void *ctx)
+{
+    struct rq_bodies *b = ctx;
+    for (struct rq_carriage *c = b->carriages; c != NULL; c = c->next) {
+        for (unsigned i = 0; i < c->courier_count && c->durable < c->majority; i++) {
+            if (!c->couriers[i].done && fleet->now_ms >= c->couriers[i].due_ms) {
+                bring(c, &c->couriers[i]);
+            }
+        }
+    }
+    struct want *w = b->wants;
+    if (w != NULL && fleet_chance(50)) {
+        const enum rq_err err = fetch(b, w);
+        if (err == RQ_OK || err == RQ_NOTFOUND) {
+            b->wants = w->next;
+            fleet_count(FLEET_bodies_fetched);
+            w->done(w->ctx, err);
+            free(w);
+        }
+    }
+}
+
+void bodies_tick(struct fleet_host *h)
+{
+    if (h->bodies != NULL && (h->bodies->carriages != NULL || h->bodies->wants != NULL)) {
+        (void)host_run(h, tick, h->bodies);
+    }
+}
+
+/* --- in place of raftd/cluster/bodies.c ------------------------------------------------------------------------------------- */
+
+enum rq_err rq_bodies_new(const struct rq_bodies_config *config, struct rq_bodies **ret_bodies)
+{
+    struct rq_bodies *b = calloc(1, sizeof *b);
+    b->config = *config;
+    b->carrier = (struct rq_carrier){ b, on_is_alone, on_bring, on_fetch, on_state, on_leave };
+    b->host = fleet->current;
+    b->host->bodies = b;
+    *ret_bodies = b;
+    return RQ_OK;
+}
+
+void rq_bodies_free(struct rq_bodies *b)
+{
+    free(b);
+}
+
+const struct rq_carrier *rq_bodies_carrier(struct rq_bodies *b)
+{
+    return &b->carrier;
+}
+
+/* There are no streams here. */
+enum rq_err rq_bodies_stream(struct rq_bodies *b, struct rq_stream *stream, const uint8_t *head, size_t head_bytes,
+                             const struct rq_stream_ops **ret_ops, void **ret_ctx, char text[RQ_TEXT_MAX + 1])
+{
+    (void)b, (void)stream, (void)head, (void)head_bytes, (void)ret_ops, (void)ret_ctx, (void)text;
+    return RQ_UNREADY;
+}

@@ -1,0 +1,87 @@
+/* Planted faults, put under the real code by the linker (--wrap); the others are at the seams of the simulation itself. */
+#include "raftd/db/stamps.h"
+#include "raftd/node/node.h"
+#include "raftd/wire/txn.h"
+#include "tests/sim/fleet/fleet.h"
+
+void plant_disk(struct fleet_host *h)
+{
+    record_disk_lie(h->disk, fleet_plant == FLEET_PLANT_LIE_SYNC ? RECORD_LIE_SYNC | RECORD_LIE_DSYNC : 0);
+}
+
+/* No fault: simulated logs are short. */
+enum rq_err __real_rq_node_compacted(struct rq_node *n, uint64_t index, unsigned trailing);
+enum rq_err __wrap_rq_node_compacted(struct rq_node *n, uint64_t index, unsigned trailing);
+enum rq_err __wrap_rq_node_compacted(struct rq_node *n, uint64_t index, unsigned trailing)
+{
+    const unsigned few = fleet_below(fleet->trailing_max);
+    return __real_rq_node_compacted(n, index, few < trailing ? few : trailing);
+}
+
+void __real_rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term);
+void __wrap_rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term);
+void __wrap_rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term)
+{
+    if (err == RQ_OK) {
+        fleet_count(FLEET_forwarded);
+    }
+    __real_rq_driver_forwarded(d, s, err, term);
+}
+
+void __real_rq_database_turn_granted(struct rq_database *db, uint64_t attempt, uint64_t serial, uint64_t index);
+void __wrap_rq_database_turn_granted(struct rq_database *db, uint64_t attempt, uint64_t serial, uint64_t index);
+void __wrap_rq_database_turn_granted(struct rq_database *db, uint64_t attempt, uint64_t serial, uint64_t index)
+{
+    fleet_count(FLEET_turns_granted);
+    if (fleet_plant != FLEET_PLANT_LOST_GRANT || fleet_chance(900)) {
+        __real_rq_database_turn_granted(db, attempt, serial, index);
+    }
+}
+
+void __real_rq_driver_index(struct rq_driver *d, uint64_t question, enum rq_err err, uint64_t index);
+void __wrap_rq_driver_index(struct rq_driver *d, uint64_t question, enum rq_err err, uint64_t index);
+void __wrap_rq_driver_index(struct rq_driver *d, uint64_t question, enum rq_err err, uint64_t index)
+{
+    __real_rq_driver_index(d, question, err, fleet_plant == FLEET_PLANT_OLD_INDEX ? 0 : index);
+}
+
+enum rq_err __real_rq_fate_out_of_time(const struct rq_fate *f);
+enum rq_err __wrap_rq_fate_out_of_time(const struct rq_fate *f);
+enum rq_err __wrap_rq_fate_out_of_time(const struct rq_fate *f)
+{
+    return fleet_plant == FLEET_PLANT_UNKNOWN_AS_FAILED ? RQ_AWAY : __real_rq_fate_out_of_time(f);
+}
+
+enum rq_err __real_rq_stamps_check(struct rq_disk *disk, const char *dir, struct rq_catalog *catalog,
+                                   const struct rq_descriptor *descriptor, struct rq_log *log, bool fetching,
+                                   uint64_t *ret_newest, char text[512]);
+enum rq_err __wrap_rq_stamps_check(struct rq_disk *disk, const char *dir, struct rq_catalog *catalog,
+                                   const struct rq_descriptor *descriptor, struct rq_log *log, bool fetching,
+                                   uint64_t *ret_newest, char text[512]);
+enum rq_err __wrap_rq_stamps_check(struct rq_disk *disk, const char *dir, struct rq_catalog *catalog,
+                                   const struct rq_descriptor *descriptor, struct rq_log *log, bool fetching,
+                                   uint64_t *ret_newest, char text[512])
+{
+    const enum rq_err err = __real_rq_stamps_check(disk, dir, catalog, descriptor, log, fetching, ret_newest, text);
+    *ret_newest = fleet_plant == FLEET_PLANT_NO_STAMPS ? 0 : *ret_newest;
+    return err;
+}
+
+/* As one that is applied on whatever is there. */
+enum rq_err __real_rq_txn_read(struct rq_txn_reader *reader, const uint8_t *data, size_t bytes);
+enum rq_err __wrap_rq_txn_read(struct rq_txn_reader *reader, const uint8_t *data, size_t bytes);
+enum rq_err __wrap_rq_txn_read(struct rq_txn_reader *reader, const uint8_t *data, size_t bytes)
+{
+    const enum rq_err err = __real_rq_txn_read(reader, data, bytes);
+    if (err == RQ_OK && fleet_plant == FLEET_PLANT_ANY_BASE && fleet->current != NULL) {
+        struct rq_database_info info;
+        struct rq_database *db = host_database(fleet->current, reader->head.db_id);
+        if (db != NULL) {
+            rq_database_info(db, &info);
+            reader->head.version = info.version + 1;
+            reader->head.base = info.version;
+            rq_database_unref(db);
+        }
+    }
+    return err;
+}
