@@ -951,6 +951,7 @@ static void start_http(struct raftd *d)
     if (rq_sql_service_new(&sql, &d->sql) != RQ_OK) {
         refuse("out of memory or threads");
     }
+    d->admin.sql = d->sql;
     d->families[8] = (struct rq_http_family){ rq_sql_routes, rq_sql_route_count, d->sql };
     d->families[9] = (struct rq_http_family){ rq_load_routes, rq_load_route_count, &d->admin };
     d->families[10] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "raftd/db/identity.h"
 #include "raftd/run/clock.h"
@@ -15,6 +16,7 @@
 #define HEADER_BYTES  100u
 #define BATCH_BYTES   (1u << 20)
 #define TURN_WAIT_US  50000u
+#define AGAIN_MS      5
 #define VERSIONS_AT   18
 #define CHANGES_AT    24
 #define PAGE_COUNT_AT 28
@@ -324,7 +326,8 @@ enum rq_err rq_load_run(const struct rq_load *l, char text[RQ_LOAD_TEXT_MAX])
         err = load(l, f, end_ms, &page_size, text);
         if (err == RQ_PAGESIZE && page_size != 0) { /* of content one page size cannot be changed into another */
             err = pass_through_sqlite(l, page_size, text);
-        } else if (err == RQ_REFUSED && rq_clock_ms() < end_ms) {
+        } else if ((err == RQ_REFUSED || err == RQ_BUSY) && rq_clock_ms() < end_ms) {
+            nanosleep(&(struct timespec){ .tv_nsec = (long)AGAIN_MS * 1000000 }, NULL);
             err = RQ_OK; /* again, on what there is now */
         } else {
             break;

@@ -19,12 +19,15 @@ struct rq_admin_times {
     uint64_t election_ns, heartbeat_ns, reap_voter_ns, reap_reader_ns, snapshot_ns, snapshot_entries;
 };
 
+struct rq_sql_service;
+
 /* Set before the server is started, but for the first four: NULL until the node serves; driver comes last. */
 struct rq_admin {
     _Atomic(struct rq_catalog *) catalog;
     _Atomic(struct rq_cluster *) cluster;
     _Atomic(struct rq_background *) background;
     _Atomic(struct rq_driver *) driver;
+    struct rq_sql_service *sql;
     struct rq_disk *disk;
     const char *dir, *raft_dir, *scratch_dir, *node_id, *version;
     const char *http_addr, *http_adv_addr, *raft_adv_addr;

@@ -9,9 +9,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "raftd/db/applied.h"
 #include "raftd/db/identity.h"
 #include "raftd/db/load.h"
 #include "raftd/http/databases.h"
+#include "raftd/http/json.h"
+#include "raftd/http/load_sql.h"
+#include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
 #define CHUNK_BYTES (256u << 10)
@@ -109,21 +113,22 @@ static unsigned status_of(enum rq_err err)
         case RQ_REFUSED:
         case RQ_UNREADY:
             return 503;
+        case RQ_UNKNOWN:
+            return 504;
         default:
             return 500;
     }
 }
 
-static enum rq_err load_file(struct rq_admin *a, const struct rq_http_request *request, const char *file,
+static enum rq_err load_file(struct rq_admin *a, struct rq_database *db, const char *file, unsigned timeout_ms,
                              char text[RQ_LOAD_TEXT_MAX])
 {
     char path[4096];
-    struct rq_database *db;
-    const char *name = rq_admin_database_name(request);
-    enum rq_err err = rq_admin_create(a, name, rq_http_timeout_ms(request), &db);
-    if (err != RQ_OK) {
-        (void)snprintf(text, RQ_LOAD_TEXT_MAX, "%s", rq_admin_create_text(err));
-        return err;
+    struct rq_driver *driver = atomic_load(&a->driver);
+    /* Behind the task that opens its files: before that nobody can connect. */
+    if (!rq_applied_wait(atomic_load(&a->catalog), driver, rq_driver_view(driver).delivered, timeout_ms)) {
+        (void)snprintf(text, RQ_LOAD_TEXT_MAX, "the databases of this node are not ready");
+        return RQ_BUSY;
     }
     (void)snprintf(path, sizeof path, "%s/%s", a->dir, rq_database_name(db));
     const struct rq_load load = {
@@ -132,34 +137,91 @@ static enum rq_err load_file(struct rq_admin *a, const struct rq_http_request *r
         .file = file,
         .db = db,
         .path = path,
-        .timeout_ms = rq_http_timeout_ms(request),
+        .timeout_ms = timeout_ms,
     };
-    err = rq_load_run(&load, text);
+    return rq_load_run(&load, text);
+}
+
+/* rqlited's answer to SQL. */
+static void put_result(const struct rq_http_request *request, const struct rq_load_sql_result *r, uint64_t ns,
+                       struct rq_http_response *response)
+{
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, yyjson_mut_obj_add_arr(doc, root, "results"));
+    if (r->error[0] != '\0') {
+        yyjson_mut_obj_add_str(doc, one, "error", r->error);
+    }
+    if (r->error[0] == '\0' && r->last_insert_id != 0) {
+        yyjson_mut_obj_add_sint(doc, one, "last_insert_id", r->last_insert_id);
+    }
+    if (r->error[0] == '\0' && r->rows_affected != 0) {
+        yyjson_mut_obj_add_sint(doc, one, "rows_affected", r->rows_affected);
+    }
+    if (rq_http_has(request, "timings")) {
+        yyjson_mut_obj_add_real(doc, one, "time", (double)ns / 1e9);
+        yyjson_mut_obj_add_real(doc, root, "time", (double)ns / 1e9);
+    }
+    rq_http_json(response, doc, root, rq_http_has(request, "pretty"));
+    response->content_type = "text/plain; charset=utf-8";
+}
+
+/* The answer is made, whatever becomes of it.  OK: it was loaded. */
+static enum rq_err load(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response,
+                        struct upload *u, bool sql)
+{
+    struct rq_load_sql_result result;
+    struct rq_database *db;
+    char text[RQ_LOAD_TEXT_MAX] = "";
+    const uint64_t begin_ns = rq_clock_ns();
+    enum rq_err err = rq_admin_create(a, rq_admin_database_name(request), rq_http_timeout_ms(request), &db);
+    if (err != RQ_OK) {
+        say(response, status_of(err), rq_admin_create_text(err));
+        return err;
+    }
+    if (sql) {
+        err = rq_load_sql(a, rq_database_name(db), u->fd, &result);
+        (void)snprintf(text, sizeof text, "%s",
+                       err == RQ_AWAY      ? "leader not found"
+                       : err == RQ_UNKNOWN ? "the outcome is unknown: it may or may not be committed"
+                                           : rq_err_text(err));
+    } else {
+        err = load_file(a, db, u->path, rq_http_timeout_ms(request), text);
+    }
     rq_database_unref(db);
+    if (err != RQ_OK) {
+        say(response, status_of(err), text);
+    } else if (sql) {
+        put_result(request, &result, rq_clock_ns() - begin_ns, response);
+    } else {
+        rq_http_text(response, 200, "{\"results\":[]}");
+    }
     return err;
 }
 
-/* False: the answer is made. */
-static bool load_body(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response)
+static bool is_sql(const struct upload *u)
+{
+    return !rq_load_is_database(u->first, u->bytes < sizeof u->first ? (size_t)u->bytes : sizeof u->first);
+}
+
+/* As load(). */
+static enum rq_err load_body(struct rq_admin *a, const struct rq_http_request *request,
+                             struct rq_http_response *response, bool may_be_sql)
 {
     struct upload u;
-    char text[RQ_LOAD_TEXT_MAX] = "";
     enum rq_err err = upload_take(a, response, &u);
     if (err == RQ_FULL) {
         say(response, 500, "database or disk is full");
     } else if (err != RQ_OK) {
         say(response, 500, rq_err_text(err));
-    } else if (!rq_load_is_database(u.first, u.bytes < sizeof u.first ? (size_t)u.bytes : sizeof u.first)) {
+    } else if (is_sql(&u) && !may_be_sql) {
         err = RQ_CORRUPT;
         say(response, 400, "invalid SQLite data");
     } else {
-        err = load_file(a, request, u.path, text);
-        if (err != RQ_OK) {
-            say(response, status_of(err), text);
-        }
+        err = load(a, request, response, &u, is_sql(&u));
     }
     upload_drop(&u);
-    return err == RQ_OK;
+    return err;
 }
 
 static void post_load(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
@@ -170,9 +232,8 @@ static void post_load(void *ctx, const struct rq_http_request *request, struct r
         return;
     }
     RQ_COUNT(http, loads);
-    if (!rq_admin_redirected(a, request, response) && load_body(a, request, response)) {
+    if (!rq_admin_redirected(a, request, response) && load_body(a, request, response, true) == RQ_OK) {
         RQ_COUNT(store, num_loads);
-        rq_http_text(response, 200, "{\"results\":[]}");
         response->served_by = a->http_adv_addr;
     }
 }
@@ -189,8 +250,10 @@ static void post_boot(void *ctx, const struct rq_http_request *request, struct r
         say(response, 503, "not leader");
     } else if (!rq_cluster_is_alone(atomic_load(&a->cluster))) {
         say(response, 503, "not single-node");
-    } else if (load_body(a, request, response)) {
+    } else if (load_body(a, request, response, false) == RQ_OK) {
         RQ_COUNT(store, num_boots);
+        response->body.size = 0;
+        response->content_type = NULL;
     }
 }
 

@@ -1,7 +1,8 @@
 /* Load: what a client sends becomes the content of a database.
  *
- *   POST /db/load[?db=NAME]  a SQLite file, of any size: replaces the content on all hosts, as one transaction (raftd/db/load.h)
- *   POST /boot[?db=NAME]     the same, where this node is the whole cluster
+ *   POST /db/load[?db=NAME]  a SQLite file, of any size: replaces the content on all hosts, as one transaction (raftd/db/load.h);
+ *                            or SQL, also of any size: run as one transaction (load_sql.h)
+ *   POST /boot[?db=NAME]     a SQLite file, where this node is the whole cluster
  *
  * The body goes into a file of raft/staged/ as it comes.  A database that there is none of is created. */
 #ifndef RAFTD_HTTP_LOAD_H

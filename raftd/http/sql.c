@@ -832,6 +832,11 @@ const struct rq_write_queue *rq_sql_service_queue(const struct rq_sql_service *s
     return s->queue;
 }
 
+struct rq_desks *rq_sql_service_desks(struct rq_sql_service *s)
+{
+    return atomic_load(&s->desks);
+}
+
 const struct rq_http_route rq_sql_routes[] = {
     { "/db/execute", true, false, "POST", "execute", on_execute, .body_max = BODY_BYTES_MAX },
     { "/db/query", true, false, "GET, POST", "query", on_query, .body_max = BODY_BYTES_MAX },

@@ -17,6 +17,7 @@
 #include "raftd/http/write_queue.h"
 #include "raftd/wire/err.h"
 
+struct rq_desks;
 struct rq_sql_service;
 
 struct rq_sql_service_config {
@@ -33,6 +34,8 @@ enum rq_err rq_sql_service_open(struct rq_sql_service *s);
 /* No more queued writes; waits for a while until those that there are have been made. */
 void rq_sql_service_drain(struct rq_sql_service *s);
 const struct rq_write_queue *rq_sql_service_queue(const struct rq_sql_service *s);
+/* Borrows; from then on. */
+struct rq_desks *rq_sql_service_desks(struct rq_sql_service *s);
 
 extern const struct rq_http_route rq_sql_routes[]; /* their ctx is the service */
 extern const size_t rq_sql_route_count;

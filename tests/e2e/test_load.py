@@ -125,6 +125,54 @@ def s7_what_is_no_database_changes_nothing():
     equal(load(raftd, good, "?db=foreign.db"), (500, "there is a file of this name that is not replicated\n"))
 
 
+DUMP = """PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE child(x REFERENCES parent(id));
+INSERT INTO "child" VALUES('it''s; -- 1');
+CREATE TABLE parent(id TEXT PRIMARY KEY);
+INSERT INTO "parent" VALUES('it''s; -- 1');
+CREATE TRIGGER added AFTER INSERT ON parent BEGIN UPDATE parent SET id = id || 'x' WHERE 0; SELECT 1; END;
+COMMIT;
+"""
+
+
+@test
+def s7_sql_is_run_as_one_transaction():
+    raftd = Raftd()
+    answer = raftd.raw("POST", "/db/load", DUMP.encode())
+    equal((answer.status, answer.text), (200, b'{"results":[{"last_insert_id":1,"rows_affected":1}]}'))
+    equal(answer.headers["Content-Type"], "text/plain; charset=utf-8")
+    equal(answer.headers["X-Rqlite-Served-By"], raftd.http)
+    connection = connect(raftd.path("db.sqlite"))
+    equal(connection.execute("SELECT x, id FROM child, parent").fetchall(), [("it's; -- 1", "it's; -- 1")])
+    # All or nothing, with or without BEGIN.
+    for text, error in (("INSERT INTO child VALUES(2); INSERT INTO nowhere VALUES(1);", "no such table: nowhere"),
+                        ("BEGIN; INSERT INTO child VALUES(2); COMMIT; INSERT INTO parent VALUES('a'), ('a')",
+                         "UNIQUE constraint failed: parent.id"),
+                        ("INSERT INTO child VALUES(2); SELECT", "incomplete input"),
+                        ("INSERT INTO child VALUES(2); ROLLBACK; SELECT 1;", "ROLLBACK: nothing was loaded"),
+                        ("INSERT INTO child VALUES(2); \0", "a zero byte in the SQL")):
+        equal(load(raftd, text.encode(), ""), (200, '{"results":[{"error":"%s"}]}' % error), text)
+    equal(value(connection, "SELECT count(*) FROM child"), 1)
+    equal(load(raftd, b"SAVEPOINT a; DELETE FROM child; ROLLBACK TO a; RELEASE a; PRAGMA user_version=7", "")[0], 200)
+    equal((value(connection, "SELECT count(*) FROM child"), value(connection, "PRAGMA user_version")), (1, 7))
+    code, body = load(raftd, b"SELECT 1", "?timings&db=new.db")
+    check(code == 200 and '"time":' in body, body)
+    # What backup gives loads, with large statements, on any node.
+    cluster = Cluster()
+    cluster.leader()
+    first, second, _ = cluster.nodes
+    equal(load(first, made(3000, size=2000)), LOADED)
+    text = backup(first, "?db=app.db&fmt=sql")
+    check(len(text) > 6000000, len(text))
+    equal(load(second, text, "?db=copy.db")[0], 200)
+    copies = [backup(node, "?db=copy.db") for node in cluster.nodes]  # linearizable
+    equal(len(set(copies)), 1, "different copies")
+    path = temporary("copy.db")
+    path.write_bytes(copies[0])
+    equal(sqlite3.connect(path).execute("SELECT count(*), sum(length(x)) FROM t").fetchone(), (3000, 6000000))
+
+
 @test
 def s2_1_post_db_creates():
     raftd = Raftd()
@@ -166,8 +214,8 @@ def s7_a_file_is_loaded_through_any_node_of_three():
     addresses = [f"http://{node.http}/db/load?redirect" for node in cluster.nodes]
 
     def redirected():
-        """The leader says that nothing is no database."""
-        answers = [node.raw("POST", "/db/load?redirect", b"") for node in cluster.nodes]
+        """The leader says that this is no database."""
+        answers = [node.raw("POST", "/db/load?redirect", b"SQLite format") for node in cluster.nodes]
         return sorted(a.status for a in answers) == [301, 301, 400] and \
             all(a.headers["Location"] in addresses for a in answers if a.status == 301)
 
