@@ -1,9 +1,10 @@
 """Troubles of every kind in an order that a seed decides, for RQ_SECONDS (6), with applications on every host that now and then are
-killed themselves; then an independent judge looks at what each of them was told.  RQ_SEED plays one seed, RQ_TROUBLES=wiped,slow these
-troubles alone."""
+killed or stopped themselves; then an independent judge looks at what each of them was told.  RQ_SEED plays one seed,
+RQ_TROUBLES=wiped,slow these troubles alone."""
 
 import os
 import random
+import signal
 import time
 
 import troubles
@@ -31,7 +32,12 @@ def play(count):
         trouble = dice.choice(KINDS)
         counts[trouble.__name__] = counts.get(trouble.__name__, 0) + 1
         print(f"{time.monotonic() - begun:.3f} {trouble.__name__}", flush=True)
+        stopped = dice.sample(applications.running, dice.choice([0, 0, 0, 1, 2]))
+        for application in stopped:
+            os.kill(application.process.pid, signal.SIGSTOP)
         trouble(cluster, dice, lambda: applications.pass_time(dice.choice([0.02, 0.3, 0.8, 2.0])))
+        for application in stopped:
+            os.kill(application.process.pid, signal.SIGCONT)
         over = time.monotonic()
         if dice.random() < 0.3:
             applications.replace(dice.choice(applications.running))
