@@ -227,6 +227,13 @@ enum rq_err rq_http_offer(struct rq_http_response *response, const void *data, s
     return RQ_OK;
 }
 
+bool rq_http_charge(struct rq_http_response *response, size_t bytes)
+{
+    struct exchange *x = exchange_of(response);
+    x->charged += bytes;
+    return atomic_fetch_add(&x->server->body_bytes, bytes) + bytes <= RQ_HTTP_BODIES_BYTES_MAX;
+}
+
 enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes)
 {
     enum rq_err err = RQ_OK;
@@ -516,15 +523,11 @@ static bool judge(struct rq_http_server *s, struct exchange *x)
 }
 
 /* What nobody will look at is read and forgotten, so that the client hears why. */
-static void take_body(struct rq_http_server *s, struct exchange *x, const char *data, size_t bytes)
+static void take_body(struct exchange *x, const char *data, size_t bytes)
 {
     enum rq_err err = x->verdict != 0 ? RQ_OK : rq_bytes_put(&x->body, data, bytes);
     if (err == RQ_OK && x->body.capacity > x->charged) {
-        const size_t more = x->body.capacity - x->charged;
-        x->charged += more;
-        if (atomic_fetch_add(&s->body_bytes, more) + more > RQ_HTTP_BODIES_BYTES_MAX) {
-            err = RQ_NOMEM;
-        }
+        err = rq_http_charge(&x->response, x->body.capacity - x->charged) ? RQ_OK : RQ_NOMEM;
     }
     if (err != RQ_OK) {
         drop_body(x);
@@ -656,6 +659,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         }
         x->request.content_type =
             MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+        x->request.content_encoding =
+            MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_ENCODING);
         x->judged = judge(s, x);
         return MHD_YES;
     }
@@ -667,7 +672,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         return pass_on(s, x, upload_data, upload_data_size);
     }
     if (*upload_data_size > 0) {
-        take_body(s, x, upload_data, *upload_data_size);
+        take_body(x, upload_data, *upload_data_size);
         *upload_data_size = 0;
         return MHD_YES;
     }

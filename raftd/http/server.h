@@ -34,8 +34,9 @@ struct rq_http_request {
     const char *target; /* path and query as they came */
     struct rq_http_param params[RQ_HTTP_PARAMS_MAX];
     size_t param_count;
-    const char *content_type; /* NULL: not given */
-    const uint8_t *body;      /* whole; NULL if empty, or to be taken */
+    const char *content_type;     /* NULL: not given */
+    const char *content_encoding; /* NULL: the body is as it is */
+    const uint8_t *body;          /* whole; NULL if empty, or to be taken */
     size_t body_bytes;
 };
 
@@ -102,6 +103,10 @@ void rq_http_redirect(const struct rq_http_request *request, struct rq_http_resp
 void rq_http_suspend(struct rq_http_response *response);
 /* Any thread; once for each suspension. */
 void rq_http_resume(struct rq_http_response *response);
+
+/* So much more memory is taken for the request's body; given back when the request has ended.  False: there is too much of that, and the
+ * request is to be refused.  While the request is not answered. */
+bool rq_http_charge(struct rq_http_response *response, size_t bytes);
 
 /* The next piece of the answer; status and headers are as response says at the first one.  Waits while the client is slow.  AWAY:
  * it has gone, or the server stops.  Only in a route that waits. */

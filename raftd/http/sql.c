@@ -19,6 +19,7 @@
 
 #include "raftd/http/deadlines.h"
 #include "raftd/http/desk.h"
+#include "raftd/http/inflate.h"
 #include "raftd/http/results.h"
 #include "raftd/http/statements.h"
 #include "raftd/http/write_queue.h"
@@ -58,6 +59,7 @@ struct errand {
     bool (*stage)(struct errand *e); /* the next one; false: suspended or answered */
     uint64_t begin_ns;
     struct rq_sql_form form;
+    struct rq_bytes inflated; /* while it is parsed */
     struct rq_statements *statements;
     struct rq_sql_results results;
     struct rq_desk *desk;      /* counted; NULL: the database is not there, which is as if it were empty */
@@ -85,6 +87,7 @@ static void errand_unref(void *arg)
     if (atomic_fetch_sub(&e->refs, 1) != 1) {
         return;
     }
+    rq_bytes_fini(&e->inflated);
     rq_statements_free(e->statements);
     rq_sql_results_fini(&e->results);
     if (e->desk != NULL) {
@@ -645,10 +648,38 @@ static bool find_stage(struct errand *e)
 
 /* --- from the beginning -------------------------------------------------------------------------------------------------------- */
 
+static bool charge(void *ctx, size_t bytes)
+{
+    return rq_http_charge(ctx, bytes);
+}
+
+/* A body that came compressed takes the place of what came; false: the answer is made. */
+static bool inflate_body(struct errand *e, struct rq_http_request *r)
+{
+    if (r->content_encoding == NULL || strcasecmp(r->content_encoding, "identity") == 0) {
+        return true;
+    }
+    if (strcasecmp(r->content_encoding, "gzip") != 0 && strcasecmp(r->content_encoding, "deflate") != 0) {
+        return refuse(e, 415, "content encoding not supported\n");
+    }
+    enum rq_err err = rq_inflate(r->body, r->body_bytes, &e->inflated, charge, e->response);
+    r->body = e->inflated.data;
+    r->body_bytes = e->inflated.size;
+    return err == RQ_OK         ? true
+           : err == RQ_PROTOCOL ? refuse(e, 400, "invalid compressed body\n")
+           : err == RQ_TOOBIG   ? refuse(e, 413, "request body too large\n")
+                                : refuse(e, 503, "too many large requests at once\n");
+}
+
 static void parse(struct errand *e)
 {
-    const struct rq_http_request *r = e->request;
+    struct rq_http_request inflated = *e->request;
+    const struct rq_http_request *r = &inflated;
     char text[RQ_HTTP_TEXT_MAX] = "";
+    if (!inflate_body(e, &inflated)) {
+        e->err = RQ_PROTOCOL;
+        return;
+    }
     e->err = e->form.queue ? rq_statements_parse(r->body, r->body_bytes, &e->statements, text)
                            : rq_statements_read(r, e->kind, &e->statements, text);
     if (e->err == RQ_PROTOCOL && e->form.queue && e->form.wait && strcmp(text, "no statements\n") == 0) {
@@ -656,6 +687,7 @@ static void parse(struct errand *e)
     } else if (e->err == RQ_PROTOCOL) {
         rq_http_text(e->response, 400, text);
     }
+    rq_bytes_fini(&e->inflated);
 }
 
 static void run_parse(struct rq_task *task)
@@ -719,7 +751,7 @@ static bool parse_stage(struct errand *e)
     if (e->form.queue && !e->form.noleader && driver != NULL && rq_driver_view(driver).leader_id == 0) {
         return no_leader(e);
     }
-    if (e->request->body_bytes > QUICK_BODY_BYTES) {
+    if (e->request->body_bytes > QUICK_BODY_BYTES || e->request->content_encoding != NULL) {
         return give_to_crew(e, run_parse, parsed_stage);
     }
     parse(e);
@@ -746,6 +778,7 @@ static void on_request(struct rq_sql_service *s, enum rq_sql_kind kind, const st
         e->begin_ns = rq_clock_ns();
         rq_sql_form_read(request, &e->form);
         e->form.queue = e->form.queue && kind == RQ_SQL_EXECUTE;
+        rq_bytes_init(&e->inflated, BODY_BYTES_MAX);
         rq_sql_results_init(&e->results, RESULT_BYTES_MAX);
         response->progress = e;
         response->forget = errand_unref;

@@ -7,6 +7,7 @@
 
 #include "raftd/db/applied.h"
 #include "raftd/http/json.h"
+#include "raftd/http/sql.h"
 #include "raftd/http/status_parts.h"
 #include "raftd/run/metrics.h"
 
@@ -62,6 +63,13 @@ static void put_http(const struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_v
     }
     yyjson_mut_obj_add_str(doc, http, "auth", a->auth ? "enabled" : "disabled");
     yyjson_mut_obj_add_str(doc, http, "bind_addr", a->http_addr);
+    const struct rq_write_queue *q = rq_sql_service_queue(a->sql);
+    const struct rq_write_queue_config *queue = rq_write_queue_config(q);
+    yyjson_mut_val *queues = put_obj(doc, put_obj(doc, http, "queue"), "_default");
+    yyjson_mut_obj_add_uint(doc, queues, "batch_size", queue->batch_size);
+    yyjson_mut_obj_add_uint(doc, queues, "max_size", queue->capacity);
+    yyjson_mut_obj_add_uint(doc, queues, "sequence_number", rq_write_queue_flushed(q));
+    rq_http_put_duration(doc, queues, "timeout", queue->timeout_ms * 1000000u);
     yyjson_mut_val *tls = put_obj(doc, http, "tls");
     if (a->tls != NULL) {
         yyjson_mut_obj_add_str(doc, tls, "ca_file", a->tls->ca_cert);

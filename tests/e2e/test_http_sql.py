@@ -2,12 +2,14 @@
 names of tests begin with the sections that they are about."""
 
 import base64
+import gzip
 import http.client
 import json
 import socket
 import sqlite3
 import threading
 import urllib.parse
+import zlib
 
 from cluster import Cluster
 from harness import Raftd, check, connect, equal, main, test, value, wait_for
@@ -164,6 +166,24 @@ def s2_2_bodies_and_what_is_wrong_with_them():
     largest = 2**63 - 1
     client.execute(["INSERT INTO t VALUES(?)", largest], ["INSERT INTO t VALUES(?)", -largest - 1])
     equal(client.values("SELECT x FROM t WHERE typeof(x) = 'integer' ORDER BY x"), [[-largest - 1], [largest]], "64 bits")
+
+
+@test
+def s2_2_compressed_bodies():
+    client = Client(Raftd())
+    client.execute("CREATE TABLE t (x)")
+    body = json.dumps([["INSERT INTO t VALUES(?)", "a" * 3_000_000]]).encode()
+    for encoding, data in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
+        answer = client.ask("POST", "/db/execute", data, {"Content-Encoding": encoding})
+        equal((answer.status, json.loads(answer.text)["results"][0]["rows_affected"]), (200, 1), encoding)
+    equal(client.values("SELECT count(*), min(length(x)) FROM t"), [[3, 3_000_000]], "what was written")
+    for encoding, data, status in (
+        ("gzip", body, 400),
+        ("gzip", gzip.compress(body)[:-9], 400),
+        ("gzip", gzip.compress(body) + b"more", 400),
+        ("br", body, 415),
+    ):
+        equal(client.ask("POST", "/db/execute", data, {"Content-Encoding": encoding}).status, status, f"{encoding} that is none")
 
 
 @test
@@ -383,6 +403,8 @@ def s4_queued_writes_are_answered_at_once_and_done_in_order():
     for body, status, text in (("", 400, "invalid JSON body\n"), ("[]", 400, "no statements\n"), ('["SELECT 1"', 400, "invalid JSON body\n")):
         answer = client.ask("POST", "/db/execute?queue", body)
         equal((answer.status, answer.text), (status, text), f"queued {body!r}")
+    queue = wait_for(lambda: node.status()["http"]["queue"]["_default"], "status of the queue")
+    check(queue["sequence_number"] > sequence and queue["timeout"] == "50ms" and queue["batch_size"] == 128, f"status: {queue}")
     equal(client.execute("PRAGMA journal_mode=off", queue=True), {"results": [], "error": "disallowed pragma"}, "disallowed")
     # What was answered is there after a stop, however soon that comes.
     stopped = Raftd(None, "-write-queue-timeout", "1h", "-write-queue-batch-size", "100000")
