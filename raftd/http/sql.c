@@ -19,10 +19,10 @@
 
 #include "raftd/http/deadlines.h"
 #include "raftd/http/desk.h"
-#include "raftd/http/inflate.h"
 #include "raftd/http/results.h"
 #include "raftd/http/statements.h"
 #include "raftd/http/write_queue.h"
+#include "raftd/ops/inflate.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/crew.h"

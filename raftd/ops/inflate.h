@@ -1,6 +1,6 @@
 /* Inflate: what a client has compressed, with gzip or zlib. */
-#ifndef RAFTD_HTTP_INFLATE_H
-#define RAFTD_HTTP_INFLATE_H
+#ifndef RAFTD_OPS_INFLATE_H
+#define RAFTD_OPS_INFLATE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "raftd/http/inflate.h"
+#include "raftd/ops/inflate.h"
 
 #include <limits.h>
 #include <zlib.h>
