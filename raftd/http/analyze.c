@@ -39,7 +39,7 @@ static enum rq_err put_statement(struct rq_bytes *out, struct rq_sql_connection 
             error = rq_sql_error(c);
             break; /* where the next statement begins is not known */
         }
-        rq_sql_release(c, p);
+        rq_sql_release(p);
     }
     if (err == RQ_OK && error != NULL && is_syntax_error(error)) {
         err = put_field(out, ",\"error\":", error, strlen(error));

@@ -399,16 +399,17 @@ static bool reads(const struct rq_sql_prepared *p, const struct rq_sql_form *for
 
 static bool has_rows(const struct run *r, const struct rq_sql_prepared *p, bool read)
 {
-    const bool returning = !r->form->noparse && !sqlite3_stmt_readonly(p->stmt) && !sqlite3_stmt_isexplain(p->stmt) &&
-                           sqlite3_column_count(p->stmt) > 0;
+    const bool returning = !r->form->noparse && !p->pragma && !sqlite3_stmt_readonly(p->stmt) &&
+                           !sqlite3_stmt_isexplain(p->stmt) && sqlite3_column_count(p->stmt) > 0;
     return returning || (read && r->kind != RQ_SQL_EXECUTE);
 }
 
-/* Once: a statement writes all that it writes with its first step. */
+/* For what it does, not for its rows: of those that only read the first one will do.  Some write with each step (incremental_vacuum). */
 static int step(sqlite3_stmt *stmt)
 {
-    (void)sqlite3_step(stmt); /* reset tells */
-    return sqlite3_reset(stmt);
+    while (sqlite3_step(stmt) == SQLITE_ROW && !sqlite3_stmt_readonly(stmt)) {
+    }
+    return sqlite3_reset(stmt); /* tells what the last step said */
 }
 
 /* One of a string.  last: what it gives is the element. */
@@ -467,7 +468,7 @@ static int run_statement(struct run *r, const struct rq_statement *s)
             read = r->kind == RQ_SQL_QUERY || (r->kind == RQ_SQL_REQUEST && read);
             put_error(r, read, prepared);
         }
-        rq_sql_release(r->c, p);
+        rq_sql_release(p);
         sql = tail;
     }
     if (code == SQLITE_OK && !any) {
@@ -587,7 +588,7 @@ bool rq_sql_only_reads(const struct rq_statements *statements, const struct rq_s
             struct rq_sql_prepared *p = NULL;
             only_reads = rq_sql_prepare(connection, sql, (size_t)(end - sql), &p, &sql) == SQLITE_OK &&
                          (p->stmt == NULL || reads(p, form, RQ_SQL_REQUEST));
-            rq_sql_release(connection, p);
+            rq_sql_release(p);
         }
     }
     return only_reads;

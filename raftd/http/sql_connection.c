@@ -51,6 +51,7 @@ static int authorize(void *ctx, int action, const char *first, const char *secon
         case SQLITE_DETACH:
             return refuse(c, "DETACH is not allowed");
         case SQLITE_PRAGMA:
+            c->pragma = true;
             if (strcasecmp(first, "journal_mode") == 0) {
                 c->column_name = "journal_mode"; /* "rqvfs" answers it, and a VFS gives name and value in one string */
             }
@@ -176,11 +177,12 @@ static int compile(struct rq_sql_connection *c, struct rq_sql_prepared *p, const
 {
     const char *tail;
     c->preparing = true;
-    c->ends_transaction = false;
+    c->ends_transaction = c->pragma = false;
     c->column_name = NULL;
     int code = sqlite3_prepare_v3(c->db, sql, (int)bytes + 1, lasting ? SQLITE_PREPARE_PERSISTENT : 0, &p->stmt, &tail);
     c->preparing = false;
     p->ends_transaction = c->ends_transaction;
+    p->pragma = c->pragma;
     p->column_name = c->column_name;
     if (code == SQLITE_OK) {
         *ret_tail = rq_sql_skip_blanks(tail);
@@ -224,9 +226,8 @@ int rq_sql_prepare(struct rq_sql_connection *c, const char *sql, size_t bytes, s
     return SQLITE_OK;
 }
 
-void rq_sql_release(struct rq_sql_connection *c, struct rq_sql_prepared *p)
+void rq_sql_release(struct rq_sql_prepared *p)
 {
-    (void)c;
     if (p == NULL) {
         return;
     }

@@ -27,9 +27,9 @@ struct rq_sql_connection {
     uint32_t spent;
     bool running, too_long, timed_out;
     bool preparing;
-    bool ends_transaction;   /* what is being prepared does */
-    const char *column_name; /* of what is being prepared */
-    const char *refused;     /* why the authorizer refused; NULL: it did not */
+    bool ends_transaction, pragma; /* what is being prepared */
+    const char *column_name;
+    const char *refused; /* why the authorizer refused; NULL: it did not */
 };
 
 enum rq_err rq_sql_connection_init(struct rq_sql_connection *c, sqlite3 *db);
@@ -42,6 +42,7 @@ void rq_sql_connection_forget(struct rq_sql_connection *c);
 struct rq_sql_prepared {
     sqlite3_stmt *stmt; /* NULL: nothing but blanks and comments */
     bool ends_transaction;
+    bool pragma;
     const char *column_name; /* its one column is called so, whatever SQLite says; NULL: as SQLite says */
     struct rq_sql_shape shape;
 
@@ -58,7 +59,7 @@ struct rq_sql_prepared {
 int rq_sql_prepare(struct rq_sql_connection *c, const char *sql, size_t bytes, struct rq_sql_prepared **ret_prepared,
                    const char **ret_tail);
 /* Resets it, and takes from it what was bound. */
-void rq_sql_release(struct rq_sql_connection *c, struct rq_sql_prepared *p);
+void rq_sql_release(struct rq_sql_prepared *p);
 /* What the last call on the connection, which failed, says. */
 const char *rq_sql_error(const struct rq_sql_connection *c);
 

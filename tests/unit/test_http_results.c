@@ -738,6 +738,25 @@ static void returning(void)
     ALL(rows);
 }
 
+static void pragmas_that_write(void)
+{
+    static const struct row rows[] = {
+        { EXECUTE, &plain,
+          "[`PRAGMA auto_vacuum=2`,`VACUUM`,`CREATE TABLE t (x)`,`INSERT INTO t VALUES(zeroblob(100000))`]",
+          "{`results`:[{},{},{},{`last_insert_id`:1,`rows_affected`:1}]}" },
+        { EXECUTE, &plain, "[`DELETE FROM t`,`PRAGMA incremental_vacuum`]",
+          "{`results`:[{`last_insert_id`:1,`rows_affected`:1},{`last_insert_id`:1,`rows_affected`:1}]}" },
+        { REQUEST, &plain, "[`PRAGMA freelist_count`,`PRAGMA user_version=7`,`PRAGMA user_version`]",
+          "{`results`:[{`columns`:[`freelist_count`],`types`:[`integer`],`values`:[[0]]},"
+          "{`last_insert_id`:1,`rows_affected`:1},{`columns`:[`user_version`],`types`:[`integer`],`values`:[[7]]}]}" },
+        { EXECUTE, &plain, "[`PRAGMA user_version=8`,`PRAGMA user_version`]",
+          "{`results`:[{`last_insert_id`:1,`rows_affected`:1},{`last_insert_id`:1,`rows_affected`:1}]}" },
+        { QUERY, &plain, "[`PRAGMA user_version=9`]",
+          "{`results`:[{`error`:`attempt to change database via query operation`}]}" },
+    };
+    ALL(rows);
+}
+
 static void qualified_columns(void)
 {
     static const struct row rows[] = {
@@ -1140,6 +1159,7 @@ int main(int argc, char **argv)
         { "2.4 samples, pretty too", samples, false },
         { "2.4 RETURNING", returning, false },
         { "2.4 EXPLAIN, of writes too", explain, false },
+        { "2.4 pragmas that write, with each step", pragmas_that_write, false },
         { "2.4 qualify_columns", qualified_columns, false },
         { "2.4 13 transactions by statements", transactions_by_statements, false },
         { "4 17.19 what is not allowed", disallowed, false },
