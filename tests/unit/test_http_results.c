@@ -553,6 +553,27 @@ static void texts(void)
     CHECK_TEXT("\x80x", "`\\ufffdx`");
 }
 
+/* Each byte in each place among eight plain ones is seen as it is alone. */
+static void texts_by_eights(void)
+{
+    for (unsigned c = 0; c < 256; c++) {
+        const uint8_t alone = (uint8_t)c;
+        char wanted[256];
+        rq_bytes_init(&written, 1024);
+        (void)snprintf(wanted, sizeof wanted, "%s", text_of(rq_go_put_text(&written, &alone, 1)));
+        for (unsigned at = 0; at < 17; at++) {
+            uint8_t text[17];
+            char exact[256];
+            memset(text, 'a', sizeof text);
+            text[at] = alone;
+            (void)snprintf(exact, sizeof exact, "\"%.*s%.*s%.*s\"", (int)at, "aaaaaaaaaaaaaaaaa",
+                           (int)strlen(wanted) - 2, wanted + 1, (int)(16 - at), "aaaaaaaaaaaaaaaaa");
+            rq_bytes_init(&written, 1024);
+            check(strcmp(text_of(rq_go_put_text(&written, text, sizeof text)), exact) == 0);
+        }
+    }
+}
+
 static void integers_and_bytes(void)
 {
     static const int64_t integers[] = { 0, 7, -7, 10, 4096, INT64_MAX, INT64_MIN };
@@ -1149,6 +1170,7 @@ int main(int argc, char **argv)
         { "2.3 reals have the fewest digits that give them again", shortest_reals, false },
         { "2.3 18 reals of a query, infinity too", real_values, false },
         { "2.3 texts", texts, false },
+        { "2.3 texts, each byte in each place", texts_by_eights, false },
         { "2.3 integers, base64, arrays", integers_and_bytes, false },
         { "2.3 times written as text", times, false },
         { "2.3 times in seconds and milliseconds", unix_times, false },
