@@ -64,7 +64,7 @@ static int run_statement(struct loading *l, struct rq_sql_connection *c, const c
         }
         code = code == SQLITE_DONE ? SQLITE_OK : fail(l, code, rq_sql_error(c));
     }
-    rq_sql_release(c, p);
+    rq_sql_release(p);
     return code;
 }
 
