@@ -1,8 +1,9 @@
 /* Peers: members, dialling, accepting, and the I/O thread's round.
  *
- * Two threads share a door: the watcher waits for events, reads, calls back, and then carries what the callbacks posted to strands.
- * Around what blocks (a disk) it leaves, so nobody's heartbeat waits for a sync: what comes meanwhile wakes the other thread.  So a
- * message is read and dealt with by one wake-up, and the sync of what it brought costs none. */
+ * A few threads share a door: the watcher waits for events, reads, calls back, and then carries what the callbacks posted to strands.
+ * Around what blocks (a disk) it leaves, so nobody's heartbeat waits for a sync: what comes meanwhile wakes another thread.  So a
+ * message is read and dealt with by one wake-up, and the sync of what it brought costs none.  Two do, as a rule; where all are away,
+ * as when several databases apply long transactions or wait for space, there is one more from then on. */
 #include "raftd/net/peers.h"
 
 #include <assert.h>
@@ -600,14 +601,37 @@ static void do_round(struct rq_peers *p)
 
 /* --- the threads ------------------------------------------------------------------------------------------------------------ */
 
+static void add_thread(struct rq_peers *p);
+
+static _Thread_local bool is_away; /* this thread left the door, and has not come back to it */
+
+static void come_back(struct rq_peers *p)
+{
+    if (is_away) {
+        is_away = false;
+        atomic_fetch_sub(&p->threads_away, 1);
+    }
+}
+
 static void leave_door(void *ctx)
 {
-    rq_door_leave(&((struct rq_peers *)ctx)->door);
+    struct rq_peers *p = ctx;
+    if (rq_door_is_mine(&p->door)) {
+        rq_door_leave(&p->door);
+        is_away = true;
+        if (atomic_fetch_add(&p->threads_away, 1) + 1 >= atomic_load(&p->thread_count)) {
+            add_thread(p);
+        }
+    }
 }
 
 static void take_door(void *ctx)
 {
-    rq_door_take(&((struct rq_peers *)ctx)->door);
+    struct rq_peers *p = ctx;
+    rq_door_take(&p->door);
+    if (rq_door_is_mine(&p->door)) {
+        come_back(p);
+    }
 }
 
 static void *io_thread(void *arg)
@@ -616,6 +640,7 @@ static void *io_thread(void *arg)
     const struct rq_duty duty = { leave_door, take_door, p };
     rq_strand_set_duty(&duty);
     while (!atomic_load(&p->stop)) {
+        come_back(p);
         if (rq_door_is_mine(&p->door) || rq_door_wait(&p->door, DOOR_MS)) {
             rq_strand_hold();
             do_round(p);
@@ -625,6 +650,19 @@ static void *io_thread(void *arg)
     rq_door_leave(&p->door);
     peers_ring(p); /* for the other one */
     return NULL;
+}
+
+/* If it cannot be made, the others do. */
+static void add_thread(struct rq_peers *p)
+{
+    pthread_mutex_lock(&p->lock);
+    const unsigned count = atomic_load(&p->thread_count);
+    if (count < PEER_THREADS_MAX && !atomic_load(&p->stop) &&
+        pthread_create(&p->threads[count], NULL, io_thread, p) == 0) {
+        (void)pthread_setname_np(p->threads[count], "raftd-peers"); /* for ps only */
+        atomic_store(&p->thread_count, count + 1);
+    }
+    pthread_mutex_unlock(&p->lock);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
@@ -720,14 +758,9 @@ enum rq_err rq_peers_new(const struct rq_peers_config *config, struct rq_peers *
     if (err != RQ_OK) {
         goto undo;
     }
-    for (unsigned i = 0; i < sizeof p->threads / sizeof *p->threads; i++) {
-        if (pthread_create(&p->threads[i], NULL, io_thread, p) != 0) {
-            break; /* one does, but for syncs */
-        }
-        (void)pthread_setname_np(p->threads[i], "raftd-peers"); /* for ps only */
-        p->thread_count++;
-    }
-    if (p->thread_count == 0) {
+    add_thread(p);
+    add_thread(p);
+    if (atomic_load(&p->thread_count) == 0) {
         err = RQ_NOMEM;
         goto undo;
     }
@@ -744,11 +777,13 @@ void rq_peers_free(struct rq_peers *p)
     if (p == NULL) {
         return;
     }
+    pthread_mutex_lock(&p->lock); /* from here on there are no more threads */
     atomic_store(&p->stop, true);
-    if (p->thread_count > 0) {
+    pthread_mutex_unlock(&p->lock);
+    if (atomic_load(&p->thread_count) > 0) {
         peers_ring(p);
     }
-    for (unsigned i = 0; i < p->thread_count; i++) {
+    for (unsigned i = 0; i < atomic_load(&p->thread_count); i++) {
         pthread_join(p->threads[i], NULL);
     }
     /* From here on this is the I/O thread. */

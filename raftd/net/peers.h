@@ -11,7 +11,7 @@
  * family are checked in addition.  Which key belongs to a member is the membership's matter: `members` below for who we dial,
  * judge() for who dials us.
  *
- * Threads: one thread owns the sockets and reads; one more resolves names.  Everything that sends does so at once, on the thread
+ * Threads: one thread at a time owns the sockets and reads; one more resolves names.  Everything that sends does so at once, on the thread
  * that brings it, and never waits: what the socket does not take is queued up to a bound that the call names.  Callbacks come on
  * the one thread, hold no lock of ours (they may call anything here but rq_peers_free), and must not block: all connections wait
  * for them meanwhile. */

@@ -24,6 +24,7 @@
 #define PEER_CONTROL_ROOM      ((size_t)64 << 10)  /* above a queue's bound, for what answers the other side */
 #define PEER_IN_BYTES_STRANGER 4096u
 #define PEER_IN_BYTES          65536u
+#define PEER_THREADS_MAX       64
 #define PEER_RECEIVES_A_TURN   4 /* then the others have theirs */
 
 struct peer_conn;
@@ -213,10 +214,10 @@ struct rq_peers {
     unsigned ping_ms, dead_ms, port;
     atomic_ullong cluster;
     struct rq_resolver *resolver;
-    int listener, epoll, porch, bell; /* porch: connections of strangers, in a set of their own within the first */
-    struct rq_door door;              /* to epoll */
-    pthread_t threads[2];
-    unsigned thread_count;
+    int listener, epoll, porch, bell;    /* porch: connections of strangers, in a set of their own within the first */
+    struct rq_door door;                 /* to epoll */
+    pthread_t threads[PEER_THREADS_MAX]; /* guarded by lock, until stop */
+    atomic_uint thread_count, threads_away;
     atomic_bool stop;
 
     pthread_mutex_t lock;

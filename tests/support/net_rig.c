@@ -72,6 +72,9 @@ static void raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
     atomic_store(&n->raft_last, number);
     atomic_fetch_add(&n->raft_bytes, bytes);
     atomic_fetch_add(&n->raft_count, 1);
+    if (n->on_raft != NULL) {
+        n->on_raft();
+    }
     while (atomic_load(&n->raft_waits)) {
         net_pause();
     }

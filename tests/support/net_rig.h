@@ -29,6 +29,7 @@ struct net_node {
     atomic_uint raft_count;
     atomic_ullong raft_bytes, raft_last; /* first 8 bytes of the last message */
     atomic_bool raft_waits;              /* the callback does not return while this is set */
+    void (*on_raft)(void);               /* the callback calls it; NULL: nothing */
     atomic_uint out_of_order;
     atomic_uint requests, judged;
     atomic_bool strangers_refused; /* judge says no */

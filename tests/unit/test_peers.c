@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "raftd/net/peers.h"
+#include "raftd/run/strand.h"
 #include "tests/support/certs.h"
 #include "tests/support/net_rig.h"
 #include "tests/support/scratch.h"
@@ -93,6 +94,49 @@ static void raft_messages_of_all_sizes_arrive_in_order(void)
     net_until(atomic_load(&b.raft_count) == 200 && atomic_load(&a.raft_count) == 200);
     check_eq(atomic_load(&b.out_of_order) + atomic_load(&a.out_of_order), 0);
     stop_two();
+}
+
+/* What a message brought, each time to another strand, waits until it is let go. */
+static struct rq_strand strands[6];
+static struct rq_task tasks[6];
+static atomic_uint task_count;
+static atomic_bool let_go;
+
+static void wait_for_the_disk(struct rq_task *task)
+{
+    (void)task;
+    rq_strand_will_block();
+    while (!atomic_load(&let_go)) {
+        net_pause();
+    }
+}
+
+static void bring_task(void)
+{
+    unsigned i = atomic_fetch_add(&task_count, 1);
+    tasks[i].run = wait_for_the_disk;
+    rq_strand_post(&strands[i], &tasks[i], RQ_CARRY);
+}
+
+static void node_listens_while_any_number_of_its_strands_wait_for_a_disk(void)
+{
+    struct rq_pool *pool;
+    check_eq(rq_pool_new(1, "test", &pool), RQ_OK);
+    start_two();
+    b.on_raft = bring_task;
+    for (unsigned i = 0; i < 6; i++) {
+        rq_strand_init(&strands[i], pool, "s");
+        check(send_number(&a, b.instance, i + 1, 64));
+        net_until(atomic_load(&task_count) == i + 1);
+    }
+    struct net_answer answer = ask(&a, b.instance, "hello", 60000);
+    check(answer.err == RQ_OK && strcmp(answer.text, "hello") == 0);
+    atomic_store(&let_go, true);
+    stop_two();
+    rq_pool_free(pool);
+    for (unsigned i = 0; i < 6; i++) {
+        rq_strand_fini(&strands[i]);
+    }
 }
 
 static void requests_are_answered_or_failed_with_words(void)
@@ -647,6 +691,7 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(raft_messages_of_all_sizes_arrive_in_order),
+        TAP(node_listens_while_any_number_of_its_strands_wait_for_a_disk),
         TAP(requests_are_answered_or_failed_with_words),
         TAP(answer_that_may_wait_comes_with_the_next_or_by_itself),
         TAP(a_request_of_the_largest_size_passes),
