@@ -44,6 +44,22 @@ pid_t __wrap_getpid(void)
     return 1;
 }
 
+/* There is one thread.  What others do in raftd the simulation does itself (host.c, bodies.c, copy.c), or leaves undone. */
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg)
+{
+    (void)attr, (void)run, (void)arg;
+    *thread = pthread_self();
+    return 0;
+}
+
+int __wrap_pthread_detach(pthread_t thread);
+int __wrap_pthread_detach(pthread_t thread)
+{
+    (void)thread;
+    return 0;
+}
+
 /* There is nobody else who could bring what is waited for. */
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until);
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
@@ -200,13 +216,33 @@ static void millisecond(void)
     }
 }
 
+/* All but one are lost for good. */
+static void lose_majority(void)
+{
+    struct fleet *f = fleet;
+    const unsigned survivor = fleet_below(f->host_count), another = (survivor + 1) % f->host_count;
+    for (unsigned i = 0; i < f->host_count; i++) {
+        struct fleet_host *h = &f->hosts[i];
+        if (h->state != FLEET_DEAD) {
+            host_die(h, false);
+        }
+        h->recovers = i == survivor || (i == another && fleet_plant == FLEET_PLANT_TWO_RECOVER);
+        h->absent = !h->recovers;
+        h->restart_at = h->absent ? FLEET_NEVER : f->now_ms;
+    }
+}
+
 static void calm_down(void)
 {
     struct fleet *f = fleet;
     fleet_trace("calm");
     memset(f->deaf, 0, sizeof f->deaf);
     f->chaos_at = FLEET_NEVER;
-    for (unsigned left = f->minority_stays_down ? (f->host_count - 1) / 2 : 0; left > 0; left--) {
+    if (f->majority_is_lost) {
+        lose_majority();
+    }
+    for (unsigned left = f->minority_stays_down && !f->majority_is_lost ? (f->host_count - 1) / 2 : 0; left > 0;
+         left--) {
         struct fleet_host *h = &f->hosts[fleet_below(f->host_count)];
         if (h->state != FLEET_DEAD) {
             host_die(h, false);
@@ -307,6 +343,7 @@ static void draw(void)
     f->big_permille = fleet_chance(500) ? 50 : 400;
     f->hung_permille = fleet_chance(800) ? 0 : 20;
     f->minority_stays_down = fleet_chance(400);
+    f->majority_is_lost = f->host_count > 1 && fleet_chance(100);
     f->calm_ms = f->now_ms + 700 + fleet_below(2000);
     f->chaos_at = f->now_ms + 300;
 }

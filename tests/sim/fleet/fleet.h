@@ -49,6 +49,7 @@
     X(partitions)            \
     X(pauses)                \
     X(minorities_down)       \
+    X(recoveries)            \
     X(transfers)             \
     X(apps_killed)           \
     X(asks_unanswered)       \
@@ -92,6 +93,7 @@ enum fleet_counter {
     X(EMPTY_INSTALL, "empty-install")         /* a descriptor is taken over without the databases */                  \
     X(OLD_INDEX, "old-index")                 /* a follower is given no read index, and believes it */                \
     X(LOST_GRANT, "lost-grant")               /* a host is not told that it has the turn */                           \
+    X(TWO_RECOVER, "two-recover")             /* two survivors of a lost majority go on, each by itself */            \
     X(NO_STAMPS, "no-stamps")                 /* a start does not wait for what the replicas hold */                  \
     X(LIE_SYNC, "lie-sync")                   /* disks say that data is synced, and it is not */
 
@@ -122,6 +124,7 @@ struct fleet_truth {
     uint64_t version;
     struct fleet_commit *commits[FLEET_VERSIONS_MAX]; /* that made the version */
     uint64_t chain[FLEET_VERSIONS_MAX];               /* of all of them up to it */
+    uint64_t index[FLEET_VERSIONS_MAX];               /* of its entry */
     uint64_t content[FLEET_VERSIONS_MAX];             /* hash of all pages */
     uint8_t pages[FLEET_PAGES][FLEET_PAGE];           /* of the newest version, in normal form */
     uint64_t shown;                                   /* the newest version that anybody can have read */
@@ -153,6 +156,8 @@ struct fleet_host {
     enum fleet_state state;
     unsigned life;
     bool founded, absent; /* absent: dead until the end */
+    bool recovers;        /* peers.json lets it go on alone; recovered: that was done */
+    bool recovered;
     uint64_t newest_stamp;
     uint64_t restart_at, paused_until, compact_at, tend_at;
     bool slow;
@@ -218,7 +223,7 @@ struct fleet {
     unsigned delay_ms_max, lose_permille, crash_permille, trailing_max, big_permille, hung_permille;
     uint64_t chaos_random, chaos_at;
     unsigned chaos_count;
-    bool minority_stays_down;
+    bool minority_stays_down, majority_is_lost;
     bool rests; /* applications begin nothing new */
 
     struct fleet_truth truth[FLEET_DATABASES];
@@ -280,6 +285,9 @@ void app_kill(struct fleet_app *a);
 
 /* truth.c */
 void truth_delivered(struct fleet_host *h, const struct rq_log_entry *e);
+/* A majority is lost for good, and this one goes on with what its log holds up to index; up to `sure` all of it was committed.  What
+ * was committed and is not in it is not true any more. */
+void truth_cut(const struct fleet_host *h, uint64_t sure, uint64_t index);
 void truth_look(struct fleet_host *h); /* at its files */
 void truth_told(struct fleet_app *a, struct fleet_commit *c, enum rq_err err);
 void truth_read(struct fleet_app *a, uint64_t at_least, const char *what);

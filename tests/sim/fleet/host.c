@@ -166,6 +166,33 @@ static void open_log(struct start *s)
     }
 }
 
+/* As main.c does with peers.json.  One that has databases in part lets another one go on; then there is no disaster at all. */
+static bool recover(struct start *s)
+{
+    struct fleet_host *h = s->host;
+    struct rq_file_info info;
+    struct rq_member self;
+    struct rq_node_config node = { .found = s->found,
+                                   .snapshot_index = s->descriptor.index,
+                                   .snapshot_term = s->descriptor.term,
+                                   .snapshot_installed = s->descriptor.installed };
+    if (h->rig.disk->ops->stat(h->rig.disk, RIG_RAFT_DIR "/fetching", &info) == RQ_OK) {
+        return false;
+    }
+    const bool given_up = s->descriptor.installed &&
+                          rq_log_term_at(h->rig.log, s->descriptor.index) != s->descriptor.term &&
+                          s->found.first_index != s->descriptor.index + 1;
+    if (!h->recovered && fleet_plant != FLEET_PLANT_TWO_RECOVER) {
+        truth_cut(h, s->descriptor.index, given_up ? s->descriptor.index : s->found.last_index);
+    }
+    rq_cluster_self(h->cluster, &self);
+    self.role = RQ_MEMBER_VOTER;
+    must(rq_node_recover(h->rig.log, &node, &self), "the recovery");
+    s->found = node.found;
+    fleet_count(FLEET_recoveries);
+    return true;
+}
+
 static void on_stir(void *ctx)
 {
     (void)ctx; /* the background thread looks when it likes, here */
@@ -189,7 +216,7 @@ static void open_cluster(struct fleet_host *h)
 {
     char text[RQ_TEXT_MAX + 1];
     const struct rq_cluster_config config = {
-        .cluster = CLUSTER,
+        .cluster = h->recovered ? CLUSTER + 1 + h->number : CLUSTER,
         .instance = h->instance,
         .node_name = h->name,
         .listen_address = h->raft_address,
@@ -270,6 +297,15 @@ static void start(void *ctx)
     rq_pool_shuffle(h->rig.pool, h->rig.shuffle++);
     open_cluster(h);
     open_log(s);
+    if (h->recovers) {
+        h->recovered = recover(s);
+        h->recovers = false;
+        for (unsigned i = 0; !h->recovered && i < fleet->host_count; i++) {
+            fleet->hosts[i].absent = false;
+            fleet->hosts[i].restart_at = fleet->now_ms;
+        }
+        rq_cluster_is(h->cluster, h->recovered ? CLUSTER + 1 + h->number : CLUSTER, NULL);
+    }
     open_catalog(s);
     start_node(s);
 }

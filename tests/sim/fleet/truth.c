@@ -124,6 +124,7 @@ static void committed(const struct rq_log_entry *e, const struct rq_txn_head *he
     }
     c->version = ++t->version;
     t->commits[t->version] = c;
+    t->index[t->version] = e->index;
     t->chain[t->version] = chain_after(c);
     truth_pages(c, t->pages[0], &pgno, page);
     memcpy(t->pages[pgno - 1], page, FLEET_PAGE);
@@ -131,6 +132,43 @@ static void committed(const struct rq_log_entry *e, const struct rq_txn_head *he
     fleet_count(FLEET_commits);
     fleet_trace("entry %" PRIu64 ": version %" PRIu64 " of %s is transaction %" PRIu64 " of application %u", e->index,
                 t->version, fleet_database_names[t - fleet->truth], c->number, c->app);
+}
+
+static void cut_database(struct fleet_truth *t, uint64_t index)
+{
+    uint32_t pgno;
+    uint8_t page[FLEET_PAGE];
+    t->id = t->id > index ? 0 : t->id;
+    for (; t->version > 0 && t->index[t->version] > index; t->version--) {
+        t->commits[t->version]->version = 0;
+    }
+    memset(t->pages, 0, sizeof t->pages);
+    for (uint64_t v = 1; v <= t->version; v++) {
+        truth_pages(t->commits[v], t->pages[0], &pgno, page);
+        memcpy(t->pages[pgno - 1], page, FLEET_PAGE);
+    }
+    t->shown = t->shown < t->version ? t->shown : t->version;
+    for (uint64_t ms = 0; ms <= t->shown_ms; ms++) {
+        t->shown_at[ms] = t->shown_at[ms] < t->version ? t->shown_at[ms] : (uint16_t)t->version;
+    }
+}
+
+/* Who was told that something had failed may have been told so by one whose history is gone. */
+void truth_cut(const struct fleet_host *h, uint64_t sure, uint64_t index)
+{
+    uint64_t same = sure;
+    while (same < index && same < fleet->log_last &&
+           rq_log_term_at(h->rig.log, same + 1) == fleet->log[same + 1].term) {
+        same++;
+    }
+    fleet_trace("host %u goes on alone behind %" PRIu64 ", committed was %" PRIu64, h->number, same, fleet->log_last);
+    fleet->log_last = same;
+    for (unsigned i = 0; i < FLEET_DATABASES; i++) {
+        cut_database(&fleet->truth[i], fleet->log_last);
+    }
+    for (unsigned i = 0; i < fleet->commit_count; i++) {
+        fleet->commits[i].failed = false;
+    }
 }
 
 static void first_delivered(const struct rq_log_entry *e)
