@@ -68,7 +68,7 @@ class Cluster:
         return node
 
     def leader(self, among=None, seconds=20.0):
-        """The node that leads, and has proved it in its term; of those given, or all."""
+        """The node that says that it leads; of those given, or all."""
         return wait_for(lambda: next((node for node in among or self.nodes if node.leads()), None), "a node leads", seconds)
 
     def others(self, *nodes):
