@@ -41,6 +41,7 @@
 #include "raftd/http/about.h"
 #include "raftd/http/analyze.h"
 #include "raftd/http/backup.h"
+#include "raftd/http/console.h"
 #include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
 #include "raftd/http/join.h"
@@ -94,7 +95,7 @@ struct raftd {
     struct rq_admin admin;
     struct rq_sql_service *sql;
     struct rq_executor_door door;
-    struct rq_http_family families[11];
+    struct rq_http_family families[12];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -954,6 +955,7 @@ static void start_http(struct raftd *d)
     d->admin.sql = d->sql;
     d->families[8] = (struct rq_http_family){ rq_sql_routes, rq_sql_route_count, d->sql };
     d->families[9] = (struct rq_http_family){ rq_load_routes, rq_load_route_count, &d->admin };
+    d->families[11] = (struct rq_http_family){ rq_console_routes, rq_console_route_count, NULL };
     d->families[10] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,

@@ -463,6 +463,11 @@ static const char *authorization(const struct exchange *x)
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
 }
 
+static bool wants_perm(const struct exchange *x)
+{
+    return x->server->config.credentials != NULL && x->route->perm != NULL;
+}
+
 /* May it, as one of these says? */
 static bool asks(const struct exchange *x,
                  bool (*ask)(struct rq_credentials *c, const struct rq_login *l, const char *perm), bool both)
@@ -486,7 +491,7 @@ static void *run_login(void *arg)
 
 static bool may(const struct exchange *x)
 {
-    if (x->server->config.credentials == NULL) {
+    if (!wants_perm(x)) {
         return true;
     }
     const bool allowed = x->login == NOT_ASKED ? asks(x, rq_credentials_allow, true) : x->login == ALLOWED;
@@ -509,7 +514,7 @@ static bool judge(struct rq_http_server *s, struct exchange *x)
         x->verdict = 404;
     } else if (!rq_http_check_params(&x->request, x->text)) {
         x->verdict = 400;
-    } else if (x->login == NOT_ASKED && s->config.credentials != NULL && asks(x, rq_credentials_is_slow, false)) {
+    } else if (x->login == NOT_ASKED && wants_perm(x) && asks(x, rq_credentials_is_slow, false)) {
         x->login = ASKED;
         return !start_thread(s, x, run_login, true);
     } else if (!may(x)) {

@@ -39,6 +39,7 @@
     X(http, queued_executions_wait_timeout)                                                  \
     X(http, request_stmts_rx)                                                                \
     X(http, requests)                                                                        \
+    X(http, ui)                                                                              \
     X(http, user_reaps)                                                                      \
     X(http, user_snapshots)                                                                  \
     X(queue, num_flush)                                                                      \

@@ -119,6 +119,20 @@ def s2_7_licenses_are_told_as_text():
 
 
 @test
+def s2_7_the_console_is_a_page():
+    node = Raftd(None, "-node-id", "1")
+    for path, status in (("/", 302), ("/console", 301)):
+        answer = node.raw("GET", path)
+        equal((answer.status, answer.headers["Location"]), (status, "/console/"), path)
+    answer = node.raw("GET", "/console/")
+    equal((answer.status, answer.headers["Content-Type"]), (200, "text/html; charset=utf-8"))
+    check(answer.text.startswith(b"<!DOCTYPE html>") and answer.text.endswith(b"</script>\n"), answer.text[-40:])
+    equal(node.raw("HEAD", "/console/").status, 200)
+    equal((node.get("/console/x")[0], node.request("POST", "/console/", b"")[0], node.request("POST", "/", b"")[0]), (404, 405, 405))
+    equal(variables(node, "http")["ui"], 2)
+
+
+@test
 def s2_1_answers_have_the_headers_of_rqlite():
     node = Raftd(None, "-node-id", "1", "-http-allow-origin", "http://example.com")
     for path, status in (("/status", 200), ("/nowhere", 404), ("/readyz?timeout=x", 400)):
