@@ -336,7 +336,7 @@ static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struc
     const uint32_t page_size = merge->after->page_size;
     uint64_t of_chunk[RQ_CHUNK_BYTES / 512];
     size_t filled = 0;
-    uint64_t at = 0;
+    uint64_t at = 0, unsynced = 0;
     for (;;) {
         uint32_t pgno;
         const uint8_t *page;
@@ -347,7 +347,7 @@ static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struc
         }
         const uint64_t offset = last ? 0 : (uint64_t)(pgno - 1) * page_size;
         if (filled > 0 && (last || filled == RQ_CHUNK_BYTES || offset != at + filled)) {
-            err = disk->ops->write(file, chunk, filled, at);
+            err = rq_write_bit_by_bit(disk, file, chunk, filled, at, &unsynced);
             if (err != RQ_OK) {
                 return err;
             }

@@ -200,12 +200,14 @@ static enum rq_err pages_copy(struct rq_replica *r, struct backfill *b)
     }
     uint32_t run_page = 0; /* the first page of the run */
     size_t run_bytes = 0;
+    uint64_t unsynced = 0;
     for (uint32_t i = 0; i <= b->order_count; i++) {
         const bool last = i == b->order_count;
         const struct rq_frame *frame = last ? NULL : &b->frames[b->order[i] - b->from];
         if (run_bytes > 0 &&
             (last || run_bytes == RQ_CHUNK_BYTES || frame->pgno != run_page + run_bytes / r->page_size)) {
-            err = r->disk->ops->write(r->db, run, run_bytes, (uint64_t)(run_page - 1) * r->page_size);
+            err =
+                rq_write_bit_by_bit(r->disk, r->db, run, run_bytes, (uint64_t)(run_page - 1) * r->page_size, &unsynced);
             if (err != RQ_OK) {
                 goto done;
             }
