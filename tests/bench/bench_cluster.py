@@ -229,7 +229,7 @@ def fetch():
     made.commit()
     made.close()
     for node in cluster.nodes:
-        node.start()
+        node.start(600)
     for node in cluster.nodes:
         wait_reads(node, "SELECT count(*) FROM bulk", FETCH_MB, seconds=600)
     connection = connect(cluster.leader().path(), busy_ms=20000, timeout=20000)
