@@ -1,4 +1,4 @@
-"""Troubles of every kind in an order that a seed decides, for RQ_SECONDS (6), with applications on every host that now and then are
+"""Troubles of every kind in an order that a seed decides, for RQ_SECONDS (12), with applications on every host that now and then are
 killed or stopped themselves; then an independent judge looks at what each of them was told.  RQ_SEED plays one seed,
 RQ_TROUBLES=wiped,slow these troubles alone."""
 
@@ -12,7 +12,7 @@ from harness import main, test
 from history import Applications
 from network import NetworkCluster
 
-SECONDS = float(os.environ.get("RQ_SECONDS", "6"))
+SECONDS = float(os.environ.get("RQ_SECONDS", "12")) / 2  # with three nodes, and with five
 KINDS = [kind for kind in troubles.EVERY if kind.__name__ in os.environ.get("RQ_TROUBLES", kind.__name__).split(",")]
 SEED = int(os.environ.get("RQ_SEED", "0")) or random.randrange(1, 1 << 30)
 COMPACTS = ("-raft-snap", "20", "-raft-snap-int", "500ms")
