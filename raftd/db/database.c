@@ -442,6 +442,9 @@ static enum rq_err open_files(struct rq_database *db)
     enum rq_err err = RQ_OK;
     if (db->control.head == NULL) {
         err = rq_control_publish(disk, db->control_path, db->env.boot, control_mode(db), &db->control);
+        if (err == RQ_OK) {
+            rq_control_sweep(&db->control); /* who died while raftd was away, its own connections among them */
+        }
     }
     if (err == RQ_NOMEM || err == RQ_FULL) {
         db->control.head = NULL;
