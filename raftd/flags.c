@@ -40,6 +40,7 @@ static const struct flag flags[] = {
     FLAG("http-ca-cert", FLAG_STRING, http_tls.ca_cert, "", "CA certificate for the certificates of HTTPS clients"),
     FLAG("http-cert", FLAG_STRING, http_tls.cert, "", "certificate of the HTTP server, which then speaks HTTPS"),
     FLAG("http-key", FLAG_STRING, http_tls.key, "", "private key of -http-cert"),
+    FLAG("http-socket", FLAG_STRING, http_socket, "", "path of a unix socket on which HTTP is served as well"),
     FLAG("http-verify-client", FLAG_BOOL, http_tls.verify_client, "false",
          "require certificates of HTTPS clients (mutual TLS)"),
     FLAG("http-verify-common-name", FLAG_STRING, http_tls.verify_common_name, "",

@@ -15,6 +15,7 @@ struct rq_flags {
     const char *data_dir; /* all strings borrow from argv, or from buffers that live for ever */
     const char *node_id;
     const char *http_addr, *http_adv_addr, *http_allow_origin;
+    const char *http_socket;           /* ours: path of a unix socket for HTTP; "": none */
     struct rq_http_tls_files http_tls; /* -http-cert and its family */
     const char *auth;                  /* the credentials file; "": none */
     bool foreign_keys;                 /* on every connection of HTTP's */

@@ -959,6 +959,7 @@ static void start_http(struct raftd *d)
     d->families[10] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
+        .socket = d->flags.http_socket,
         .version = RQ_BUILD_VERSION,
         .allow_origin = d->flags.http_allow_origin,
         .tls = tls,

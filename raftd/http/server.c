@@ -16,6 +16,7 @@
 
 #include "raftd/http/credentials.h"
 #include "raftd/http/https.h"
+#include "raftd/http/local.h"
 #include "raftd/net/address.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
@@ -31,7 +32,8 @@
 struct rq_http_server {
     struct rq_http_config config;
     struct MHD_Daemon *daemon;
-    struct rq_https *https; /* NULL: plain HTTP */
+    struct rq_https *https;      /* NULL: plain HTTP */
+    struct rq_http_local *local; /* NULL: no unix socket */
     pthread_mutex_t lock;
     pthread_cond_t idle;
     unsigned waiting;   /* threads that answer; guarded by lock */
@@ -239,7 +241,8 @@ enum rq_err rq_http_send(struct rq_http_response *response, const void *data, si
     enum rq_err err = RQ_OK;
     for (size_t sent = 0, n; sent < bytes && err == RQ_OK; sent += n) {
         /* Who takes nothing for IDLE_SECONDS is gone. */
-        err = rq_http_offer(response, (const uint8_t *)data + sent, bytes - sent, 2 * IDLE_SECONDS * 1000u, &n);
+        err =
+            rq_http_offer(response, (const uint8_t *)data + sent, bytes - sent, (uint64_t)2 * IDLE_SECONDS * 1000u, &n);
     }
     return err;
 }
@@ -820,6 +823,17 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
         free(s);
         return RQ_IO;
     }
+    err = config->socket != NULL && config->socket[0] != '\0'
+              ? rq_http_local_new(s->daemon, config->socket, &s->local, text)
+              : RQ_OK;
+    if (err != RQ_OK) {
+        MHD_stop_daemon(s->daemon);
+        rq_https_free(s->https);
+        pthread_mutex_destroy(&s->lock);
+        pthread_cond_destroy(&s->idle);
+        free(s);
+        return err;
+    }
     *ret_server = s;
     return RQ_OK;
 }
@@ -830,6 +844,7 @@ void rq_http_free(struct rq_http_server *s)
         return;
     }
     struct timespec until;
+    rq_http_local_free(s->local);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += STOP_SECONDS;
     int waited = 0;

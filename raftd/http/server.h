@@ -75,6 +75,7 @@ struct rq_credentials;    /* credentials.h */
 
 struct rq_http_config {
     const char *address;                   /* host:port */
+    const char *socket;                    /* path of a unix socket as well; "" or NULL: none */
     const char *version;                   /* X-Rqlite-Version */
     const char *allow_origin;              /* Access-Control-Allow-Origin; "" or NULL: none */
     const struct rq_http_tls_files *tls;   /* borrows; NULL: plain HTTP */

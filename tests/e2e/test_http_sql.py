@@ -12,7 +12,7 @@ import urllib.parse
 import zlib
 
 from cluster import Cluster
-from harness import Raftd, check, connect, equal, main, test, value, wait_for
+from harness import Raftd, check, connect, equal, main, temporary, test, value, wait_for
 
 SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT sum(i) FROM n"
 
@@ -296,6 +296,32 @@ def s2_1_pipelined_requests_and_large_ones():
     blob = "x" * (20 << 20)
     equal(result(client.execute(["INSERT INTO t VALUES(?)", blob]))["rows_affected"], 1, "a value of 20 MiB")
     equal(client.values("SELECT length(x) FROM t ORDER BY 1 DESC LIMIT 1"), [[20 << 20]], "its length")
+
+
+@test
+def s2_1_on_a_unix_socket():
+    path = temporary("sockets")
+    path.mkdir()
+    path = path / "http.sock"
+    node = Raftd(None, "-http-socket", str(path))
+
+    def ask(method, target, body=None):
+        link = http.client.HTTPConnection("localhost", timeout=30)
+        link.sock = socket.socket(socket.AF_UNIX)
+        link.sock.connect(str(path))
+        link.request(method, target, body)
+        answer = link.getresponse()
+        text = answer.read().decode()
+        equal(answer.status, 200, f"status ({text})")
+        return json.loads(text)
+
+    equal(ask("POST", "/db/execute", '["CREATE TABLE t (x)"]'), {"results": [{}]}, "a write")
+    node.kill()
+    node.start()  # in the place of the former one's socket
+    equal(ask("POST", "/db/execute", '["INSERT INTO t VALUES(7)"]')["results"][0]["rows_affected"], 1, "another one")
+    equal(ask("GET", "/db/query?q=SELECT+x+FROM+t")["results"][0]["values"], [[7]], "a read")
+    node.stop()
+    check(not path.exists(), "the socket is gone")
 
 
 class Clients:
