@@ -64,7 +64,7 @@ static void put_network(yyjson_mut_doc *doc, yyjson_mut_val *root)
     freeifaddrs(list);
 }
 
-void rq_status_put_host(struct rq_admin *s, yyjson_mut_doc *doc, yyjson_mut_val *root)
+void rq_status_put_host(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
     struct utsname uts = { 0 };
     char host[256] = "", executable[4096] = "";
@@ -73,8 +73,8 @@ void rq_status_put_host(struct rq_admin *s, yyjson_mut_doc *doc, yyjson_mut_val 
     put_network(doc, root);
     yyjson_mut_val *node = yyjson_mut_obj_add_obj(doc, root, "node");
     rq_http_put_time(doc, node, "current_time", now);
-    rq_http_put_time(doc, node, "start_time", (time_t)s->started_s);
-    rq_http_put_duration(doc, node, "uptime", ((uint64_t)now - s->started_s) * 1000000000u);
+    rq_http_put_time(doc, node, "start_time", (time_t)a->started_s);
+    rq_http_put_duration(doc, node, "uptime", ((uint64_t)now - a->started_s) * 1000000000u);
 
     yyjson_mut_val *os = yyjson_mut_obj_add_obj(doc, root, "os");
     ssize_t n = readlink("/proc/self/exe", executable, sizeof executable - 1);

@@ -32,15 +32,15 @@ static uint64_t counter(unsigned i)
 
 static uint64_t resident_bytes(void)
 {
-    unsigned long long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (f != NULL) {
-        if (fscanf(f, "%*s %llu", &pages) != 1) {
-            pages = 0;
-        }
-        fclose(f);
+    char text[128] = "", *behind;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        const ssize_t n = read(fd, text, sizeof text - 1);
+        text[n > 0 ? n : 0] = '\0';
+        close(fd);
     }
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    (void)strtoull(text, &behind, 10); /* all of it, and then what is resident */
+    return strtoull(behind, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* --- /debug/vars ---------------------------------------------------------------------------------------------------------- */
