@@ -68,7 +68,8 @@ struct rq_control_head {
     _Atomic uint32_t reset_gate;  /* odd: the WAL is being reset; a new WAL snapshot waits */
     _Atomic uint32_t drain;       /* 1: the WAL is over its hard limit; do not keep WAL snapshots idle */
     char message[256];            /* why quarantined; NUL terminated */
-    uint8_t rest[48];             /* of the cache line: the turn has its own */
+    _Atomic uint32_t full;        /* 1: this host has no space for what is committed: who wants to write is told so */
+    uint8_t rest[44];             /* of the cache line: the turn has its own */
     /* ticket << 32 | end of offer in ms, 0: held << 12 | slot + 1; no such slot: free */
     _Alignas(64) _Atomic uint64_t turn;
     _Atomic uint32_t ticket_next;                 /* tickets are handed out in this order, 0 is none */

@@ -78,6 +78,9 @@ int rq_shim_turn_take(struct rq_shim_db *db)
     }
     db->away_logged = false;
     /* The turn first, then the look at the snapshot: who is stale while another writes gets BUSY, as from native SQLite. */
+    if (atomic_load(&db->view.control->head->full) != 0) {
+        return SQLITE_FULL; /* the turn would come only with what this host lacks */
+    }
     if (rq_snapshot_claim(&db->view, session) != RQ_OK || rq_turn_take(db->view.control, db->view.slot) != RQ_OK) {
         tell_raftd(db);
         rq_shim_wait_arm(db);

@@ -1070,6 +1070,12 @@ static bool on_ready(void *ctx)
     return rq_catalog_ready(ctx);
 }
 
+static bool on_full(void *ctx)
+{
+    struct rq_catalog *c = ctx;
+    return rq_catalog_ready(c) && rq_driver_view(c->driver).full; /* before that there may be no driver yet */
+}
+
 static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
                       struct rq_view *view)
 {
@@ -1124,6 +1130,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .delivered = on_delivered,
         .turns = config->turns,
         .ready = on_ready,
+        .full = on_full,
         .marked = on_marked,
         .stir = on_stir,
         .file_made = on_file_made,

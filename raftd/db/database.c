@@ -72,6 +72,11 @@ void rq_database_unref(struct rq_database *db)
 
 /* --- what others see ------------------------------------------------------------------------------------------------------ */
 
+bool rq_db_is_full(const struct rq_database *db)
+{
+    return atomic_load(&db->short_of_space) || db->env.full(db->env.ctx);
+}
+
 /* The control page and the info, from what the strand knows. */
 void rq_db_publish(struct rq_database *db)
 {
@@ -85,6 +90,7 @@ void rq_db_publish(struct rq_database *db)
         if (db->state == RQ_DB_QUARANTINED) {
             (void)snprintf(h->message, sizeof h->message, "%s", db->message);
         }
+        atomic_store(&h->full, rq_db_is_full(db));
         atomic_store(&h->state, db->state);
         if (db->caught_up) {
             atomic_store(&h->ready, 1);

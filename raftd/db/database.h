@@ -65,6 +65,8 @@ struct rq_database_env {
     uint64_t (*term)(void *ctx);
     /* The newest entry that was given to the state machine. */
     uint64_t (*delivered)(void *ctx);
+    /* The log has no room for what others have committed. */
+    bool (*full)(void *ctx);
     const struct rq_turn_door *turns; /* borrows; NULL: this host is alone for ever */
     /* May a commit be judged now: all that was known to be committed at start has been delivered. */
     bool (*ready)(void *ctx);

@@ -93,6 +93,14 @@ static bool own_pages(const struct rq_database *db, const struct rq_txn_head *he
            head->origin_count == (c->group != NULL ? c->group->head.origin_count : 1);
 }
 
+/* Told at once: the strand publishes nothing while it waits for space. */
+static void note_space(struct rq_database *db, bool is_short)
+{
+    if (atomic_exchange(&db->short_of_space, is_short) != is_short && db->control.head != NULL) {
+        atomic_store(&db->control.head->full, rq_db_is_full(db));
+    }
+}
+
 /* Into the replica.  Space was reserved; where that was not possible (the first commit; replay on a disk that has filled up
  * meanwhile) a committed transaction waits for space, as it may neither fail nor be skipped. */
 static enum rq_err write_pages(struct rq_database *db, struct source *s, const struct rq_replica_state *after)
@@ -126,7 +134,7 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
         if (err == RQ_IO) {
             db->env.fatal(db->env.ctx, "a replica could not be written", err);
         }
-        atomic_store(&db->short_of_space, err == RQ_FULL);
+        note_space(db, err == RQ_FULL);
         if (err != RQ_FULL) {
             return err;
         }

@@ -554,7 +554,7 @@ static void run_commit(struct rq_task *task)
 
 void rq_database_commit(struct rq_commit *c)
 {
-    if (!c->ask && atomic_load(&c->db->short_of_space)) {
+    if (!c->ask && rq_db_is_full(c->db)) {
         static const char text[] = "no space to apply what other hosts have committed";
         const struct rq_msg_outcome outcome = { .err = RQ_FULL, .text = { text, sizeof text - 1 } };
         c->answer(c, &outcome); /* the strand waits for the space, and would not say so before it is there */

@@ -116,6 +116,8 @@ struct rq_db_errand {
 
 /* --- database.c --- */
 
+/* There is no space here for what others have committed: nothing can be committed from here.  Any thread. */
+bool rq_db_is_full(const struct rq_database *db);
 /* The control page and the info, from what the strand knows. */
 void rq_db_publish(struct rq_database *db);
 /* The database was used: there may be work for the background thread. */

@@ -34,6 +34,7 @@ struct rq_driver {
 
     /* One task each, posted when its flag was clear; the flag is cleared before the work, so no request is lost. */
     struct rq_task write_task, persisted_task, timer_task;
+    atomic_bool full;
     atomic_bool write_posted, persisted_posted, timer_posted;
 
     /* Posts write_task, on the loop, after what is there. */
@@ -85,6 +86,7 @@ static void loop_done(struct rq_driver *d)
     const struct rq_freshness_now now = freshness_now(d);
     rq_freshness_go_on(&d->freshness, &now);
     atomic_store_explicit(&d->committed, rq_node_committed(d->node), memory_order_relaxed);
+    atomic_store_explicit(&d->full, rq_node_is_full(d->node), memory_order_relaxed);
     atomic_store_explicit(&d->role, rq_node_role(d->node), memory_order_relaxed);
     uint64_t wake_ms = rq_node_wake_ms(d->node);
     const uint64_t readers_ms = rq_freshness_wake_ms(&d->freshness, now.ms);
@@ -646,6 +648,7 @@ struct rq_driver_view rq_driver_view(const struct rq_driver *d)
         .leader_id = atomic_load(&d->leader_id),
         .committed = atomic_load_explicit(&d->committed, memory_order_relaxed),
         .delivered = atomic_load(&d->delivered),
+        .full = atomic_load_explicit(&d->full, memory_order_relaxed),
     };
 }
 

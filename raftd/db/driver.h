@@ -62,6 +62,7 @@ struct rq_driver_view {
     uint64_t term, leader_id;
     uint64_t committed;
     uint64_t delivered; /* newest entry given to the machine */
+    bool full;          /* rq_node_is_full() */
 };
 
 struct rq_driver_config {

@@ -698,6 +698,7 @@ static void receive_entries(struct rq_core *core, const struct raft_message *mes
     unsigned count = m->n_entries;
     uint64_t bytes = payload_bytes(entries, count);
     enum rq_err err = rq_log_reserve(core->env.log, bytes, count);
+    core->log_full = err == RQ_FULL;
     if (err == RQ_FULL) { /* as if its entries had been lost: the leader is heard, and sends them again */
         struct raft_message heartbeat = *message;
         heartbeat.append_entries.n_entries = 0;

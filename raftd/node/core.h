@@ -46,6 +46,7 @@ struct rq_core {
     bool silent;      /* what is being received wants no answer but a rejection */
     uint64_t removed_index; /* a configuration of this index, without us, is committed */
     bool started;
+    bool log_full;         /* the newest entries that came from a leader found no room in it */
     bool barrier_reserved; /* the log has room for the barrier of a leader to be */
 };
 

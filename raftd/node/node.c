@@ -400,6 +400,11 @@ uint64_t rq_node_wake_ms(const struct rq_node *n)
     return wake;
 }
 
+bool rq_node_is_full(const struct rq_node *n)
+{
+    return n->core.log_full && n->core.raft.state != RAFT_LEADER;
+}
+
 bool rq_node_leads(const struct rq_node *n)
 {
     return rq_core_leads(&n->core);

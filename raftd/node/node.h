@@ -147,6 +147,8 @@ void rq_node_read(struct rq_node *n, struct rq_node_read *r);
 void rq_node_timer(struct rq_node *n); /* when now_ms >= rq_node_wake_ms */
 uint64_t rq_node_wake_ms(const struct rq_node *n);
 
+/* What the leader sends finds no room in the log; it sends it again. */
+bool rq_node_is_full(const struct rq_node *n);
 bool rq_node_leads(const struct rq_node *n); /* and has committed an entry of its own term */
 uint64_t rq_node_term(const struct rq_node *n);
 uint64_t rq_node_committed(const struct rq_node *n);

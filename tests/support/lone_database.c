@@ -29,6 +29,11 @@ static uint64_t on_number(void *ctx)
     (void)ctx;
     return 1;
 }
+static bool on_full(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
 static bool on_ready(void *ctx)
 {
     (void)ctx;
@@ -90,6 +95,7 @@ void lone_open(uint32_t id, uint64_t version)
         .leader = on_number,
         .term = on_number,
         .ready = on_ready,
+        .full = on_full,
         .marked = on_marked,
         .stir = on_stir,
         .file_made = on_file_made,

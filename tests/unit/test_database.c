@@ -22,7 +22,7 @@ static struct {
     struct rq_submit *submitted; /* waits for what the node says */
     struct rq_log_entry log[ENTRIES_MAX];
     unsigned log_count, given;
-    bool ready;
+    bool ready, full;
     uint64_t leader, term;
     struct rq_later *later; /* a retry that is not due yet */
     unsigned dropped;
@@ -65,6 +65,11 @@ static uint64_t on_term(void *ctx)
     return world.term;
 }
 
+static bool on_full(void *ctx)
+{
+    (void)ctx;
+    return world.full;
+}
 static bool on_ready(void *ctx)
 {
     (void)ctx;
@@ -124,6 +129,7 @@ static void open_database(uint64_t version)
         .term = on_term,
         .ready = on_ready,
         .stir = on_stir,
+        .full = on_full,
         .marked = on_marked,
         .file_made = on_file_made,
         .fatal = on_fatal,
@@ -364,6 +370,40 @@ static void what_was_not_appended_is_told_and_the_next_one_goes(void)
     check_eq(answer_count, 2);
     check_eq(answers[1].err, RQ_OK);
     check_eq(byte_of_page_2(), 'b');
+    end();
+}
+
+/* What the control page says of it. */
+static bool says_that_it_is_full(void)
+{
+    struct rq_control app;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/app.db-rqctl", world.dir);
+    check_eq(rq_control_open(rq_disk_real(), path, 1, &app), RQ_OK);
+    const bool full = atomic_load(&app.head->full) != 0;
+    rq_control_close(&app);
+    return full;
+}
+
+static void without_room_for_what_others_commit_nothing_is_taken(void)
+{
+    begin();
+    world.full = true;
+    rq_database_caught_up(world.db); /* or whatever else makes it say how it is */
+    settle();
+    check(says_that_it_is_full());
+    commit(transaction(1, 1, 0, 'a'));
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_FULL);
+    check(world.submitted == NULL);
+    world.full = false;
+    rq_database_caught_up(world.db);
+    settle();
+    check(!says_that_it_is_full());
+    commit(transaction(1, 2, 0, 'b'));
+    append(RQ_OK);
+    give_committed();
+    check_eq(answers[1].err, RQ_OK);
     end();
 }
 
@@ -997,6 +1037,7 @@ int main(int argc, char **argv)
         TAP(answer_comes_with_the_committed_entry_not_before),
         TAP(second_on_the_same_base_waits_and_is_refused_by_what_was_applied),
         TAP(what_was_not_appended_is_told_and_the_next_one_goes),
+        TAP(without_room_for_what_others_commit_nothing_is_taken),
         TAP(entry_that_was_not_made_on_the_head_has_no_effect),
         TAP(questions_are_answered_from_what_was_applied),
         TAP(lost_leader_is_followed_by_another_attempt),

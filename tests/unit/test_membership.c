@@ -469,6 +469,25 @@ static void state_is_fetched_before_the_log_begins_anew(void)
     rq_blob_unref(configuration);
 }
 
+static void log_without_room_is_full_until_it_takes_what_the_leader_sends(void)
+{
+    const struct rig_append entries = {
+        .term = 2, .prev = 1, .prev_term = 1, .commit = 9, .count = 8, .entry_term = 2
+    };
+    rig_start_member();
+    check(!rq_node_is_full(rig.node));
+    memory_log_limit(rig.log, 3);
+    rig_feed_append(entries);
+    check(rq_node_is_full(rig.node));
+    check_eq(rq_log_last(rig.log), 1);
+    rig_feed_append((struct rig_append){ .term = 2, .prev = 1, .prev_term = 1 }); /* a heartbeat */
+    check(rq_node_is_full(rig.node));
+    memory_log_limit(rig.log, 100);
+    rig_feed_append(entries);
+    check(!rq_node_is_full(rig.node));
+    check_eq(rq_log_last(rig.log), 9);
+}
+
 static void leader_is_told_what_is_there_already(void)
 {
     rig_start_member();
@@ -581,6 +600,7 @@ int main(int argc, char **argv)
         TAP(best_heir_is_the_one_with_the_most_entries_that_answers),
         TAP(leader_that_is_to_go_hands_over_first),
         TAP(state_is_fetched_before_the_log_begins_anew),
+        TAP(log_without_room_is_full_until_it_takes_what_the_leader_sends),
         TAP(leader_is_told_what_is_there_already),
         TAP(fetched_state_that_the_log_has_reached_changes_nothing),
         TAP(survivor_leads_alone_with_everything_it_has),

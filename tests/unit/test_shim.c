@@ -940,6 +940,20 @@ static void a_quarantined_database_is_neither_read_nor_written(void)
     sqlite3_close(db);
 }
 
+static void a_host_without_space_says_so_before_the_turn(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x)");
+    struct rq_control_head *head = local_db(name)->control.head;
+    atomic_store(&head->full, 1);
+    check_eq(run(db, "INSERT INTO t VALUES(1)"), SQLITE_FULL);
+    check_eq(run(db, "BEGIN IMMEDIATE"), SQLITE_FULL);
+    check_eq(number(db, "SELECT count(*) FROM t"), 0);
+    atomic_store(&head->full, 0);
+    ok(db, "INSERT INTO t VALUES(1)");
+    sqlite3_close(db);
+}
+
 /* --- doors -------------------------------------------------------------------------------------------------------------- */
 
 static int open_code(const char *dir, const char *name, const char *params, int flags)
@@ -1367,6 +1381,7 @@ int main(int argc, char **argv)
         TAP(after_a_stock_last_close_the_file_alone_is_read),
         TAP(with_raftd_dead_stock_tools_leave_the_wal_alone),
         TAP(a_quarantined_database_is_neither_read_nor_written),
+        TAP(a_host_without_space_says_so_before_the_turn),
         TAP(what_cannot_be_right_is_refused_at_open),
         TAP(an_attached_file_elsewhere_is_a_file),
         TAP(a_rollback_without_playback_commits_nothing),
