@@ -636,20 +636,65 @@ void rq_database_caught_up(struct rq_database *db)
     rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_caught_up)->task, RQ_CARRY);
 }
 
-void rq_db_move_to_trash(struct rq_database *db, const char *suffix)
+/* Of that file, the number-th of this id: the first has none. */
+static char *trash_path(const struct rq_database *db, unsigned number, const char *suffix)
 {
-    struct rq_disk *disk = db->env.disk;
-    char *from = NULL, *to = NULL;
-    if (asprintf(&from, "%s%s", db->path, suffix) < 0 ||
-        asprintf(&to, "%s/%u-%s%s", db->env.trash_dir, db->id, db->place->name, suffix) < 0) {
+    char *path = NULL, again[16] = "";
+    if (number > 1) {
+        (void)snprintf(again, sizeof again, ".%u", number);
+    }
+    if (asprintf(&path, "%s/%u-%s%s%s", db->env.trash_dir, db->id, db->place->name, again, suffix) < 0) {
         db->env.fatal(db->env.ctx, "no memory", RQ_NOMEM);
     }
-    enum rq_err err = disk->ops->rename(disk, from, to);
+    return path;
+}
+
+/* What lies in the trash stays there. */
+static unsigned trash_number(const struct rq_database *db)
+{
+    for (unsigned number = 1;; number++) {
+        struct rq_file_info info;
+        char *path = trash_path(db, number, "");
+        const enum rq_err err = db->env.disk->ops->stat(db->env.disk, path, &info);
+        free(path);
+        if (err != RQ_OK) { /* NOTFOUND; with any other error the rename ends raftd */
+            return number;
+        }
+    }
+}
+
+/* False: there was none. */
+static bool move_to_trash(struct rq_database *db, unsigned number, const char *suffix)
+{
+    char *from = NULL, *to = trash_path(db, number, suffix);
+    if (asprintf(&from, "%s%s", db->path, suffix) < 0) {
+        db->env.fatal(db->env.ctx, "no memory", RQ_NOMEM);
+    }
+    const enum rq_err err = db->env.disk->ops->rename(db->env.disk, from, to);
     if (err != RQ_OK && err != RQ_NOTFOUND) {
-        db->env.fatal(db->env.ctx, "a dropped database could not be moved to the trash", err);
+        db->env.fatal(db->env.ctx, "the files of a database could not be moved to the trash", err);
     }
     free(from);
     free(to);
+    return err == RQ_OK;
+}
+
+void rq_db_move_to_trash(struct rq_database *db, const char *why)
+{
+    const unsigned number = trash_number(db);
+    (void)move_to_trash(db, number, "-wal");
+    (void)move_to_trash(db, number, "-shm");
+    const bool there = move_to_trash(db, number, ""); /* last: who dies before goes on with the same number */
+    if (db->env.disk->ops->sync_dir(db->env.disk, db->env.trash_dir) != RQ_OK ||
+        db->env.disk->ops->sync_dir(db->env.disk, db->env.dir) != RQ_OK) {
+        db->env.fatal(db->env.ctx, "the files of a database could not be moved to the trash", RQ_IO);
+    }
+    if (there && why != NULL) {
+        char name[RQ_DB_NAME_MAX * 2], quoted[RQ_DB_NAME_MAX * 4 + 512], *to = trash_path(db, number, "");
+        rq_note(RQ_LEVEL_WARN, why, "db=%s id=%u file=%s", rq_quote(name, sizeof name, db->place->name), db->id,
+                rq_quote(quoted, sizeof quoted, to));
+        free(to);
+    }
 }
 
 static void run_drop(struct rq_task *task)
@@ -669,18 +714,12 @@ static void run_drop(struct rq_task *task)
     db->replica = NULL;
     pthread_mutex_unlock(&db->hold);
     rq_replica_close(r);
-    if (!db->superseded) {
-        rq_db_move_to_trash(db, "");
-        rq_db_move_to_trash(db, "-wal");
-        rq_db_move_to_trash(db, "-shm");
-    }
     if (db->hashes_path != NULL) {
         (void)db->env.disk->ops->unlink(db->env.disk,
                                         db->hashes_path); /* one that stays is nobody's: ids are never used again */
     }
-    if (db->env.disk->ops->sync_dir(db->env.disk, db->env.trash_dir) != RQ_OK ||
-        db->env.disk->ops->sync_dir(db->env.disk, db->env.dir) != RQ_OK) {
-        db->env.fatal(db->env.ctx, "a dropped database could not be moved to the trash", RQ_IO);
+    if (!db->superseded) {
+        rq_db_move_to_trash(db, NULL);
     }
     if (db->in_flight != NULL) { /* submitted before the drop: its entry comes after it, and has no effect */
         struct rq_commit *c = rq_db_take_in_flight(db);

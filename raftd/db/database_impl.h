@@ -135,8 +135,8 @@ void rq_db_quarantine_page(struct rq_database *db, uint32_t pgno);
 void rq_db_end_doubt(struct rq_database *db);
 /* It was opened, or made. */
 void rq_db_set_replica(struct rq_database *db, struct rq_replica *r);
-/* The file of that suffix, if there is one. */
-void rq_db_move_to_trash(struct rq_database *db, const char *suffix);
+/* Its files, if there are any, durably.  why: for the log, which names the place; NULL: nothing is said. */
+void rq_db_move_to_trash(struct rq_database *db, const char *why);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));
 /* Runs it on the strand, and waits for its end.  Any thread that may wait, with a reference. */
 enum rq_err rq_db_call(struct rq_database *db, enum rq_err (*run)(struct rq_database *db, void *ctx), void *ctx);

@@ -186,16 +186,10 @@ static void give_up_files(struct rq_database *db)
     db->replica = NULL;
     pthread_mutex_unlock(&db->hold);
     rq_replica_close(r);
-    rq_db_move_to_trash(db, "");
-    rq_db_move_to_trash(db, "-wal");
-    rq_db_move_to_trash(db, "-shm");
+    rq_db_move_to_trash(db, "what had the name of a database here is in the trash: the database is made anew");
     if (db->hashes_path != NULL) {
         (void)db->env.disk->ops->unlink(db->env.disk,
                                         db->hashes_path); /* one that is not of the new file is forgotten */
-    }
-    if (db->env.disk->ops->sync_dir(db->env.disk, db->env.trash_dir) != RQ_OK ||
-        db->env.disk->ops->sync_dir(db->env.disk, db->env.dir) != RQ_OK) {
-        db->env.fatal(db->env.ctx, "a damaged replica could not be moved to the trash", RQ_IO);
     }
     db->file = (struct rq_replica_state){ 0 };
 }

@@ -1,5 +1,6 @@
 """Replicas that are whole by themselves, and not the same: a majority decides, and mends the one that is wrong, page by page."""
 
+import pathlib
 import re
 import urllib.request
 
@@ -128,6 +129,24 @@ def no_majority_no_change():
         check(node.status()["store"]["compare"]["pages_undecided"] > 0, "the status does not say so")
         check(MENDED not in node.log() and "quarantined" not in node.log(), f"node {node.name} has changed something")
         value(connect(node.path()), "SELECT n FROM t LIMIT 1")
+
+
+@test(seconds=120)
+def what_had_the_name_of_a_database_is_kept_and_named():
+    cluster = Cluster(2)
+    connection = connect(cluster.nodes[0].path(), busy_ms=20000)
+    connection.execute("CREATE TABLE t(n INTEGER PRIMARY KEY, text)")
+    connection.execute("INSERT INTO t(text) VALUES('right')")
+    connection.close()
+    third = cluster.add(3, "-join", cluster.nodes[0].raft)
+    mine = b"somebody's notes, no database at all\n" * 1000
+    third.path().write_bytes(mine)
+    third.start()
+    wait_for(lambda: "in the trash" in third.log(), "the log says where it is", 60)
+    kept = re.search(r'file="([^"]*)"', third.log()).group(1)
+    equal(pathlib.Path(kept).read_bytes(), mine, "what it was")
+    wait_for(lambda: database(third)["state"] == "live", "the database is there", 60)
+    cluster.wait_equal()
 
 
 if __name__ == "__main__":

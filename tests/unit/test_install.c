@@ -421,7 +421,15 @@ static void a_quarantined_one_is_made_anew(void)
     check_eq(install(&count), RQ_OK);
     check_eq(count.fetched, 300);
     check(is_as_there());
-    check_eq(lone.disk->disk.ops->stat(&lone.disk->disk, "/data/raft/trash/7-app.db", &info), RQ_OK);
+    struct rq_disk *disk = &lone.disk->disk;
+    check_eq(disk->ops->stat(disk, "/data/raft/trash/7-app.db", &info), RQ_OK);
+    check(disk->ops->stat(disk, "/data/raft/trash/7-app.db.2", &info) == RQ_NOTFOUND);
+    rq_database_quarantine(lone.db, "a test says so again");
+    lone_settle();
+    check_eq(install(&count), RQ_OK);
+    check(is_as_there());
+    check_eq(disk->ops->stat(disk, "/data/raft/trash/7-app.db", &info), RQ_OK); /* what lies there stays */
+    check_eq(disk->ops->stat(disk, "/data/raft/trash/7-app.db.2", &info), RQ_OK);
     lone_end();
 }
 
