@@ -24,7 +24,8 @@ static char base_dir[64], served[128], path[200];
 static struct log_host *host;
 static struct rq_executor *executor;
 static _Atomic pthread_t sql_thread;
-static atomic_uint handed_on; /* groups that came on another thread than the one that ran them */
+static atomic_uint handed_on;         /* groups that came on another thread than the one that ran them */
+static atomic_int until_refused = -1; /* so many groups pass before one is refused; below 0: none is */
 
 /* --- a database, its executor, its log ---------------------------------------------------------------------------------- */
 
@@ -64,6 +65,9 @@ static void submit(void *ctx, struct rq_group *g)
 {
     if (!pthread_equal(pthread_self(), atomic_load(&sql_thread))) {
         atomic_fetch_add(&handed_on, 1);
+    }
+    if (atomic_fetch_sub(&until_refused, 1) == 0) {
+        log_host_order(ctx, RQ_REFUSED);
     }
     const struct rq_executor_host h = log_host_ops(ctx);
     h.submit(h.ctx, g);
@@ -473,6 +477,28 @@ static void a_transaction_is_one_version(void)
     end();
 }
 
+/* A request of several large transactions, which go one by one: what is told of the rest does not undo the first. */
+static void a_refused_request_says_what_of_it_is_committed(void)
+{
+#define INSERT_LARGE                                                                  \
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) " \
+    "INSERT INTO t SELECT randomblob(1000) FROM n;"
+    for (int passed = 0; passed < 3; passed++) {
+        struct request q;
+        begin();
+        execute("CREATE TABLE t(x)");
+        atomic_store(&until_refused, passed);
+        queue(&q, INSERT_LARGE INSERT_LARGE INSERT_LARGE);
+        check_eq(outcome(&q), RQ_REFUSED);
+        check_eq(q.request.kept, passed > 0 ? 1 + passed : 0);
+        atomic_store(&until_refused, -1);
+        all_see("SELECT count(*) FROM t", 5000 * passed);
+        execute("INSERT INTO t VALUES(1)");
+        all_see("SELECT count(*) FROM t", 5000 * passed + 1);
+        end();
+    }
+}
+
 /* --- size --------------------------------------------------------------------------------------------------------------- */
 
 static void a_large_transaction_is_a_group_by_itself(void)
@@ -698,6 +724,7 @@ int main(int argc, char **argv)
         TAP(schema_cookies_of_discarded_transactions_are_used_again),
         TAP(an_error_leaves_other_requests_alone),
         TAP(a_transaction_is_one_version),
+        TAP(a_refused_request_says_what_of_it_is_committed),
         TAP(a_large_transaction_is_a_group_by_itself),
         TAP(what_no_entry_can_hold_fails_alone),
         TAP(pages_that_were_cut_off_come_back_as_zeros),
