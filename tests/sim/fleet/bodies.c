@@ -187,6 +187,8 @@ void bodies_receive(struct fleet_host *h, const struct fleet_message *m)
         err = keep_body(b, &m->body, m->data);
         fatal_if_io(err);
     }
+    fleet_trace("host %u takes body %02x%02x of host %u: %s", h->number, m->body.hash[0], m->body.hash[1], m->from,
+                rq_err_name(err));
     if (err == RQ_OK) {
         taken.to_life = m->from_life;
         taken.id = m->id;
@@ -222,6 +224,7 @@ static void on_fetch(void *ctx, const struct rq_entry_staged *entry, void (*done
     struct rq_bodies *b = ctx;
     struct want *w = calloc(1, sizeof *w);
     *w = (struct want){ b->wants, *entry, done, done_ctx };
+    fleet_trace("host %u lacks body %02x%02x", b->host->number, entry->hash[0], entry->hash[1]);
     b->wants = w;
 }
 

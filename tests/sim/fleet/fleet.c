@@ -315,7 +315,7 @@ static void tell_of_all(void)
 static void heal_until(bool (*done)(void), const char *what)
 {
     const uint64_t end_ms = fleet->now_ms + HEAL_MS;
-    while (!done()) {
+    while (!fleet->ends && !done()) {
         if (fleet->now_ms >= end_ms) {
             tell_of_all();
             fleet_fail("does not heal: %s", what);
@@ -340,9 +340,11 @@ static void draw(void)
     f->lose_permille = fleet_chance(500) ? 0 : fleet_below(50);
     f->crash_permille = 30 + fleet_below(250);
     f->trailing_max = fleet_chance(700) ? 20 : 300;
-    f->big_permille = fleet_chance(500) ? 50 : 400;
-    f->hung_permille = fleet_chance(800) ? 0 : 20;
     f->minority_stays_down = fleet_chance(400);
+    f->big_permille = fleet_chance(500) ? 50 : 400;
+    /* Who lacks a body that all others but the lost ones have released waits until those are removed from the cluster. */
+    f->big_permille = f->minority_stays_down && fleet_plant != FLEET_PLANT_EARLY_BODY ? 0 : f->big_permille;
+    f->hung_permille = fleet_chance(800) ? 0 : 20;
     f->majority_is_lost = f->host_count > 1 && fleet_chance(100);
     f->calm_ms = f->now_ms + 700 + fleet_below(2000);
     f->chaos_at = f->now_ms + 300;
@@ -367,7 +369,7 @@ void fleet_run(struct fleet *f)
     f->rests = true;
     heal_until(all_rest, "not every host comes to the same end");
     for (unsigned i = 0; i < f->host_count; i++) {
-        if (!f->hosts[i].absent) {
+        if (!f->hosts[i].absent && !f->ends) {
             truth_equal(&f->hosts[i]);
         }
     }

@@ -224,6 +224,7 @@ struct fleet {
     uint64_t chaos_random, chaos_at;
     unsigned chaos_count;
     bool minority_stays_down, majority_is_lost;
+    bool ends;  /* nothing more is to be seen in this seed */
     bool rests; /* applications begin nothing new */
 
     struct fleet_truth truth[FLEET_DATABASES];

@@ -176,7 +176,8 @@ static bool recover(struct start *s)
                                    .snapshot_index = s->descriptor.index,
                                    .snapshot_term = s->descriptor.term,
                                    .snapshot_installed = s->descriptor.installed };
-    if (h->rig.disk->ops->stat(h->rig.disk, RIG_RAFT_DIR "/fetching", &info) == RQ_OK) {
+    if (h->rig.disk->ops->stat(h->rig.disk, RIG_RAFT_DIR "/fetching", &info) == RQ_OK ||
+        s->descriptor.ahead > s->found.last_index) {
         return false;
     }
     const bool given_up = s->descriptor.installed &&

@@ -284,6 +284,10 @@ static void look_at_one(void *ctx)
     if (l->info.state == RQ_DB_QUARANTINED && host_disk_failed(h)) {
         return; /* by a call that failed while it was being opened: it is mended, or the process is about to end */
     }
+    if (l->info.state == RQ_DB_QUARANTINED && h->recovered) {
+        fleet->ends = true; /* its log holds an entry whose body only the lost ones had */
+        return;
+    }
     if (l->info.state == RQ_DB_QUARANTINED) {
         fleet_fail("host %u: %s is quarantined: %s", h->number, fleet_database_names[l->database], l->info.message);
     }
