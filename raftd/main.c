@@ -369,6 +369,15 @@ static void write_identity(struct raftd *d)
     }
 }
 
+static void refuse_recovery(const struct raftd *d)
+{
+    refuse(
+        "%s/peers.json: this node was being brought up to date, and some of its databases are newer than its log: name "
+        "another node first in that file, if one is left; else remove the file and found a new cluster from the "
+        "databases as they are: raftd -refound %s",
+        d->raft_dir, d->flags.data_dir);
+}
+
 /* An operator has said that a majority is lost for good.  What goes on is another cluster from here on: who was away, or in doubt of
  * that, does not get in with what it has. */
 static void find_recovery(struct raftd *d)
@@ -391,17 +400,11 @@ static void find_recovery(struct raftd *d)
     struct rq_file_info info;
     char *fetching = join(d->raft_dir, "fetching");
     if (d->disk->ops->stat(d->disk, fetching, &info) == RQ_OK) {
-        refuse(
-            "%s/peers.json: this node was being brought up to date, and some of its databases are newer than its log: "
-            "name "
-            "another node first in that file, if one is left; else remove the file and found a new cluster from the "
-            "databases as they are: raftd -refound %s",
-            d->raft_dir, d->flags.data_dir);
+        refuse_recovery(d);
     }
     free(fetching);
     d->recovers = true;
-    d->identity.cluster = rq_random_id();
-    write_identity(d);
+    d->identity.cluster = rq_random_id(); /* written when nothing speaks against it */
 }
 
 static void check_node_id(const struct raftd *d)
@@ -635,29 +638,6 @@ static void read_descriptor(struct raftd *d, const struct rq_log_found *found)
     }
 }
 
-static void recover(struct raftd *d, struct rq_log_found *found)
-{
-    struct rq_member self;
-    struct rq_node_config node = { .found = *found,
-                                   .snapshot_index = d->descriptor.index,
-                                   .snapshot_term = d->descriptor.term,
-                                   .snapshot_installed = d->descriptor.installed };
-    rq_cluster_self(d->cluster, &self);
-    self.role = RQ_MEMBER_VOTER;
-    self.votes = true;
-    rq_note(RQ_LEVEL_WARN, "the majority is lost, says peers.json: this node goes on alone, with all it has",
-            "last=%llu committed=%llu", (unsigned long long)found->last_index, (unsigned long long)found->committed);
-    enum rq_err err = rq_node_recover(d->log, &node, &self);
-    if (err == RQ_OK) {
-        err = rq_recovery_done(d->disk, d->raft_dir);
-    }
-    if (err != RQ_OK) {
-        refuse("recovery by %s/peers.json: %s", d->raft_dir, rq_err_text(err));
-    }
-    *found = node.found;
-    RQ_COUNT(store, num_recoveries);
-}
-
 static void refuse_log(const struct raftd *d, const char *text)
 {
     refuse(
@@ -681,6 +661,34 @@ static void check_stamps(struct raftd *d)
     }
 }
 
+static void recover(struct raftd *d, struct rq_log_found *found)
+{
+    struct rq_member self;
+    struct rq_node_config node = { .found = *found,
+                                   .snapshot_index = d->descriptor.index,
+                                   .snapshot_term = d->descriptor.term,
+                                   .snapshot_installed = d->descriptor.installed };
+    const uint64_t snapshot = d->descriptor.index, last = snapshot > found->last_index ? snapshot : found->last_index;
+    if (d->newest_stamp > last) {
+        refuse_recovery(d); /* what goes on would write other entries under the indexes that its replicas have */
+    }
+    write_identity(d);
+    rq_cluster_self(d->cluster, &self);
+    self.role = RQ_MEMBER_VOTER;
+    self.votes = true;
+    rq_note(RQ_LEVEL_WARN, "the majority is lost, says peers.json: this node goes on alone, with all it has",
+            "last=%llu committed=%llu", (unsigned long long)found->last_index, (unsigned long long)found->committed);
+    enum rq_err err = rq_node_recover(d->log, &node, &self);
+    if (err == RQ_OK) {
+        err = rq_recovery_done(d->disk, d->raft_dir);
+    }
+    if (err != RQ_OK) {
+        refuse("recovery by %s/peers.json: %s", d->raft_dir, rq_err_text(err));
+    }
+    *found = node.found;
+    RQ_COUNT(store, num_recoveries);
+}
+
 static void start_node(struct raftd *d)
 {
     struct rq_log_found found;
@@ -688,9 +696,6 @@ static void start_node(struct raftd *d)
     read_descriptor(d, &found);
     if (d->descriptor.index > 0) {
         RQ_COUNT(store, num_restores_start_skipped);
-    }
-    if (d->recovers) {
-        recover(d, &found);
     }
     if (rq_pool_new(POOL_THREADS, "raftd-pool", &d->pool) != RQ_OK) {
         refuse("out of memory or threads");
@@ -727,6 +732,9 @@ static void start_node(struct raftd *d)
     }
     if (err == RQ_OK && !d->founding) {
         check_stamps(d);
+    }
+    if (err == RQ_OK && d->recovers) {
+        recover(d, &found);
     }
     const struct rq_carrier *carrier;
     if (err == RQ_OK) {
