@@ -125,8 +125,12 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
             if (err == RQ_OK) {
                 char text[RQ_DB_TEXT_BYTES];
                 err = rq_db_keep_hashes(db, r, text);
-                rq_db_set_replica(db, r);
-                if (err != RQ_OK) {
+                if (err == RQ_FULL) { /* without them those that are there would become those of other pages */
+                    rq_replica_close(r);
+                } else {
+                    rq_db_set_replica(db, r);
+                }
+                if (err != RQ_OK && err != RQ_FULL) {
                     rq_db_quarantine(db, err, text);
                 }
             }
