@@ -74,6 +74,13 @@ class Cluster:
     def others(self, *nodes):
         return [node for node in self.nodes if node not in nodes]
 
+    def all_vote(self):
+        """Nobody is there twice, as what it was and as what it is now, and nobody is still without a vote: else to lose one more
+        would be to lose two of three."""
+        leader = next((node for node in self.nodes if node.leads()), None)
+        members = leader.status()["store"]["nodes"] if leader else []
+        return [member["suffrage"] for member in members] == ["voter"] * len(self.nodes)
+
     def summary(self):
         """What each node says of its log."""
 

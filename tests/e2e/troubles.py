@@ -153,14 +153,6 @@ def killed_as_it_comes_back(cluster, dice, last):
     start([node])
 
 
-def all_vote(cluster):
-    """Nobody is there twice, as what it was and as what it is now, and nobody is still without a vote: else to lose one more would
-    be to lose two of three."""
-    leader = next((node for node in cluster.nodes if node.leads()), None)
-    members = leader.status()["store"]["nodes"] if leader else []
-    return [member["suffrage"] for member in members] == ["voter"] * len(cluster.nodes)
-
-
 def wiped(cluster, dice, last):
     """The disk is lost; it comes back empty under its name, and votes again."""
     node = leader_or_any(cluster, dice)
@@ -169,7 +161,7 @@ def wiped(cluster, dice, last):
     node.flags = ["-node-id", node.name, "-join", ",".join(other.raft for other in cluster.others(node)), *PATIENTLY, *cluster.flags]
     last()
     start([node])
-    wait_for(lambda: all_vote(cluster), f"node {node.name} votes again", 60)
+    wait_for(lambda: cluster.all_vote(), f"node {node.name} votes again", 60)
 
 
 OF_PROCESSES = [killed, leader_killed, ended, paused, all_paused, all_killed, killed_as_it_comes_back]
