@@ -22,6 +22,7 @@ struct flag {
 };
 
 #define FLAG(name, kind, field, initial, meaning) { name, kind, offsetof(struct rq_flags, field), initial, meaning }
+#define WITHOUT_EFFECT                            "accepted, so that command lines of rqlited may stay; without effect here"
 
 static const struct flag flags[] = {
     FLAG("auth", FLAG_STRING, auth, "",
@@ -29,8 +30,10 @@ static const struct flag flags[] = {
     FLAG("bootstrap-expect", FLAG_UINT, bootstrap_expect, "0",
          "found a cluster when so many nodes have found each other by -join"),
     FLAG("bootstrap-expect-timeout", FLAG_DURATION, bootstrap_timeout_ns, "120s", "how long to wait for them"),
+    FLAG("cluster-connect-timeout", FLAG_DURATION, rqlited.connect_timeout_ns, "30s", WITHOUT_EFFECT),
     FLAG("compare-int", FLAG_DURATION, compare_int_ns, "24h",
          "how often all databases are compared with those of the other nodes; 0 for never"),
+    FLAG("compress-snap-transport", FLAG_BOOL, rqlited.compress, "false", WITHOUT_EFFECT),
     FLAG("db-max-ro-conns", FLAG_UINT, readers_max, "256",
          "connections for HTTP to one database that only read; 0: any number"),
     FLAG("fk", FLAG_BOOL, foreign_keys, "false", "enforce foreign keys in what comes over HTTP"),
@@ -65,12 +68,15 @@ static const struct flag flags[] = {
          "host name that the certificate of a node that is connected to must have"),
     FLAG("raft-addr", FLAG_STRING, raft_addr, "localhost:4002", "raft communication bind address"),
     FLAG("raft-adv-addr", FLAG_STRING, raft_adv_addr, "", "advertised raft address; if not set, same as -raft-addr"),
+    FLAG("raft-apply-timeout", FLAG_DURATION, rqlited.apply_timeout_ns, "10s", WITHOUT_EFFECT),
     FLAG("raft-cluster-remove-shutdown", FLAG_BOOL, shutdown_remove, "false",
          "remove this node from the cluster when it is stopped"),
+    FLAG("raft-commit-timeout", FLAG_DURATION, rqlited.commit_timeout_ns, "50ms", WITHOUT_EFFECT),
     FLAG("raft-election-timeout", FLAG_DURATION, election_timeout_ns, "300ms",
          "as -raft-heartbeat-timeout; the longer of the two counts"),
     FLAG("raft-heartbeat-timeout", FLAG_DURATION, heartbeat_timeout_ns, "300ms",
          "without hearing the leader for one to two of these a node stands for election"),
+    FLAG("raft-leader-lease-timeout", FLAG_DURATION, rqlited.lease_timeout_ns, "0h0m0s", WITHOUT_EFFECT),
     FLAG("raft-log-level", FLAG_STRING, raft_log_level, "INFO", "minimum level of log lines: ERROR, WARN, INFO, DEBUG"),
     FLAG("raft-non-voter", FLAG_BOOL, non_voter, "false", "a read replica: gets every commit, has no vote"),
     FLAG("raft-reap-node-timeout", FLAG_DURATION, reap_voter_ns, "0h0m0s",
@@ -83,6 +89,7 @@ static const struct flag flags[] = {
          "hand leadership to another node before stopping"),
     FLAG("raft-snap", FLAG_UINT, raft_snap, "8192", "log entries since the last snapshot that call for a new one"),
     FLAG("raft-snap-int", FLAG_DURATION, raft_snap_int_ns, "10s", "how often the log is checked for it"),
+    FLAG("raft-snap-wal-size", FLAG_UINT, rqlited.snap_wal_bytes, "4194304", WITHOUT_EFFECT),
     FLAG("refound", FLAG_BOOL, refound, "false",
          "found a new cluster from the replicas in the data directory as they are"),
     FLAG("scrub-int", FLAG_DURATION, scrub_int_ns, "1h",

@@ -36,7 +36,11 @@ struct rq_flags {
     uint64_t raft_snap_int_ns;              /* how often that is looked at */
     uint64_t compare_int_ns;                /* ours: the same for comparing with other nodes; 0: never */
     uint64_t scrub_int_ns;                  /* ours: from the start of one scrub to the next; 0: never */
-    bool refound;                           /* ours: a new cluster from the replicas as they are */
+    struct { /* what rqlited has and nothing here depends on: checked, and not looked at */
+        uint64_t connect_timeout_ns, apply_timeout_ns, commit_timeout_ns, lease_timeout_ns, snap_wal_bytes;
+        bool compress;
+    } rqlited;
+    bool refound; /* ours: a new cluster from the replicas as they are */
     bool version;
 };
 

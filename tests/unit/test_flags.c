@@ -28,6 +28,15 @@ static void defaults_are_rqliteds(void)
     check_eq(f.raft_snap_int_ns, 10000000000ll);
 }
 
+/* Nothing here depends on them, and a command line of rqlited's stays as it is; what is wrong in it is said all the same. */
+static void flags_of_rqliteds_inside_are_taken(void)
+{
+    check_eq(parse("-raft-apply-timeout=5s", "-compress-snap-transport", "-raft-snap-wal-size=100", "data"),
+             RQ_FLAGS_RUN);
+    check_eq(parse("-raft-commit-timeout", "1ms", "-raft-leader-lease-timeout=2s", "data"), RQ_FLAGS_RUN);
+    check_eq(parse("-cluster-connect-timeout", "soon", "data", NULL), RQ_FLAGS_USAGE);
+}
+
 static void value_comes_behind_equals_or_as_next_argument(void)
 {
     check_eq(parse("-node-id=n1", "--raft-addr", "h:1", "data"), RQ_FLAGS_RUN);
@@ -127,6 +136,7 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(defaults_are_rqliteds),
+        TAP(flags_of_rqliteds_inside_are_taken),
         TAP(value_comes_behind_equals_or_as_next_argument),
         TAP(boolean_takes_no_next_argument),
         TAP(unknown_flag_is_named),
