@@ -311,7 +311,8 @@ static void flags(void)
 static bool is_disallowed(const char *sql)
 {
     const bool is = rq_sql_has_disallowed_pragma(sql);
-    printf("# %s: %s\n", is ? "disallowed" : "allowed", sql);
+    const char *line = strrchr(sql, '\n'); /* a note is one line */
+    printf("# %s: %s\n", is ? "disallowed" : "allowed", line != NULL ? line + 1 : sql);
     return is;
 }
 
