@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -17,7 +16,7 @@
 #include "raftd/http/credentials.h"
 #include "raftd/http/https.h"
 #include "raftd/http/local.h"
-#include "raftd/net/address.h"
+#include "raftd/net/resolve.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
@@ -751,33 +750,27 @@ static size_t leave_as_is(void *cls, struct MHD_Connection *connection, char *s)
 
 static int listen_on(const char *address, char text[256])
 {
-    char host[256], port[64];
-    struct addrinfo *list = NULL;
-    const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
-    if (!rq_split_host_port(address, host, port)) {
-        (void)snprintf(text, 256, "listen tcp: address %.200s: not host:port", address);
-        return -1;
-    }
-    int failed = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &list);
-    if (failed != 0) {
-        (void)snprintf(text, 256, "listen tcp: lookup %.180s: %s", address, gai_strerror(failed));
+    struct rq_addresses addresses;
+    const char *unknown;
+    if (rq_resolve_now(address, true, &addresses, &unknown) != RQ_OK) {
+        (void)snprintf(text, 256, "listen tcp: lookup %.180s: %s", address, unknown);
         return -1;
     }
     int fd = -1, why = 0, on = 1;
-    for (struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+    for (size_t i = 0; i < addresses.count && fd < 0; i++) {
+        const struct sockaddr *a = (const struct sockaddr *)&addresses.all[i];
+        fd = socket(a->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0) {
             why = errno;
             continue;
         }
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* else a restart may have to wait */
-        if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, 512) != 0) {
+        if (bind(fd, a, addresses.bytes[i]) != 0 || listen(fd, 512) != 0) {
             why = errno;
             close(fd);
             fd = -1;
         }
     }
-    freeaddrinfo(list);
     if (fd < 0) {
         (void)snprintf(text, 256, "listen tcp %.180s: %s", address, strerror(why));
     }

@@ -31,10 +31,16 @@ static enum rq_err look_up(const char *address, int flags, struct rq_addresses *
         *ret_why = gai_strerror(rc);
         return RQ_NOTFOUND;
     }
+    /* A name to listen on is its IPv4 address, if it has one, as with rqlited: clients of localhost take it to be 127.0.0.1. */
+    const bool listens = (flags & AI_PASSIVE) != 0;
     ret->count = 0;
-    for (struct addrinfo *a = list; a != NULL && ret->count < RQ_ADDRESSES_MAX; a = a->ai_next) {
-        memcpy(&ret->all[ret->count], a->ai_addr, a->ai_addrlen);
-        ret->bytes[ret->count++] = a->ai_addrlen;
+    for (int later = 0; later <= (int)listens; later++) {
+        for (struct addrinfo *a = list; a != NULL && ret->count < RQ_ADDRESSES_MAX; a = a->ai_next) {
+            if (!listens || (a->ai_family != AF_INET) == (later != 0)) {
+                memcpy(&ret->all[ret->count], a->ai_addr, a->ai_addrlen);
+                ret->bytes[ret->count++] = a->ai_addrlen;
+            }
+        }
     }
     freeaddrinfo(list);
     return RQ_OK;
