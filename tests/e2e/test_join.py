@@ -82,6 +82,7 @@ def with_credentials_only_who_may_joins():
         node.launch()
         equal(node.exit_code(30), 1)
         check("unauthorized" in node.log(), node.log())
+        check("attempt=3" in node.log(), "it did not try again: credentials may be read again meanwhile")
 
     for number, address in enumerate((first.raft, f"http://{first.http}")):
         refused(f"a{number}", *join_flags(address))
