@@ -61,6 +61,10 @@ int rq_hold_settle(struct rq_hold *hold);
 /* Drops everything that is queued, and ends the hold. */
 void rq_hold_discard(struct rq_hold *hold);
 
+/* Around a time in which the connection reads nothing: raftd may empty the WAL under it meanwhile. */
+void rq_hold_rest(struct rq_hold *hold);
+void rq_hold_wake(struct rq_hold *hold);
+
 /* A queued page could not be kept: nothing can be read, nothing that is not closed can be sent. */
 bool rq_hold_broken(const struct rq_hold *hold);
 

@@ -194,6 +194,20 @@ void rq_hold_end(struct rq_hold *h)
     }
 }
 
+void rq_hold_rest(struct rq_hold *h)
+{
+    if (h->taken) {
+        rq_snapshot_wait_begin(&h->db->view);
+    }
+}
+
+void rq_hold_wake(struct rq_hold *h)
+{
+    if (h->taken) {
+        rq_snapshot_wait_end(&h->db->view);
+    }
+}
+
 void rq_hold_close(struct rq_hold *h)
 {
     if (h->newest != NULL) {

@@ -7,20 +7,16 @@
 #include <time.h>
 
 #include "raftd/db/scrub.h"
+#include "raftd/db/wal_care.h"
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
-#define IDLE_MS        50 /* after so long without a commit a database file is made complete, so that a copy of it is */
-#define BLOCKED_MS     250   /* a reader is in the way: look again */
-#define OVER_LIMIT_MS  10    /* the WAL is too long, and readers are asked to leave it */
+#define LIST_AGAIN_MS  250   /* without memory for the list of databases */
 #define CHECK_MS       20000 /* well within the minute in which a change by others is to be noticed */
 #define LOOK_MS        1000  /* how long a publication that somebody damaged stays so */
-#define SHRINK_MS      3000 /* for the next big transaction, a long WAL and the last staged body keep their space so long */
+#define SPARE_MS       3000 /* the last staged body keeps its space so long, for the next one */
 #define BODY_BYTES_MAX (32u << 20) /* staged bodies of so many bytes call for a compaction at once */
-#define SOFT_FRAMES    1000
-#define HARD_FRAMES    4000
-#define FILLS_MAX      4
 
 struct rq_background {
     struct rq_background_config config;
@@ -45,66 +41,6 @@ static void sooner(uint64_t *due, uint64_t ms)
 {
     if (ms < *due) {
         *due = ms;
-    }
-}
-
-/* With the replica held.  Back-fills when the WAL is long, or nobody writes; resets it when that is complete. */
-static void tend_wal(struct rq_background *b, struct rq_database *db, struct rq_replica *r, bool leaving, uint64_t *due)
-{
-    struct rq_replica_wal wal;
-    uint64_t now = rq_clock_ms(), quiet_since = rq_database_last_use(db);
-    bool quiet = leaving || now >= quiet_since + IDLE_MS;
-    enum rq_err err = RQ_OK;
-
-    rq_replica_get_wal(r, &wal);
-    if (wal.frames == 0) {
-        if ((leaving || now >= quiet_since + SHRINK_MS) && rq_replica_shrink(r) == RQ_IO) {
-            rq_fatal("a WAL could not be shortened", RQ_IO);
-        }
-        rq_database_settled(db);
-        rq_replica_get_wal(r, &wal); /* one that came meanwhile did not stir */
-        if (wal.frames > 0) {
-            sooner(due, now + IDLE_MS);
-        }
-        return;
-    }
-    if (!quiet) {
-        sooner(due, quiet_since + IDLE_MS);
-    }
-    if (!quiet && wal.frames < SOFT_FRAMES) {
-        return;
-    }
-    /* Beside a steady writer each back-fill leaves less to the next, until a reset can do the rest with the writer held off. */
-    for (int i = 0; i < FILLS_MAX && err == RQ_OK && (quiet || wal.frames - wal.backfilled > RQ_RESET_REST_FRAMES);
-         i++) {
-        err = rq_replica_backfill(r);
-        rq_replica_get_wal(r, &wal);
-        if (wal.blocked || wal.backfilled == wal.frames) {
-            break;
-        }
-    }
-    if (err == RQ_OK && !wal.blocked) {
-        err = rq_replica_reset(r);
-        rq_replica_get_wal(r, &wal);
-    }
-    if (err == RQ_IO) {
-        rq_fatal("a replica could not be written", err);
-    }
-    if (err == RQ_CORRUPT) {
-        rq_database_quarantine(db, "a frame in -wal was changed by somebody else");
-    } else if (err != RQ_OK && err != RQ_BUSY) {
-        const bool told = b->fill_waits == rq_database_id(db);
-        rq_note(told ? RQ_LEVEL_DEBUG : RQ_LEVEL_WARN, "back-fill has to wait", "id=%u err=%s", rq_database_id(db),
-                rq_err_name(err));
-        b->fill_waits = rq_database_id(db);
-    }
-    if (wal.frames > 0) {
-        if (wal.blocked) {
-            rq_database_sweep(db); /* a reader that was killed blocks nobody */
-        }
-        sooner(due, now + (wal.frames >= HARD_FRAMES ? OVER_LIMIT_MS : BLOCKED_MS));
-    } else {
-        sooner(due, now); /* to see that nothing came meanwhile */
     }
 }
 
@@ -150,7 +86,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
     sooner(due, b->next_look_ms);
     sooner(due, b->next_check_ms);
     if (rq_catalog_list(b->catalog, &list, &count) != RQ_OK) {
-        sooner(due, now + BLOCKED_MS);
+        sooner(due, now + LIST_AGAIN_MS);
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -159,7 +95,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
         struct rq_replica *r = rq_database_hold(list[i]);
         if (r != NULL && info.state != RQ_DB_QUARANTINED) {
             check(list[i], r, looks, checks);
-            tend_wal(b, list[i], r, leaving, due);
+            sooner(due, rq_wal_care(list[i], r, rq_clock_ms(), leaving, &b->fill_waits));
         } else {
             rq_database_settled(list[i]);
         }
@@ -241,7 +177,7 @@ static void compact(struct rq_background *b, uint64_t *due)
 
 static void drop_spare(struct rq_background *b)
 {
-    if (rq_catalog_drop_spare(b->catalog, SHRINK_MS) == RQ_IO) {
+    if (rq_catalog_drop_spare(b->catalog, SPARE_MS) == RQ_IO) {
         rq_fatal("the spare of the staged bodies could not be deleted", RQ_IO);
     }
 }

@@ -5,6 +5,7 @@
 
 #include "raftd/db/catalog_impl.h"
 #include "raftd/db/identity.h"
+#include "raftd/db/wal_care.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/entry.h"
 
@@ -1121,8 +1122,8 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .hashes_dir = config->hashes_dir,
         .boot = config->boot,
         .http_addr = config->http_addr,
-        .wal_soft_frames = 1000,
-        .wal_hard_frames = 4000,
+        .wal_soft_frames = RQ_WAL_SOFT_FRAMES,
+        .wal_hard_frames = RQ_WAL_HARD_FRAMES,
         .submit = on_submit,
         .post_later = on_post_later,
         .leader = on_leader,

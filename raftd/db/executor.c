@@ -550,12 +550,19 @@ struct news {
 static bool next_work(struct rq_executor *x, struct news *ret_news)
 {
     pthread_mutex_lock(&x->lock);
-    bool idle = x->ran.count == 0 && !x->submitted && !x->holds;
+    bool idle = x->ran.count == 0 && !x->submitted && !x->holds, rests = false;
     while (x->settled_count == 0 && (x->queue.count + x->batch.count == 0 || !may_run(x)) && !(x->stops && idle) &&
            (x->submitted || idle)) {
+        if (x->holds && !rests) {
+            rests = true;
+            rq_hold_rest(x->hold); /* else a WAL that is reset while a group is in the log would be an exception */
+        }
         x->asleep = true;
         pthread_cond_wait(&x->wake, &x->lock);
         x->asleep = false;
+    }
+    if (rests) {
+        rq_hold_wake(x->hold);
     }
     if (x->batch.count == 0) {
         x->batch = x->queue;

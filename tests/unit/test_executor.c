@@ -654,6 +654,33 @@ static void a_request_does_not_wait_for_ever(void)
     end();
 }
 
+/* With a group in the log at all times a WAL would never be begun anew, if whoever waits for it held the WAL. */
+static void the_wal_may_be_begun_anew_while_a_group_is_in_the_log(void)
+{
+    struct request in_log, on_top;
+    begin();
+    execute("CREATE TABLE t(x)"); /* is the file */
+    execute("INSERT INTO t VALUES(1)");
+    log_host_gate(host, true);
+    uint64_t arrived = log_host_arrived(host);
+    queue(&in_log, "INSERT INTO t VALUES(2)");
+    await(log_host_arrived(host) == arrived + 1);
+    struct rq_replica *r = local_db("app.db")->replica;
+    uint32_t frames = 0;
+    note_frames(&frames);
+    check(frames > 0);
+    check_eq(rq_replica_backfill(r), RQ_OK);
+    await(rq_replica_reset(r) == RQ_OK); /* as soon as the executor is asleep */
+    queue(&on_top, "INSERT INTO t SELECT sum(x) FROM t; SELECT sum(x) FROM t");
+    await(atomic_load(&on_top.ran));
+    check_eq(on_top.number, 6);
+    log_host_gate(host, false);
+    done_ok(&in_log);
+    done_ok(&on_top);
+    all_see("SELECT sum(x) FROM t", 6);
+    end();
+}
+
 static void the_wal_stays_short_under_load(void)
 {
     enum { COUNT = 64 };
@@ -731,6 +758,7 @@ int main(int argc, char **argv)
         TAP(another_writer_gets_the_turn),
         TAP(a_request_waits_for_the_writer_before_it),
         TAP(a_request_does_not_wait_for_ever),
+        TAP(the_wal_may_be_begun_anew_while_a_group_is_in_the_log),
         TAP(the_wal_stays_short_under_load),
         TAP(what_is_told_is_what_is_there),
     };
