@@ -12,10 +12,10 @@
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
-#define LIST_AGAIN_MS  250   /* without memory for the list of databases */
-#define CHECK_MS       20000 /* well within the minute in which a change by others is to be noticed */
-#define LOOK_MS        1000  /* how long a publication that somebody damaged stays so */
-#define SPARE_MS       3000 /* the last staged body keeps its space so long, for the next one */
+#define LIST_AGAIN_MS  250         /* without memory for the list of databases */
+#define CHECK_MS       20000       /* well within the minute in which a change by others is to be noticed */
+#define LOOK_MS        1000        /* how long a publication that somebody damaged stays so */
+#define SPARE_MS       3000        /* the last staged body keeps its space so long, for the next one */
 #define BODY_BYTES_MAX (32u << 20) /* staged bodies of so many bytes call for a compaction at once */
 
 struct rq_background {

@@ -598,6 +598,7 @@ static void *executor_thread(void *arg)
 {
     struct rq_executor *x = arg;
     struct news news;
+    (void)pthread_setname_np(pthread_self(), "raftd-sql");
     while (next_work(x, &news)) {
         if (news.settled_count == 2) {
             settle(x, RQ_OK, true);

@@ -2,9 +2,9 @@
 
 #include "raftd/ops/journal.h"
 
-#define IDLE_MS       50 /* after so long without a commit a database file is made complete, so that a copy of it is */
-#define BLOCKED_MS    250  /* a reader is in the way: look again */
-#define OVER_LIMIT_MS 10   /* the WAL is too long, and readers are asked to leave it */
+#define IDLE_MS       50  /* after so long without a commit a database file is made complete, so that a copy of it is */
+#define BLOCKED_MS    250 /* a reader is in the way: look again */
+#define OVER_LIMIT_MS 10  /* the WAL is too long, and readers are asked to leave it */
 #define SHRINK_MS     3000 /* for the next big transaction a long WAL keeps its space so long */
 #define FILLS_MAX     4
 

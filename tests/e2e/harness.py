@@ -154,6 +154,7 @@ RAFT_ADDRESSES = {}  # by directory: it names the node, as long as there is no -
 class Raftd:
     """One raftd and its data directory.  Usable again after kill() and stop() by start()."""
 
+    program = RAFTD
     prefix = []  # of its command line: a program that becomes raftd
 
     def __init__(self, directory=None, *flags, start=True):
@@ -171,7 +172,7 @@ class Raftd:
     def launch(self, **popen):
         """Starts the process and does not wait."""
         self.process = subprocess.Popen(
-            [*self.prefix, RAFTD, "-http-addr", self.http, "-raft-addr", self.raft, *self.flags, self.directory],
+            [*self.prefix, self.program, "-http-addr", self.http, "-raft-addr", self.raft, *self.flags, self.directory],
             stdin=subprocess.DEVNULL,
             stdout=self.log_path.open("ab"),
             stderr=subprocess.STDOUT,
