@@ -28,6 +28,6 @@ static void get_licenses(void *ctx, const struct rq_http_request *request, struc
 }
 
 const struct rq_http_route rq_about_routes[] = {
-    { "/licenses", false, false, "GET", "status", get_licenses },
+    { "/licenses", false, false, "GET", "status", get_licenses, .type = "text/plain; charset=utf-8" },
 };
 const size_t rq_about_route_count = sizeof rq_about_routes / sizeof *rq_about_routes;

@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "raftd/run/metrics.h"
+
 bool rq_admin_leader(struct rq_admin *a, struct rq_member *ret_leader)
 {
     struct rq_driver *driver = atomic_load(&a->driver);
@@ -37,7 +39,8 @@ bool rq_admin_redirected(struct rq_admin *a, const struct rq_http_request *reque
         rq_cluster_contact(atomic_load(&a->cluster), &contact, 1, rq_http_timeout_ms(request));
     }
     if (contact.api_url[0] == '\0') {
-        rq_http_text(response, 503, "leader not found\n");
+        RQ_COUNT(http, leader_not_found);
+        rq_http_text(response, 500, "leader not found\n");
     } else {
         rq_http_redirect(request, response, contact.api_url);
     }

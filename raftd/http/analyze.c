@@ -107,13 +107,13 @@ static void on_analyze(void *ctx, const struct rq_http_request *request, struct 
     err = err == RQ_OK ? analyze(statements, &form, &response->body) : err;
     rq_statements_free(statements);
     response->status = err == RQ_OK ? 200 : 500;
-    response->content_type = "application/json; charset=utf-8";
+    response->content_type = RQ_HTTP_JSON;
     if (err != RQ_OK) {
         response->body.size = 0;
     }
 }
 
 const struct rq_http_route rq_analyze_routes[] = {
-    { "/db/sql", true, false, "GET, POST", "query", on_analyze },
+    { "/db/sql", true, false, "GET, POST", "query", on_analyze, .type = RQ_HTTP_JSON },
 };
 const size_t rq_analyze_route_count = sizeof rq_analyze_routes / sizeof *rq_analyze_routes;

@@ -9,7 +9,7 @@ void rq_http_json(struct rq_http_response *response, yyjson_mut_doc *doc, const 
     size_t bytes = 0;
     char *text = root == NULL ? NULL : yyjson_mut_val_write(root, pretty ? YYJSON_WRITE_PRETTY : 0, &bytes);
     response->status = 200;
-    response->content_type = "application/json; charset=utf-8";
+    response->content_type = RQ_HTTP_JSON;
     if (text == NULL || rq_bytes_put(&response->body, text, bytes) != RQ_OK) {
         response->status = 500;
         response->content_type = NULL;

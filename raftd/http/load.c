@@ -191,7 +191,7 @@ static enum rq_err load(struct rq_admin *a, const struct rq_http_request *reques
     rq_database_unref(db);
     if (err != RQ_OK) {
         say(response, status_of(err), text);
-    } else if (sql) {
+    } else if (sql && u->bytes > 0) {
         put_result(request, &result, rq_clock_ns() - begin_ns, response);
     } else {
         rq_http_text(response, 200, "{\"results\":[]}");

@@ -217,9 +217,9 @@ static void delete_node(void *ctx, const struct rq_http_request *request, struct
 }
 
 const struct rq_http_route rq_nodes_routes[] = {
-    { "/nodes", true, true, "GET", "status", get_nodes },
-    { "/leader", false, true, "GET", "leader-ops", get_leader },
-    { "/leader", false, true, "POST", "leader-ops", post_leader },
+    { "/nodes", true, true, "GET", "status", get_nodes, .type = RQ_HTTP_JSON },
+    { "/leader", false, true, "GET", "leader-ops", get_leader, .type = RQ_HTTP_JSON },
+    { "/leader", false, true, "POST", "leader-ops", post_leader, .type = RQ_HTTP_JSON },
     { "/remove", true, true, "DELETE", "remove", delete_node },
 };
 const size_t rq_nodes_route_count = sizeof rq_nodes_routes / sizeof *rq_nodes_routes;

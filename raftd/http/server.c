@@ -65,7 +65,8 @@ struct exchange {
     unsigned verdict; /* what is answered without asking the handler; 0: the handler is asked */
     char allow[64];
     char text[RQ_HTTP_TEXT_MAX];
-    bool begun, legal, judged;
+    unsigned illegal; /* status for its target; 0: there is nothing wrong with it */
+    bool begun, judged;
     enum { NOT_ASKED, ASKED, ALLOWED, DENIED } login; /* ASKED: a thread finds it out, and only then writes it */
     bool seen;                                        /* by its handler */
     bool put_off;                                     /* by it, in this call */
@@ -326,7 +327,8 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
         add_header(out, "Access-Control-Allow-Headers", "Content-Type");
     }
     add_header(out, "Access-Control-Allow-Origin", x->server->config.allow_origin);
-    add_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
+    add_header(out, MHD_HTTP_HEADER_CONTENT_TYPE,
+               r->content_type == NULL && x->route != NULL ? x->route->type : r->content_type);
     add_header(out, "X-Content-Type-Options", is_error_text(r) ? "nosniff" : NULL);
     add_header(out, MHD_HTTP_HEADER_LOCATION, r->status / 100 == 3 ? r->location : NULL);
     add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
@@ -512,10 +514,13 @@ static bool judge(struct rq_http_server *s, struct exchange *x)
     x->allow[0] = '\0';
     if (strcmp(x->request.method, "OPTIONS") == 0) {
         x->verdict = 200;
-    } else if (!find_route(s, x)) {
-        x->verdict = 404;
+        x->text[0] = '\0';
+    } else if (x->illegal != 0) {
+        x->verdict = x->illegal;
     } else if (!rq_http_check_params(&x->request, x->text)) {
         x->verdict = 400;
+    } else if (!find_route(s, x)) {
+        x->verdict = 404;
     } else if (x->login == NOT_ASKED && wants_perm(x) && asks(x, rq_credentials_is_slow, false)) {
         x->login = ASKED;
         return !start_thread(s, x, run_login, true);
@@ -661,9 +666,6 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
             /* Two framings: what one reader takes for a body is the next request to another. */
             return refuse(x, 400, "ambiguous request\n");
         }
-        if (!x->legal) {
-            return refuse(x, 400, "invalid URL escape\n");
-        }
         x->request.content_type =
             MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
         x->request.content_encoding =
@@ -692,6 +694,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
 {
     (void)cls;
     (void)connection;
+    target = rq_http_origin_form(target);
     size_t bytes = strlen(target);
     struct exchange *x = calloc(1, sizeof *x + 2 * (bytes + 1));
     if (x != NULL) {
@@ -704,7 +707,12 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
         memcpy(x->target, target, bytes + 1);
         memcpy(x->target + bytes + 1, target, bytes + 1);
         x->request.target = x->target + bytes + 1;
-        x->legal = bytes <= RQ_HTTP_TARGET_BYTES_MAX && rq_http_split_target(x->target, &x->request);
+        if (bytes > RQ_HTTP_TARGET_BYTES_MAX) {
+            x->illegal = 414;
+            (void)snprintf(x->text, sizeof x->text, "request target too long\n");
+        } else if (!rq_http_split_target(x->target, &x->request, x->text)) {
+            x->illegal = 400;
+        }
     }
     return x;
 }

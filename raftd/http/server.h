@@ -1,7 +1,8 @@
 /* HTTP server: libmicrohttpd behind a request and a response of our own; no handler sees its types.
  *
  * An endpoint family is a table of routes and what its handlers need; raftd/main.c lists the families.  In the order of rqlited:
- * OPTIONS is answered, then a bad query string, then who may not do it (401), then the method (405), then the handler is called.
+ * OPTIONS is answered, then a bad query string, then a path that nobody has (404), then who may not do it (401), then the method (405),
+ * then the handler is called.
  *
  * Handlers run on the server's few threads and must not wait there.  What cannot be answered yet is suspended, and resumed by
  * whoever has brought it on; then the handler is called again, on such a thread.  Those of a route that `waits` get a thread of
@@ -19,10 +20,11 @@
 #include "raftd/wire/err.h"
 
 #define RQ_HTTP_PARAMS_MAX       32
-#define RQ_HTTP_TARGET_BYTES_MAX 16384u
+#define RQ_HTTP_TARGET_BYTES_MAX 24576u
 #define RQ_HTTP_BODY_BYTES_MAX   (1u << 20)    /* of one request, where the route does not allow for more */
 #define RQ_HTTP_BODIES_BYTES_MAX (1024u << 20) /* of all that are being answered */
 #define RQ_HTTP_TEXT_MAX         512u
+#define RQ_HTTP_JSON             "application/json; charset=utf-8"
 
 struct rq_http_param {
     const char *key, *value; /* borrow from the request; value "" when there was no '=' */
@@ -61,6 +63,7 @@ struct rq_http_route {
     bool takes_body;      /* and waits: the body comes by rq_http_take(), however much it is */
     size_t body_max;      /* 0: RQ_HTTP_BODY_BYTES_MAX */
     const char *perm_too; /* is needed as well; NULL: none */
+    const char *type;     /* Content-Type of its answers without a body, which rqlited gives them as well; NULL: none */
 };
 
 struct rq_http_family {
@@ -121,8 +124,10 @@ bool rq_http_has_sent(const struct rq_http_response *response); /* a piece: stat
  * takes the body, and before the first rq_http_send(). */
 enum rq_err rq_http_take(struct rq_http_response *response, void *to, size_t max, size_t *ret_bytes);
 
-/* Splits and decodes a request's target in place.  False: not legal URL encoding, or too many parameters. */
-bool rq_http_split_target(char *target, struct rq_http_request *request);
+/* Behind the scheme and the authority, if a target has them. */
+const char *rq_http_origin_form(const char *target);
+/* Splits and decodes a request's target in place.  False with words: not legal URL encoding, or too many parameters. */
+bool rq_http_split_target(char *target, struct rq_http_request *request, char text[RQ_HTTP_TEXT_MAX]);
 /* Durations and numbers are such; words as rqlite's otherwise. */
 bool rq_http_check_params(const struct rq_http_request *request, char text[RQ_HTTP_TEXT_MAX]);
 

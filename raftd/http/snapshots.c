@@ -36,7 +36,7 @@ static void post_reap(void *ctx, const struct rq_http_request *request, struct r
     (void)request;
     RQ_COUNT(http, user_reaps);
     rq_http_text(response, 200, text);
-    response->content_type = "application/json; charset=utf-8";
+    response->content_type = RQ_HTTP_JSON;
 }
 
 const struct rq_http_route rq_snapshots_routes[] = {

@@ -125,7 +125,7 @@ static bool answer(struct errand *e)
     r->body = e->results.json;
     rq_bytes_init(&e->results.json, 0);
     r->status = 200;
-    r->content_type = "application/json; charset=utf-8";
+    r->content_type = RQ_HTTP_JSON;
     r->served_by = e->service->config.admin->http_adv_addr;
     return false;
 }
@@ -871,8 +871,9 @@ struct rq_desks *rq_sql_service_desks(struct rq_sql_service *s)
 }
 
 const struct rq_http_route rq_sql_routes[] = {
-    { "/db/execute", true, false, "POST", "execute", on_execute, .body_max = BODY_BYTES_MAX },
-    { "/db/query", true, false, "GET, POST", "query", on_query, .body_max = BODY_BYTES_MAX },
-    { "/db/request", true, false, "POST", "query", on_both, .body_max = BODY_BYTES_MAX, .perm_too = "execute" },
+    { "/db/execute", true, false, "POST", "execute", on_execute, .body_max = BODY_BYTES_MAX, .type = RQ_HTTP_JSON },
+    { "/db/query", true, false, "GET, POST", "query", on_query, .body_max = BODY_BYTES_MAX, .type = RQ_HTTP_JSON },
+    { "/db/request", true, false, "POST", "query", on_both, .body_max = BODY_BYTES_MAX, .perm_too = "execute",
+      .type = RQ_HTTP_JSON },
 };
 const size_t rq_sql_route_count = sizeof rq_sql_routes / sizeof *rq_sql_routes;

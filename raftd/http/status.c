@@ -137,6 +137,6 @@ static void get_status(void *ctx, const struct rq_http_request *request, struct 
 
 const struct rq_http_route rq_status_routes[] = {
     { "/readyz", true, true, "GET", "ready", get_readyz },
-    { "/status", true, false, "GET", "status", get_status },
+    { "/status", true, false, "GET", "status", get_status, .type = RQ_HTTP_JSON },
 };
 const size_t rq_status_route_count = sizeof rq_status_routes / sizeof *rq_status_routes;

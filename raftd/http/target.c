@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "raftd/http/server.h"
 #include "raftd/run/duration.h"
@@ -15,14 +16,25 @@ static int hex(char c)
                                   : -1;
 }
 
-static bool decode(char *s, bool plus_is_blank)
+/* The words of Go's package url, which rqlite's clients see. */
+static bool refuse_escape(const char *s, char text[RQ_HTTP_TEXT_MAX])
+{
+    char shown[4] = "";
+    for (size_t i = 0; i < 3 && s[i] != '\0'; i++) {
+        shown[i] = s[i] >= ' ' && s[i] <= '~' ? s[i] : '?';
+    }
+    (void)snprintf(text, RQ_HTTP_TEXT_MAX, "invalid URL escape \"%s\"\n", shown);
+    return false;
+}
+
+static bool decode(char *s, bool plus_is_blank, char text[RQ_HTTP_TEXT_MAX])
 {
     char *out = s;
     for (; *s != '\0'; s++) {
         if (*s == '%') {
             int high = hex(s[1]), low = high < 0 ? -1 : hex(s[2]);
             if (low < 0 || high * 16 + low == 0) {
-                return false;
+                return refuse_escape(s, text);
             }
             *out++ = (char)(high * 16 + low);
             s += 2;
@@ -34,7 +46,13 @@ static bool decode(char *s, bool plus_is_blank)
     return true;
 }
 
-bool rq_http_split_target(char *target, struct rq_http_request *request)
+const char *rq_http_origin_form(const char *target)
+{
+    const size_t scheme = strncasecmp(target, "http://", 7) == 0 ? 7 : strncasecmp(target, "https://", 8) == 0 ? 8 : 0;
+    return scheme > 0 ? target + scheme + strcspn(target + scheme, "/?") : target;
+}
+
+bool rq_http_split_target(char *target, struct rq_http_request *request, char text[RQ_HTTP_TEXT_MAX])
 {
     char *query = strchr(target, '?');
     request->path = target;
@@ -42,7 +60,7 @@ bool rq_http_split_target(char *target, struct rq_http_request *request)
     if (query != NULL) {
         *query++ = '\0';
     }
-    if (!decode(target, false)) {
+    if (!decode(target, false, text)) {
         return false;
     }
     while (query != NULL && *query != '\0') {
@@ -52,13 +70,18 @@ bool rq_http_split_target(char *target, struct rq_http_request *request)
         }
         if (*query != '\0') {
             char *value = strchr(query, '=');
-            if (strchr(query, ';') != NULL || request->param_count == RQ_HTTP_PARAMS_MAX) {
+            if (strchr(query, ';') != NULL) {
+                (void)snprintf(text, RQ_HTTP_TEXT_MAX, "invalid semicolon separator in query\n");
+                return false;
+            }
+            if (request->param_count == RQ_HTTP_PARAMS_MAX) {
+                (void)snprintf(text, RQ_HTTP_TEXT_MAX, "more than %d query parameters\n", RQ_HTTP_PARAMS_MAX);
                 return false;
             }
             if (value != NULL) {
                 *value++ = '\0';
             }
-            if (!decode(query, true) || (value != NULL && !decode(value, true))) {
+            if (!decode(query, true, text) || (value != NULL && !decode(value, true, text))) {
                 return false;
             }
             request->params[request->param_count++] = (struct rq_http_param){ query, value != NULL ? value : "" };

@@ -104,7 +104,7 @@ static void get_vars(void *ctx, const struct rq_http_request *request, struct rq
     }
     good = good && print(to, "\n}\n");
     response->status = good ? 200 : 500;
-    response->content_type = "application/json; charset=utf-8";
+    response->content_type = RQ_HTTP_JSON;
 }
 
 /* --- /metrics ------------------------------------------------------------------------------------------------------------- */
@@ -239,7 +239,7 @@ static void get_metrics(void *ctx, const struct rq_http_request *request, struct
 }
 
 const struct rq_http_route rq_vars_routes[] = {
-    { "/debug/vars", false, false, "*", "status", get_vars },
+    { "/debug/vars", false, false, "*", "status", get_vars, .type = RQ_HTTP_JSON },
     { "/metrics", false, false, "GET", "status", get_metrics },
 };
 const size_t rq_vars_route_count = sizeof rq_vars_routes / sizeof *rq_vars_routes;

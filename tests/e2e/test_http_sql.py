@@ -201,6 +201,19 @@ def s2_1_order_of_the_checks():
     ):
         answer = client.ask(method, path)
         equal((answer.status, answer.text), (status, text), f"{method} {path}")
+    for path in ("/db/execute", "/db/request", "/db/query", "/db/sql", "/status", "/nodes", "/leader"):
+        refused = client.ask("PUT", path)
+        equal((refused.status, refused.text), (405, ""), f"PUT {path}")
+        equal(refused.headers["Content-Type"], "application/json; charset=utf-8", f"its content type: {path}")
+    for path, text in (
+        ("/db/query?q=%zz", 'invalid URL escape "%zz"\n'),
+        ("/db/query?q=SELECT+1;", "invalid semicolon separator in query\n"),
+        ("/nowhere?timeout=x", "timeout is not a valid duration\n"),
+    ):
+        answer = client.ask("GET", path)
+        equal((answer.status, answer.text), (400, text), path)
+        equal(client.ask("OPTIONS", path).status, 200, f"OPTIONS {path}")
+    equal(client.ask("GET", f"http://{client.node.http}/readyz?noleader").text, "[+]node ok", "the form that is sent to proxies")
     served = client.ask("GET", "/db/query?q=SELECT+1")
     equal(served.headers["X-Rqlite-Served-By"], client.node.http, "who served it")
 

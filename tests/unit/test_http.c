@@ -138,6 +138,7 @@ static const struct rq_http_route first_routes[] = {
     { "/later", false, false, "GET, POST", "status", on_later, .body_max = 3u << 20 },
     { "/echo", true, false, "GET, POST", "status", on_echo },
     { "/exact", false, false, "GET", "status", on_echo },
+    { "/typed", false, false, "GET", "status", on_echo, .type = "a/type" },
     { "/exact", false, false, "DELETE", "load", on_echo },
 };
 static const struct rq_http_route second_routes[] = {
@@ -236,7 +237,16 @@ static void routes_are_found_by_path_and_method(void)
     check(answers(ask("OPTIONS /nowhere?timeout=x", "\r\n"), 200, ""));
     check(answers(ask("GET /echo?timeout=x", "\r\n"), 400, "timeout is not a valid duration\n"));
     check(answers(ask("POST /exact?timeout=x", "Content-Length: 0\r\n\r\n"), 400, "timeout"));
-    check(answers(ask("GET /echo?a%zz", "\r\n"), 400, "invalid URL escape"));
+    check(answers(ask("GET /nowhere?timeout=x", "\r\n"), 400, "timeout"));
+    check(answers(ask("GET /echo?a%zz", "\r\n"), 400, "invalid URL escape \"%zz\"\n"));
+    check(answers(ask("GET /echo?a=%4", "\r\n"), 400, "invalid URL escape \"%4\"\n"));
+    check(answers(ask("GET /echo%\x01\xff?a", "\r\n"), 400, "invalid URL escape \"%??\"\n"));
+    check(answers(ask("GET /echo?a;b", "\r\n"), 400, "invalid semicolon separator in query\n"));
+    check(answers(ask("OPTIONS /echo?a;b", "\r\n"), 200, "Content-Length: 0"));
+    check(answers(ask("GET http://x:1/echo?y", "\r\n"), 200, "one GET /echo 0 -"));
+    check(answers(ask("GET HTTPS://x/echo", "\r\n"), 200, "one GET /echo 0 -"));
+    check(answers(ask("PUT /typed", "Content-Length: 0\r\n\r\n"), 405, "Content-Type: a/type\r\n"));
+    check(answers(ask("GET /typed", "\r\n"), 200, "Content-Type: text/plain; charset=utf-8\r\n"));
     check(answers(ask("POST /echo", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc"), 400, ""));
     stop();
 }

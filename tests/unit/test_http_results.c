@@ -1110,11 +1110,11 @@ static void own_transaction(void)
 
 static void check_analysis(const char *method, const char *query, const char *body, unsigned status, const char *wanted)
 {
-    char target[512], json[JSON_MAX] = "";
+    char target[512], json[JSON_MAX] = "", why[RQ_HTTP_TEXT_MAX];
     struct rq_http_request request = { .method = method };
     struct rq_http_response response = { .status = 0 };
     (void)snprintf(target, sizeof target, "/db/sql?%s", query);
-    check(rq_http_split_target(target, &request));
+    check(rq_http_split_target(target, &request, why));
     if (body != NULL) {
         quotes(body, json);
         request.body = (const uint8_t *)json;

@@ -261,7 +261,7 @@ static void sources(void)
         struct rq_statements *statements;
         struct shown shown;
         (void)snprintf(target, sizeof target, "/db/query?%s", s->query);
-        check(rq_http_split_target(target, &request));
+        check(rq_http_split_target(target, &request, text));
         request.body = (const uint8_t *)s->body;
         request.body_bytes = s->body != NULL ? strlen(s->body) : 0;
         enum rq_err err = rq_statements_read(&request, s->kind, &statements, text);
@@ -278,11 +278,11 @@ static void sources(void)
 
 static struct rq_sql_form form_of(const char *query)
 {
-    char target[512];
+    char target[512], why[RQ_HTTP_TEXT_MAX];
     struct rq_http_request request = { .method = "POST" };
     struct rq_sql_form form;
     (void)snprintf(target, sizeof target, "/db/execute?%s", query);
-    check(rq_http_split_target(target, &request));
+    check(rq_http_split_target(target, &request, why));
     rq_sql_form_read(&request, &form);
     return form;
 }
