@@ -11,7 +11,8 @@
 #include "raftd/net/address.h"
 #include "raftd/run/duration.h"
 
-enum flag_kind { FLAG_STRING, FLAG_BOOL, FLAG_UINT, FLAG_DURATION };
+/* ABOVE_0: a duration that is not given if there is to be none. */
+enum flag_kind { FLAG_STRING, FLAG_BOOL, FLAG_UINT, FLAG_DURATION, FLAG_ABOVE_0 };
 
 struct flag {
     const char *name;
@@ -79,9 +80,9 @@ static const struct flag flags[] = {
     FLAG("raft-leader-lease-timeout", FLAG_DURATION, rqlited.lease_timeout_ns, "0h0m0s", WITHOUT_EFFECT),
     FLAG("raft-log-level", FLAG_STRING, raft_log_level, "INFO", "minimum level of log lines: ERROR, WARN, INFO, DEBUG"),
     FLAG("raft-non-voter", FLAG_BOOL, non_voter, "false", "a read replica: gets every commit, has no vote"),
-    FLAG("raft-reap-node-timeout", FLAG_DURATION, reap_voter_ns, "0h0m0s",
-         "the leader removes a voter that it has not heard for so long; 0 for never"),
-    FLAG("raft-reap-read-only-node-timeout", FLAG_DURATION, reap_reader_ns, "0h0m0s",
+    FLAG("raft-reap-node-timeout", FLAG_ABOVE_0, reap_voter_ns, "0h0m0s",
+         "the leader removes a voter that it has not heard for so long; if not set, never"),
+    FLAG("raft-reap-read-only-node-timeout", FLAG_ABOVE_0, reap_reader_ns, "0h0m0s",
          "the same for nodes without a vote"),
     FLAG("raft-remove-shutdown", FLAG_BOOL, remove_shutdown, "false",
          "stop when this node was removed from the cluster"),
@@ -111,7 +112,7 @@ void rq_flags_usage(int fd)
             "raftd serves the SQLite databases in a directory, each commit durable on a majority of hosts.\n\n"
             "Usage: raftd [flags] <data directory>\n");
     for (size_t i = 0; i < FLAG_COUNT; i++) {
-        static const char *const kinds[] = { " string", "", " uint", " duration" };
+        static const char *const kinds[] = { " string", "", " uint", " duration", " duration" };
         dprintf(fd, "  -%s%s\n    \t%s", flags[i].name, kinds[flags[i].kind], flags[i].meaning);
         if (flags[i].initial[0] != '\0' && strcmp(flags[i].initial, "false") != 0) {
             dprintf(fd, flags[i].kind == FLAG_STRING ? " (default \"%s\")" : " (default %s)", flags[i].initial);
@@ -145,7 +146,7 @@ static bool set_flag(struct rq_flags *f, const struct flag *flag, const char *va
         case FLAG_UINT: {
             char *end;
             errno = 0;
-            unsigned long long v = strtoull(value, &end, 10);
+            unsigned long long v = strtoull(value, &end, 0);
             if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0) {
                 return false;
             }
@@ -153,9 +154,15 @@ static bool set_flag(struct rq_flags *f, const struct flag *flag, const char *va
             return true;
         }
         case FLAG_DURATION:
+        case FLAG_ABOVE_0:
             return rq_parse_duration(value, field);
     }
     return false;
+}
+
+static bool is_zero(const struct rq_flags *f, const struct flag *flag)
+{
+    return *(const uint64_t *)(const void *)((const char *)f + flag->offset) == 0;
 }
 
 static bool is_routable(const char *host)
@@ -304,6 +311,10 @@ enum rq_flags_result rq_flags_parse(int argc, char **argv, struct rq_flags *ret_
         } else {
             (void)snprintf(text, 512, "flag needs an argument: -%s", flag->name);
             return RQ_FLAGS_USAGE;
+        }
+        if (flag->kind == FLAG_ABOVE_0 && (value[0] == '-' || (set_flag(&f, flag, value) && is_zero(&f, flag)))) {
+            (void)snprintf(text, 512, "-%s must be greater than 0", flag->name);
+            return RQ_FLAGS_INVALID;
         }
         if (!set_flag(&f, flag, value)) {
             (void)snprintf(text, 512, "invalid %s \"%s\" for %s-%s: parse error",

@@ -2,6 +2,7 @@
 
 #include <netdb.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,10 @@ static enum rq_err look_up(const char *address, int flags, struct rq_addresses *
     struct addrinfo *list;
     if (!rq_split_host_port(address, host, port)) {
         *ret_why = "not of the form host:port";
+        return RQ_NOTFOUND;
+    }
+    if (strspn(port, "0123456789") == strlen(port) && strtoul(port, NULL, 10) > UINT16_MAX) {
+        *ret_why = "invalid port"; /* of which getaddrinfo() takes what fits */
         return RQ_NOTFOUND;
     }
     int rc = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &list);

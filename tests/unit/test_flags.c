@@ -64,6 +64,30 @@ static void unknown_flag_is_named(void)
     check_eq(parse("-h", NULL, NULL, NULL), RQ_FLAGS_HELP);
 }
 
+static void numbers_are_gos(void)
+{
+    check_eq(parse("-raft-snap=0x10", "data", NULL, NULL), RQ_FLAGS_RUN);
+    check_eq(f.raft_snap, 16);
+    check_eq(parse("-raft-snap=8x", "data", NULL, NULL), RQ_FLAGS_USAGE);
+    check_eq(parse("-raft-snap=18446744073709551616", "data", NULL, NULL), RQ_FLAGS_USAGE);
+}
+
+/* Who wants no reaping does not ask for it. */
+static void reaping_after_no_time_is_refused(void)
+{
+    const char *const values[] = { "0", "0s", "-1s" };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        check_eq(parse("-raft-reap-node-timeout", values[i], "data", NULL), RQ_FLAGS_INVALID);
+        check(strcmp(text, "-raft-reap-node-timeout must be greater than 0") == 0);
+        check_eq(parse("-raft-reap-read-only-node-timeout", values[i], "data", NULL), RQ_FLAGS_INVALID);
+        check(strcmp(text, "-raft-reap-read-only-node-timeout must be greater than 0") == 0);
+    }
+    check_eq(parse("-raft-reap-node-timeout=1s", "data", NULL, NULL), RQ_FLAGS_RUN);
+    check_eq(f.reap_voter_ns, 1000000000);
+    check_eq(f.reap_reader_ns, 0);
+    check_eq(parse("-raft-reap-node-timeout=soon", "data", NULL, NULL), RQ_FLAGS_USAGE);
+}
+
 static void flags_behind_the_directory_are_refused(void)
 {
     check_eq(parse("data", "-node-id", "x", NULL), RQ_FLAGS_INVALID);
@@ -140,6 +164,8 @@ int main(int argc, char **argv)
         TAP(value_comes_behind_equals_or_as_next_argument),
         TAP(boolean_takes_no_next_argument),
         TAP(unknown_flag_is_named),
+        TAP(numbers_are_gos),
+        TAP(reaping_after_no_time_is_refused),
         TAP(flags_behind_the_directory_are_refused),
         TAP(addresses_are_checked_in_rqliteds_words),
         TAP(durations_are_gos),

@@ -1,5 +1,6 @@
 /* resolve: which addresses a name has, and in which order they are tried. */
 #include <netinet/in.h>
+#include <string.h>
 
 #include "raftd/net/resolve.h"
 #include "tests/support/tap.h"
@@ -23,6 +24,9 @@ static void what_is_no_address_is_said(void)
     check_eq(rq_resolve_now("localhost", true, &a, &why), RQ_NOTFOUND);
     check(why != NULL);
     check_eq(rq_resolve_digits("localhost:4001", &a), RQ_NOTFOUND);
+    check_eq(rq_resolve_now("localhost:65536", true, &a, &why), RQ_NOTFOUND);
+    check(strcmp(why, "invalid port") == 0);
+    check_eq(rq_resolve_now("localhost:65535", true, &a, &why), RQ_OK);
     check_eq(rq_resolve_digits("[::1]:4001", &a), RQ_OK);
     check_eq(a.all[0].ss_family, AF_INET6);
 }
