@@ -176,19 +176,6 @@ static bool slowly_read(struct errand *e)
     return e->err == RQ_OK ? answer(e) : refuse(e, 503, "no connection to read with\n");
 }
 
-static void run_slowly(struct rq_task *task)
-{
-    struct errand *e = errand_of(task);
-    struct rq_sql_connection *c;
-    e->err = rq_desk_take_reader(e->desk, true, &c);
-    if (e->err == RQ_OK) {
-        c->budget = 0;
-        (void)rq_sql_run(e->statements, e->kind, &e->form, c, &e->results);
-        rq_desk_give_reader(e->desk, c);
-    }
-    resume(e);
-}
-
 /* Of a database that is not there. */
 static enum rq_err empty_reader(struct rq_sql_connection *ret_c)
 {
@@ -204,16 +191,17 @@ static enum rq_err empty_reader(struct rq_sql_connection *ret_c)
     return err;
 }
 
-/* The quick part of a request, on a connection that only reads.  ret_err: there was none. */
-static int on_reader(struct errand *e, int (*work)(struct errand *e, struct rq_sql_connection *c), enum rq_err *ret_err)
+/* Work on a connection that only reads; budget: of SQLite's steps, 0 for all that it takes.  ret_err: there was none. */
+static int on_reader(struct errand *e, unsigned budget, int (*work)(struct errand *e, struct rq_sql_connection *c),
+                     enum rq_err *ret_err)
 {
     struct rq_sql_connection empty, *c = &empty;
     int code = SQLITE_OK;
-    *ret_err = e->desk != NULL ? rq_desk_take_reader(e->desk, false, &c) : empty_reader(&empty);
+    *ret_err = e->desk != NULL ? rq_desk_take_reader(e->desk, budget == 0, &c) : empty_reader(&empty);
     if (*ret_err != RQ_OK) {
         return code;
     }
-    c->budget = QUICK_STEPS;
+    c->budget = budget;
     code = work(e, c);
     if (e->desk != NULL) {
         rq_desk_give_reader(e->desk, c);
@@ -225,16 +213,23 @@ static int on_reader(struct errand *e, int (*work)(struct errand *e, struct rq_s
     return code;
 }
 
-static int run_quickly(struct errand *e, struct rq_sql_connection *c)
+static int run_read(struct errand *e, struct rq_sql_connection *c)
 {
     return rq_sql_run(e->statements, e->kind, &e->form, c, &e->results);
+}
+
+static void run_slowly(struct rq_task *task)
+{
+    struct errand *e = errand_of(task);
+    (void)on_reader(e, 0, run_read, &e->err);
+    resume(e);
 }
 
 static bool read_stage(struct errand *e)
 {
     enum rq_err err;
-    const int code = on_reader(e, run_quickly, &err);
-    if (e->desk != NULL && (err == RQ_BUSY || code == RQ_SQL_TOO_LONG)) {
+    const int code = on_reader(e, QUICK_STEPS, run_read, &err);
+    if (err == RQ_BUSY || code == RQ_SQL_TOO_LONG) {
         return give_to_crew(e, run_slowly, slowly_read);
     }
     if (err != RQ_OK) {
@@ -604,7 +599,7 @@ static bool choose_stage(struct errand *e)
     bool reads = e->kind == RQ_SQL_QUERY;
     if (e->kind == RQ_SQL_REQUEST) {
         enum rq_err err;
-        reads = on_reader(e, ask_only_reads, &err) != 0 && err == RQ_OK; /* the executor takes it as well */
+        reads = on_reader(e, QUICK_STEPS, ask_only_reads, &err) != 0 && err == RQ_OK; /* the executor takes it as well */
     }
     if (reads) {
         e->stage = prove_stage;

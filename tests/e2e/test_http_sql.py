@@ -265,6 +265,7 @@ def s3_levels_on_one_node():
 def s2_3_slow_statements_end_in_time_and_hold_nobody_up():
     node = Raftd()
     client = Client(node)
+    equal(client.values(SLOW.format(10**6)), [[500000500000]], "of a database that is not there")
     client.execute("CREATE TABLE t (x)", "INSERT INTO t VALUES(1)")
     equal(result(client.query(SLOW.format(10**9), db_timeout="100ms")), {"error": "query timeout"}, "a read")
     equal(result(client.execute("INSERT INTO t " + SLOW.format(10**9), db_timeout="100ms")), {"error": "execute timeout"}, "a write")
