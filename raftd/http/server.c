@@ -9,11 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "raftd/http/credentials.h"
+#include "raftd/http/guests.h"
 #include "raftd/http/https.h"
 #include "raftd/http/local.h"
 #include "raftd/net/resolve.h"
@@ -21,7 +23,7 @@
 #include "raftd/run/metrics.h"
 
 #define THREADS          2
-#define CONNECTIONS_MAX  1000
+#define CONNECTIONS_MAX  10000
 #define IDLE_SECONDS     60
 #define ANSWER_BYTES_MAX (64u << 20)
 #define RING_BYTES       (256u << 10) /* of what is passed on piece by piece, and the other side has not taken */
@@ -31,6 +33,7 @@
 struct rq_http_server {
     struct rq_http_config config;
     struct MHD_Daemon *daemon;
+    struct rq_guests *guests;
     struct rq_https *https;      /* NULL: plain HTTP */
     struct rq_http_local *local; /* NULL: no unix socket */
     pthread_mutex_t lock;
@@ -414,10 +417,17 @@ static bool start_thread(struct rq_http_server *s, struct exchange *x, void *(*r
     return made;
 }
 
+static struct rq_guest *guest_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info != NULL ? info->socket_context : NULL;
+}
+
 /* To the route's handler. */
 static bool hand_over(struct rq_http_server *s, struct exchange *x)
 {
     x->state = RUNNING;
+    rq_guests_is_served(s->guests, guest_of(x->connection));
     return start_thread(s, x, run_waiting, x->body_over);
 }
 
@@ -537,6 +547,7 @@ static bool judge(struct rq_http_server *s, struct exchange *x)
 /* What nobody will look at is read and forgotten, so that the client hears why. */
 static void take_body(struct exchange *x, const char *data, size_t bytes)
 {
+    rq_guests_gave(x->server->guests, guest_of(x->connection), bytes);
     enum rq_err err = x->verdict != 0 ? RQ_OK : rq_bytes_put(&x->body, data, bytes);
     if (err == RQ_OK && x->body.capacity > x->charged) {
         err = rq_http_charge(&x->response, x->body.capacity - x->charged) ? RQ_OK : RQ_NOMEM;
@@ -580,6 +591,7 @@ static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
         return refuse(x, 503, "this node is shutting down\n");
     }
     x->seen = true;
+    rq_guests_is_served(s->guests, guest_of(x->connection));
     x->request.body = x->body.size > 0 ? x->body.data : NULL;
     x->request.body_bytes = x->body.size;
     if (!x->route->waits) {
@@ -720,19 +732,19 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
 static void on_completed(void *cls, struct MHD_Connection *connection, void **req_cls,
                          enum MHD_RequestTerminationCode code)
 {
+    struct rq_http_server *s = cls;
     struct exchange *x = *req_cls;
-    (void)cls;
-    (void)connection;
     (void)code;
+    rq_guests_waits(s->guests, guest_of(connection));
     *req_cls = NULL;
     if (x != NULL) {
-        struct rq_http_server *s = x->seen ? x->server : NULL;
+        const bool seen = x->seen;
         pthread_mutex_lock(&x->lock);
         x->gone = true;
         pthread_cond_signal(&x->moved);
         pthread_mutex_unlock(&x->lock);
         drop(x);
-        if (s != NULL) {
+        if (seen) {
             end_answer(s);
         }
     }
@@ -742,10 +754,25 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
                           enum MHD_ConnectionNotificationCode what)
 {
     struct rq_http_server *s = cls;
-    (void)socket_context;
-    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        rq_guests_leave(s->guests, *socket_context);
+        return;
+    }
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    *socket_context = info != NULL ? rq_guests_enter(s->guests, info->connect_fd) : NULL;
+    if (s->https != NULL) {
         rq_https_begin(s->https, connection);
     }
+}
+
+/* Half of the descriptors: databases, applications and other nodes want some as well. */
+static unsigned connections_max(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return CONNECTIONS_MAX / 10;
+    }
+    return limit.rlim_cur / 2 < CONNECTIONS_MAX ? (unsigned)(limit.rlim_cur / 2) : CONNECTIONS_MAX;
 }
 
 /* libmicrohttpd's own decoding is put out of action. */
@@ -792,33 +819,36 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
         return RQ_NOMEM;
     }
     s->config = *config;
-    enum rq_err err = config->tls != NULL ? rq_https_new(config->tls, &s->https, text) : RQ_OK;
+    const unsigned room = connections_max();
+    enum rq_err err = rq_guests_new(room, &s->guests);
+    err = err == RQ_OK && config->tls != NULL ? rq_https_new(config->tls, &s->https, text) : err;
     int fd = err == RQ_OK ? listen_on(config->address, text) : -1;
     if (fd < 0) {
         rq_https_free(s->https);
+        rq_guests_free(s->guests);
         free(s);
-        return RQ_IO;
+        return err == RQ_NOMEM ? err : RQ_IO;
     }
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
     const struct MHD_OptionItem tls[] = {
         { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, rq_https_certificate_callback() },
         { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)rq_https_priorities },
-        { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, s },
         { MHD_OPTION_END, 0, NULL },
     };
     /* The poll back end: the internal epoll thread stalls when 128 connections are ready at once. */
     s->daemon = MHD_start_daemon(
         MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (s->https != NULL ? MHD_USE_TLS : 0), 0, NULL, NULL,
         on_request, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+        MHD_OPTION_CONNECTION_LIMIT, room, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
         MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-        leave_as_is, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_ARRAY,
-        s->https != NULL ? tls : &tls[sizeof tls / sizeof *tls - 1], MHD_OPTION_END);
+        leave_as_is, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_ARRAY, s->https != NULL ? tls : &tls[sizeof tls / sizeof *tls - 1], MHD_OPTION_END);
     if (s->daemon == NULL) {
         (void)snprintf(text, 256, "libmicrohttpd does not start");
         close(fd);
         rq_https_free(s->https);
+        rq_guests_free(s->guests);
         pthread_mutex_destroy(&s->lock);
         pthread_cond_destroy(&s->idle);
         free(s);
@@ -830,6 +860,7 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
     if (err != RQ_OK) {
         MHD_stop_daemon(s->daemon);
         rq_https_free(s->https);
+        rq_guests_free(s->guests);
         pthread_mutex_destroy(&s->lock);
         pthread_cond_destroy(&s->idle);
         free(s);
@@ -859,6 +890,7 @@ void rq_http_free(struct rq_http_server *s)
     if (idle) { /* a suspended connection cannot be stopped */
         MHD_stop_daemon(s->daemon);
         rq_https_free(s->https);
+        rq_guests_free(s->guests);
         pthread_mutex_destroy(&s->lock);
         pthread_cond_destroy(&s->idle);
         free(s);

@@ -146,7 +146,7 @@ static const struct rq_http_route second_routes[] = {
     { "/stream", false, true, "GET", "status", on_stream },
     { "/body", false, true, "POST", "status", on_body, .takes_body = true },
 };
-static struct rq_http_family families[] = { { first_routes, 4, (void *)(uintptr_t)"one" },
+static struct rq_http_family families[] = { { first_routes, 5, (void *)(uintptr_t)"one" },
                                             { second_routes, 3, (void *)(uintptr_t)"two" } };
 
 static void start(void)
