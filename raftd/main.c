@@ -936,6 +936,7 @@ static void start_http(struct raftd *d)
         .allow_origin = d->flags.http_allow_origin,
         .tls = tls,
         .auth = d->credentials != NULL,
+        .foreign_keys = d->flags.foreign_keys,
         .started_s = (uint64_t)time(NULL),
         .times = { d->flags.election_timeout_ns, d->flags.heartbeat_timeout_ns, d->flags.reap_voter_ns,
                    d->flags.reap_reader_ns, d->flags.raft_snap_int_ns, d->flags.raft_snap },

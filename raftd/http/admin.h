@@ -35,6 +35,7 @@ struct rq_admin {
     const char *allow_origin;
     const struct rq_http_tls_files *tls; /* NULL: plain HTTP */
     bool auth;                           /* there is a credentials file */
+    bool foreign_keys;                   /* are enforced in what comes over HTTP */
     uint64_t started_s;                  /* seconds since 1970 */
     _Atomic int64_t last_backup_s;       /* likewise; 0: none */
     struct rq_admin_times times;

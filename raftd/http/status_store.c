@@ -82,13 +82,13 @@ static void put_databases(yyjson_mut_doc *doc, yyjson_mut_val *store, struct rq_
 }
 
 /* As rqlite's; its tests look at these.  SQLite itself never syncs here either: the log is what is durable. */
-static void put_pragmas(yyjson_mut_doc *doc, yyjson_mut_val *in)
+static void put_pragmas(const struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *in)
 {
     yyjson_mut_val *pragmas = put_obj(doc, in, "pragmas");
     for (int writes = 0; writes < 2; writes++) {
         yyjson_mut_val *one = put_obj(doc, pragmas, writes ? "rw" : "ro");
         yyjson_mut_obj_add_str(doc, one, "busy_timeout", "5000");
-        yyjson_mut_obj_add_str(doc, one, "foreign_keys", "0");
+        yyjson_mut_obj_add_str(doc, one, "foreign_keys", a->foreign_keys ? "1" : "0");
         yyjson_mut_obj_add_str(doc, one, "journal_mode", "wal");
         yyjson_mut_obj_add_str(doc, one, "synchronous", "0");
         yyjson_mut_obj_add_str(doc, one, "wal_autocheckpoint", writes ? "0" : "1000");
@@ -121,7 +121,7 @@ static void put_sqlite3(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val 
     yyjson_mut_obj_add_uint(doc, memory, "page_count", info.page_count);
     yyjson_mut_obj_add_uint(doc, memory, "page_size", info.page_size);
     yyjson_mut_obj_add_strcpy(doc, in, "path", path);
-    put_pragmas(doc, in);
+    put_pragmas(a, doc, in);
     yyjson_mut_obj_add_uint(doc, in, "size", (uint64_t)info.page_count * info.page_size);
     yyjson_mut_obj_add_str(doc, in, "version", sqlite3_libversion());
     yyjson_mut_obj_add_uint(doc, in, "wal_size", file_bytes(wal, &unused));
@@ -264,7 +264,7 @@ void rq_status_put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val
     put_compare(a, doc, store);
     put_databases(doc, store, catalog);
     yyjson_mut_obj_add_uint(doc, store, "db_applied_index", view.delivered);
-    yyjson_mut_obj_add_bool(doc, put_obj(doc, store, "db_conf"), "fk_constraints", false);
+    yyjson_mut_obj_add_bool(doc, put_obj(doc, store, "db_conf"), "fk_constraints", a->foreign_keys);
     yyjson_mut_obj_add_str(doc, store, "dir", a->dir);
     put_size(doc, store, "dir_size", "dir_size_friendly", dir_bytes(a->dir));
     rq_http_put_duration(doc, store, "election_timeout", a->times.election_ns);

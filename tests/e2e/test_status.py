@@ -56,7 +56,13 @@ def s10_1_status_has_the_keys_that_clients_read():
     equal(store["sqlite3"]["pragmas"]["rw"],
           {"busy_timeout": "5000", "foreign_keys": "0", "journal_mode": "wal", "synchronous": "0", "wal_autocheckpoint": "0"})
     equal(store["sqlite3"]["pragmas"]["ro"]["wal_autocheckpoint"], "1000")
-    check("127.0.0.1" in str(status["network"]["interfaces"]), status["network"])
+    interfaces = status["network"]["interfaces"]
+    check({"address": "127.0.0.1/8"} in interfaces["lo"]["addresses"], interfaces)
+    equal(interfaces["lo"]["hardware_address"], "", "of the loopback")
+    equal(list(interfaces), sorted(interfaces), "keys are in order")
+    keyed = Raftd(None, "-fk").status()["store"]
+    check(keyed["db_conf"]["fk_constraints"] is True and store["db_conf"]["fk_constraints"] is False, "-fk is to be seen")
+    equal([keyed["sqlite3"]["pragmas"][kind]["foreign_keys"] for kind in ("ro", "rw")], ["1", "1"], "-fk is to be seen")
     equal(node.get("/status?key=store.nope.at.all"), (200, "{}"))
     equal(node.get("/status?key=store.raft.state.more"), (200, '"Leader"'))
 
