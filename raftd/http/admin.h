@@ -41,11 +41,13 @@ struct rq_admin {
     struct rq_admin_times times;
 };
 
-/* The node serves, and knows who leads. */
+/* A leader is known, and was heard of late: a node without a vote stands for no election when it is not. */
+bool rq_admin_has_leader(struct rq_admin *a);
+/* The node serves, and has a leader. */
 bool rq_admin_leader(struct rq_admin *a, struct rq_member *ret_leader);
 bool rq_admin_leads(struct rq_admin *a);
 
-/* With ?redirect on a node that does not lead: the answer is made, 301 to the leader or 503. */
+/* With ?redirect on a node that does not lead: the answer is made, 301 to the leader or 500. */
 bool rq_admin_redirected(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response);
 
 #endif

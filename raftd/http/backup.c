@@ -56,9 +56,9 @@ static bool is_recent(struct rq_admin *a, const struct rq_http_request *request,
     }
     (void)snprintf(line, sizeof line, "%s\n", r.text);
     rq_http_text(response, 503,
-                 rq_driver_view(driver).leader_id == 0 ? "leader not found\n"
-                 : r.err != RQ_OK                      ? line
-                                                       : "this node has not caught up with the leader in time\n");
+                 !rq_admin_has_leader(a) ? "leader not found\n"
+                 : r.err != RQ_OK        ? line
+                                         : "this node has not caught up with the leader in time\n");
     return false;
 }
 
@@ -114,9 +114,18 @@ static void get_backup(void *ctx, const struct rq_http_request *request, struct 
         rq_http_text(response, 503, "store not open\n");
         return;
     }
-    if (!rq_http_has(request, "noleader") &&
-        (rq_admin_redirected(a, request, response) || !is_recent(a, request, response))) {
-        return;
+    if (!rq_http_has(request, "noleader")) {
+        if (rq_admin_redirected(a, request, response)) {
+            return;
+        }
+        if (!rq_admin_has_leader(a)) {
+            RQ_COUNT(http, leader_not_found);
+            rq_http_text(response, 503, "leader not found\n");
+            return;
+        }
+        if (!is_recent(a, request, response)) {
+            return;
+        }
     }
     struct rq_database *db = rq_catalog_find(atomic_load(&a->catalog), name, strlen(name));
     if (db == NULL) {

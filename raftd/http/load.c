@@ -182,7 +182,7 @@ static enum rq_err load(struct rq_admin *a, const struct rq_http_request *reques
     if (sql) {
         err = rq_load_sql(a, rq_database_name(db), u->fd, &result);
         (void)snprintf(text, sizeof text, "%s",
-                       err == RQ_AWAY      ? "leader not found"
+                       err == RQ_AWAY || (err == RQ_BUSY && !rq_admin_has_leader(a)) ? "leader not found"
                        : err == RQ_UNKNOWN ? "the outcome is unknown: it may or may not be committed"
                                            : rq_err_text(err));
     } else {
@@ -232,7 +232,13 @@ static void post_load(void *ctx, const struct rq_http_request *request, struct r
         return;
     }
     RQ_COUNT(http, loads);
-    if (!rq_admin_redirected(a, request, response) && load_body(a, request, response, true) == RQ_OK) {
+    if (rq_admin_redirected(a, request, response)) {
+        return;
+    }
+    if (!rq_admin_has_leader(a)) {
+        RQ_COUNT(http, leader_not_found);
+        say(response, 503, "leader not found");
+    } else if (load_body(a, request, response, true) == RQ_OK) {
         RQ_COUNT(store, num_loads);
         response->served_by = a->http_adv_addr;
     }

@@ -346,7 +346,7 @@ static bool prove_stage(struct errand *e)
     if (level != LEVEL_NONE && !view.leads && e->form.redirect) {
         return give_to_crew(e, run_redirect, redirected);
     }
-    if (level != LEVEL_NONE && view.leader_id == 0) {
+    if (level != LEVEL_NONE && !rq_admin_has_leader(e->service->config.admin)) {
         return no_leader(e);
     }
     if (level == LEVEL_WEAK && view.leads) {
@@ -420,7 +420,7 @@ static bool written(struct errand *e)
         case RQ_AWAY:
             return no_leader(e);
         case RQ_BUSY:
-            if (rq_driver_view(atomic_load(&e->service->config.admin->driver)).leader_id == 0) {
+            if (!rq_admin_has_leader(e->service->config.admin)) {
                 return no_leader(e);
             }
             return refuse(e, 503, "another writer has the database: nothing was written\n");
@@ -439,7 +439,7 @@ static bool write_stage(struct errand *e)
     if (!view.leads && e->form.redirect) {
         return give_to_crew(e, run_redirect, redirected);
     }
-    if (view.leader_id == 0) {
+    if (!rq_admin_has_leader(e->service->config.admin)) {
         return no_leader(e);
     }
     e->write = (struct rq_sql_request){ .transaction = e->form.transaction, .run = run_write, .done = on_outcome };
@@ -583,7 +583,7 @@ static bool create(struct errand *e)
     if (r == NULL) {
         return refuse(e, 500, "out of memory\n");
     }
-    if (rq_driver_view(atomic_load(&e->service->config.admin->driver)).leader_id == 0) {
+    if (!rq_admin_has_leader(e->service->config.admin)) {
         free(r);
         return no_leader(e);
     }
@@ -742,8 +742,8 @@ static bool parsed_stage(struct errand *e)
 
 static bool parse_stage(struct errand *e)
 {
-    struct rq_driver *driver = atomic_load(&e->service->config.admin->driver);
-    if (e->form.queue && !e->form.noleader && driver != NULL && rq_driver_view(driver).leader_id == 0) {
+    struct rq_admin *admin = e->service->config.admin;
+    if (e->form.queue && !e->form.noleader && atomic_load(&admin->driver) != NULL && !rq_admin_has_leader(admin)) {
         return no_leader(e);
     }
     if (e->request->body_bytes > QUICK_BODY_BYTES || e->request->content_encoding != NULL) {

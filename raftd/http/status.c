@@ -24,7 +24,7 @@ static void get_readyz(void *ctx, const struct rq_http_request *request, struct 
         rq_http_text(response, 200, "[+]node ok");
         return;
     }
-    if (driver == NULL || rq_driver_view(driver).leader_id == 0) {
+    if (!rq_admin_has_leader(a)) {
         rq_http_text(response, 503, "[+]node ok\n[+]leader does not exist");
         return;
     }

@@ -191,7 +191,7 @@ static void put_raft(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *st
     yyjson_mut_obj_add_uint(doc, raft, "log_entries", log.held);
     put_size(doc, raft, "log_size", "log_size_friendly", log.bytes);
     yyjson_mut_obj_add_uint(doc, raft, "log_writes", log.writes);
-    yyjson_mut_obj_add_uint(doc, raft, "num_peers", voters - votes);
+    yyjson_mut_obj_add_uint(doc, raft, "num_peers", votes ? voters - 1 : 0);
     yyjson_mut_obj_add_str(doc, raft, "state", view.role);
     yyjson_mut_obj_add_uint(doc, raft, "term", view.term);
     yyjson_mut_obj_add_bool(doc, raft, "voter", votes);

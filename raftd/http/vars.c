@@ -163,8 +163,7 @@ static bool put_node(struct rq_admin *a, struct rq_bytes *to)
     struct rq_driver *driver = atomic_load(&a->driver);
     bool good = put_gauge(to, "start_time_seconds", "Start of the process, since 1970.", a->started_s) &&
                 put_gauge(to, "resident_memory_bytes", "Memory of the process.", resident_bytes()) &&
-                put_gauge(to, "ready", "The node serves and knows a leader.",
-                          driver != NULL && rq_driver_view(driver).leader_id != 0);
+                put_gauge(to, "ready", "The node serves and knows a leader.", rq_admin_has_leader(a));
     if (driver == NULL) {
         return good;
     }

@@ -555,6 +555,47 @@ def s3_without_a_majority_there_are_errors_and_no_hangs():
     equal((answer.status, answer.text), (503, "leader not found\n"), "a write")
 
 
+def refuses_all_that_wants_a_leader(client):
+    """Not when a deadline has passed: there is none in the time of this test."""
+    patient = "timeout=1h&linearizable_timeout=1h"
+    for method, path, body in (
+        ("GET", "/db/query?q=SELECT+1", None),
+        ("GET", "/db/query?q=SELECT+1&level=linearizable", None),
+        ("POST", "/db/execute", ["INSERT INTO t VALUES(2)"]),
+        ("POST", "/db/execute?queue", ["INSERT INTO t VALUES(2)"]),
+        ("POST", "/db/request", ["INSERT INTO t VALUES(2)"]),
+        ("POST", "/db/load", "INSERT INTO t VALUES(2)"),
+        ("GET", "/db/backup", None),
+        ("GET", "/leader", None),
+        ("DELETE", "/remove", '{"id": "2"}'),
+    ):
+        answer = client.ask(method, f"{path}{'&' if '?' in path else '?'}{patient}", body)
+        equal((answer.status, answer.text), (503, "leader not found\n"), f"{method} {path}")
+    for method, path, body in (("GET", "/db/query?redirect&q=SELECT+1", None), ("POST", "/db/execute?redirect", ["SELECT 1"]),
+                               ("POST", "/db/load?redirect", "SELECT 1"), ("GET", "/db/backup?redirect", None)):
+        answer = client.ask(method, f"{path}{'&' if '?' in path else '?'}{patient}", body)
+        equal((answer.status, answer.text), (500, "leader not found\n"), f"{method} {path}")
+    equal(client.ask("GET", "/readyz").text, "[+]node ok\n[+]leader does not exist", "/readyz")
+    equal(client.json("GET", "/status?key=store.leader"), {"addr": "", "node_id": ""}, "/status")
+
+
+@test(seconds=120)
+def s2_4_without_a_leader_requests_are_refused_at_once():
+    cluster = Cluster(2)
+    replica = cluster.add(3, "-raft-non-voter", "-join", cluster.nodes[0].raft).start()
+    clients = [Client(replica), Client(cluster.nodes[1])]
+    clients[0].execute("CREATE TABLE t (x)", "INSERT INTO t VALUES(1)")
+    cluster.nodes[0].kill()
+    for client in clients:  # who has no vote stands for no election, and has to notice all the same
+        wait_for(lambda: client.ask("GET", "/leader").status == 503, "it has noticed", 30)
+        refuses_all_that_wants_a_leader(client)
+        equal(client.values("SELECT x FROM t", level="none"), [[1]], "none")
+    cluster.nodes[0].start()
+    for client in clients:
+        wait_for(lambda: client.ask("GET", "/readyz").status == 200, "it has a leader", 30)
+        equal(result(client.execute("INSERT INTO t VALUES(3)"))["rows_affected"], 1, "a write")
+
+
 @test(seconds=120)
 def s4_a_write_whose_fate_is_unknown_says_so():
     cluster = Cluster()

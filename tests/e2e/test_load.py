@@ -166,6 +166,7 @@ def s7_sql_is_run_as_one_transaction():
     equal(value(connection, "SELECT count(*) FROM child"), 1)
     equal(load(raftd, b"SAVEPOINT a; DELETE FROM child; ROLLBACK TO a; RELEASE a; PRAGMA user_version=7", "")[0], 200)
     equal((value(connection, "SELECT count(*) FROM child"), value(connection, "PRAGMA user_version")), (1, 7))
+    equal(load(raftd, b"", ""), LOADED)  # no statement has no result
     code, body = load(raftd, b"SELECT 1", "?timings&db=new.db")
     check(code == 200 and '"time":' in body, body)
     # What backup gives loads, with large statements, on any node.
