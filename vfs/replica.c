@@ -352,8 +352,8 @@ static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struc
                 return err;
             }
             if (hashes != NULL && *ret_hashed == RQ_OK) {
-                *ret_hashed = rq_page_hashes_put(hashes, (uint32_t)(at / page_size) + 1,
-                                                 (uint32_t)(filled / page_size), of_chunk);
+                *ret_hashed = rq_page_hashes_put(hashes, (uint32_t)(at / page_size) + 1, (uint32_t)(filled / page_size),
+                                                 of_chunk);
             }
             filled = 0;
         }

@@ -121,14 +121,15 @@ static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t
 static enum rq_err on_pages(void *ctx, const uint32_t *pgnos, uint32_t count, uint32_t page_size, uint8_t *ret_pages)
 {
     struct remote *r = ctx;
-    uint8_t *numbers = malloc(count * sizeof(uint32_t));
+    const size_t number_bytes = count * sizeof(uint32_t);
+    uint8_t *numbers = malloc(number_bytes);
     if (numbers == NULL) {
         return RQ_NOMEM;
     }
     for (uint32_t i = 0; i < count; i++) {
         rq_put_u32(numbers + i * sizeof(uint32_t), pgnos[i]);
     }
-    enum rq_err err = ask(r, &(struct rq_copy_question){ RQ_COPY_PAGES, count, 0 }, numbers, count * sizeof(uint32_t));
+    enum rq_err err = ask(r, &(struct rq_copy_question){ RQ_COPY_PAGES, count, 0 }, numbers, number_bytes);
     free(numbers);
     if (err == RQ_OK && r->answer.size != (size_t)count * page_size) {
         err = RQ_PROTOCOL;

@@ -148,13 +148,6 @@ static void joined(void *ctx, enum rq_err err)
     rq_bytes_fini(&reply);
 }
 
-static bool describes(const struct rq_member *m, const struct rq_member *self)
-{
-    return strcmp(m->name, self->name) == 0 && strcmp(m->raft_addr, self->raft_addr) == 0 &&
-           strcmp(m->http_addr, self->http_addr) == 0 && m->votes == self->votes &&
-           memcmp(m->key, self->key, RQ_MEMBER_KEY_BYTES) == 0;
-}
-
 static const char *join_refusal(enum rq_err err)
 {
     switch ((int)err) {
@@ -183,7 +176,7 @@ static void run_join(struct rq_task *task)
     struct rq_members members;
     rq_cluster_members(w->cluster, &members);
     const struct rq_member *m = rq_members_find(&members, w->member.instance);
-    w->is_known = m != NULL && describes(m, &w->member);
+    w->is_known = m != NULL && rq_member_same_data(m, &w->member);
     enum rq_err err = rq_node_join(node, &w->member, joined, w);
     if (err != RQ_OK) {
         refuse(w, err, join_refusal(err));
@@ -367,7 +360,7 @@ enum rq_err rq_cluster_describe(struct rq_cluster *c, bool anyway, char text[RQ_
     rq_cluster_members(c, &members);
     rq_cluster_self(c, &what.member);
     const struct rq_member *m = rq_members_find(&members, what.member.instance);
-    if (m == NULL || (!anyway && describes(m, &what.member))) {
+    if (m == NULL || (!anyway && rq_member_same_data(m, &what.member))) {
         return RQ_OK;
     }
     const struct rq_ask ask = rq_cluster_join_ask(RQ_ASK_JOIN, &what.member);

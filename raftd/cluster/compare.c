@@ -33,7 +33,7 @@ struct rq_compare {
     struct rq_compare_stats stats;
 
     /* The thread's. */
-    bool walks;                 /* a pass is under way */
+    bool walks;                  /* a pass is under way */
     uint32_t next_id, next_page; /* it goes on there */
     uint64_t next_pass_ms, proposed_ms;
     uint64_t proposed; /* nonce of the mark that was asked for, and has not come; 0: none */
@@ -44,7 +44,8 @@ struct rq_compare {
 
 static int by_id(const void *a, const void *b)
 {
-    const uint32_t x = rq_database_id(*(struct rq_database *const *)a), y = rq_database_id(*(struct rq_database *const *)b);
+    const uint32_t x = rq_database_id(*(struct rq_database *const *)a),
+                   y = rq_database_id(*(struct rq_database *const *)b);
     return (x > y) - (x < y);
 }
 
@@ -102,8 +103,8 @@ static void follow(struct rq_compare *w, const struct rq_entry_mark *mark)
 /* --- a slice --------------------------------------------------------------------------------------------------------------- */
 
 /* What a voter says; NULL: nothing. */
-static const uint64_t *ask_voice(struct rq_compare *w, uint64_t instance, const struct rq_entry_mark *mark, uint64_t index,
-                                 uint64_t deadline_ms, uint64_t *hashes, uint32_t *ret_count)
+static const uint64_t *ask_voice(struct rq_compare *w, uint64_t instance, const struct rq_entry_mark *mark,
+                                 uint64_t index, uint64_t deadline_ms, uint64_t *hashes, uint32_t *ret_count)
 {
     const struct rq_ask ask = {
         .kind = RQ_ASK_HASHES,
@@ -156,14 +157,15 @@ static void act(struct rq_compare *w, const struct rq_entry_mark *mark, uint64_t
     }
     for (unsigned i = 0; i < RQ_VOICES_MAX - 1; i++) {
         if ((v->wrong_elsewhere >> (i + 1) & 1) != 0) {
-            rq_note(RQ_LEVEL_WARN, "another member holds other pages than a majority", "db=%s id=%u member=%016llx index=%llu",
-                    name, mark->db_id, (unsigned long long)voices[i].instance, (unsigned long long)index);
+            rq_note(RQ_LEVEL_WARN, "another member holds other pages than a majority",
+                    "db=%s id=%u member=%016llx index=%llu", name, mark->db_id, (unsigned long long)voices[i].instance,
+                    (unsigned long long)index);
         }
     }
     if (v->undecided > 0) {
         rq_note(RQ_LEVEL_ERROR, "hosts hold different pages and no majority holds the same: nothing is changed",
-                "db=%s id=%u page=%u pages=%u index=%llu", name, mark->db_id, mark->first + v->first_undecided, v->undecided,
-                (unsigned long long)index);
+                "db=%s id=%u page=%u pages=%u index=%llu", name, mark->db_id, mark->first + v->first_undecided,
+                v->undecided, (unsigned long long)index);
     }
     rq_database_unref(db);
 }
@@ -298,7 +300,8 @@ enum rq_err rq_compare_new(struct rq_cluster *c, uint64_t every_ms, struct rq_co
     pthread_condattr_t attr;
     struct rq_compare *w = calloc(1, sizeof *w);
     if (w != NULL) {
-        w->hashes = malloc((size_t)(RQ_VOICES_MAX + 1) * RQ_MARK_PAGES_MAX * sizeof *w->hashes); /* touched as far as used */
+        /* Touched as far as used. */
+        w->hashes = malloc((size_t)(RQ_VOICES_MAX + 1) * RQ_MARK_PAGES_MAX * sizeof *w->hashes);
     }
     if (w == NULL || w->hashes == NULL) {
         free(w);

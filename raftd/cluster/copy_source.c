@@ -77,12 +77,12 @@ static enum rq_err answer_hashes(struct session *s, const struct rq_copy_questio
 
 static enum rq_err answer_pages(struct session *s, const struct rq_copy_question *q)
 {
-    uint8_t *bytes = malloc(q->count * sizeof(uint32_t));
-    uint32_t *pgnos = malloc(q->count * sizeof *pgnos);
+    const size_t number_bytes = q->count * sizeof(uint32_t);
+    uint8_t *bytes = malloc(number_bytes);
+    uint32_t *pgnos = malloc(number_bytes);
     const uint64_t page_bytes = (uint64_t)q->count * rq_copy_out_page_size(s->copy);
-    enum rq_err err = bytes == NULL || pgnos == NULL
-                          ? RQ_NOMEM
-                          : rq_conduit_read_exactly(s->conduit, bytes, q->count * sizeof(uint32_t));
+    enum rq_err err =
+        bytes == NULL || pgnos == NULL ? RQ_NOMEM : rq_conduit_read_exactly(s->conduit, bytes, number_bytes);
     if (err == RQ_OK && page_bytes > RQ_COPY_PAGES_BYTES && q->count > 1) {
         err = RQ_PROTOCOL;
     }

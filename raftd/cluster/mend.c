@@ -146,8 +146,10 @@ static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t
     }
     for (uint32_t k = 0; err == RQ_OK && k < count; k++) {
         if (!rq_verdict_page(opinions, m->count, k, m->count / 2 + 1, &ret_hashes[k])) {
-            rq_note(RQ_LEVEL_ERROR, "a quarantined database cannot be mended: the others hold different pages, and no majority the same",
-                    "id=%u page=%u index=%llu", m->id, first + k, (unsigned long long)m->index);
+            rq_note(
+                RQ_LEVEL_ERROR,
+                "a quarantined database cannot be mended: the others hold different pages, and no majority the same",
+                "id=%u page=%u index=%llu", m->id, first + k, (unsigned long long)m->index);
             err = RQ_CORRUPT;
         }
     }

@@ -45,7 +45,11 @@ static struct turn *find(const struct rq_turns *t, uint32_t db_id)
 static struct turn *find_or_make(struct rq_turns *t, uint32_t db_id)
 {
     struct turn *turn = find(t, db_id);
-    if (turn == NULL && (turn = calloc(1, sizeof *turn)) != NULL) {
+    if (turn != NULL) {
+        return turn;
+    }
+    turn = calloc(1, sizeof *turn);
+    if (turn != NULL) {
         turn->db_id = db_id;
         turn->next = t->buckets[db_id % BUCKETS];
         t->buckets[db_id % BUCKETS] = turn;

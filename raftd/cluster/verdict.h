@@ -19,9 +19,10 @@ bool rq_verdict_page(const struct rq_opinion *opinions, unsigned count, uint32_t
                      uint64_t *ret_hash);
 
 struct rq_verdict {
-    uint32_t wrong_here, first_wrong_here; /* pages of opinion 0 that are not what a majority says; offset of the first */
-    uint32_t undecided, first_undecided;   /* pages on which opinions differ, and no majority is for any */
-    uint64_t wrong_elsewhere;              /* members, a bit each, that have other pages than a majority says */
+    uint32_t wrong_here,
+        first_wrong_here;                /* pages of opinion 0 that are not what a majority says; offset of the first */
+    uint32_t undecided, first_undecided; /* pages on which opinions differ, and no majority is for any */
+    uint64_t wrong_elsewhere;            /* members, a bit each, that have other pages than a majority says */
 };
 
 /* Opinion 0 is our own.  voters: how many there are in all; at most 64 opinions. */

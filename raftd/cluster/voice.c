@@ -4,7 +4,8 @@
 
 #include "raftd/cluster/cluster_impl.h"
 
-unsigned rq_voices(struct rq_cluster *c, struct rq_voice list[RQ_VOICES_MAX], unsigned *ret_voters, bool *ret_self_votes)
+unsigned rq_voices(struct rq_cluster *c, struct rq_voice list[RQ_VOICES_MAX], unsigned *ret_voters,
+                   bool *ret_self_votes)
 {
     struct rq_members members;
     unsigned count = 0, others = 0;
@@ -12,7 +13,8 @@ unsigned rq_voices(struct rq_cluster *c, struct rq_voice list[RQ_VOICES_MAX], un
     *ret_voters = 0;
     *ret_self_votes = false;
     for (unsigned i = 0; i < members.count; i++) {
-        const bool votes = members.list[i].role == RQ_MEMBER_VOTER, self = members.list[i].instance == c->config.instance;
+        const bool votes = members.list[i].role == RQ_MEMBER_VOTER,
+                   self = members.list[i].instance == c->config.instance;
         *ret_voters += votes;
         *ret_self_votes = *ret_self_votes || (self && votes);
         others += votes && !self;

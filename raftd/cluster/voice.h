@@ -18,7 +18,8 @@ struct rq_voice {
     bool votes;
 };
 /* ret_voters: voters in all, with this node if it is one. */
-unsigned rq_voices(struct rq_cluster *c, struct rq_voice list[RQ_VOICES_MAX], unsigned *ret_voters, bool *ret_self_votes);
+unsigned rq_voices(struct rq_cluster *c, struct rq_voice list[RQ_VOICES_MAX], unsigned *ret_voters,
+                   bool *ret_self_votes);
 
 /* The body of its answer replaces what is in ret_answer.  AWAY: there is no connection to it.  UNKNOWN: no answer in time.  Else what it says; but
  * no error of its disk or memory is taken for one of this host's. */

@@ -53,8 +53,8 @@ struct rq_database *rq_catalog_add(struct rq_catalog *c, const char *name, uint3
                                    struct rq_database_known *known);
 /* Loop context: takes the database out of the list and into d, whose drop it is then; NULL: there is none of that id. */
 struct rq_database *rq_catalog_take_out(struct rq_catalog *c, uint32_t id, struct dropping *d);
-/* For rq_database_drop(). */
-void rq_catalog_dropped(void *dropping);
+/* For rq_database_drop(), with the struct dropping. */
+void rq_catalog_dropped(void *ctx);
 /* Loop context: what is asked and was submitted in an earlier term than this one may never be told. */
 void rq_catalog_give_up_requests(struct rq_catalog *c, uint64_t term);
 

@@ -239,14 +239,23 @@ bool rq_shelf_is_due(struct rq_shelf *s)
     return due;
 }
 
+/* One look less, of those that have a number of them. */
+static bool was_last_look(struct need *n)
+{
+    if (n->index != 0 || n->looks == RQ_SHELF_FOR_EVER) {
+        return false;
+    }
+    n->looks--;
+    return n->looks == 0;
+}
+
 enum rq_err rq_shelf_look(struct rq_shelf *s)
 {
     struct rests rests = { 0 };
     enum rq_err err = RQ_OK;
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < s->count;) {
-        struct need *n = &s->needs[i];
-        if (n->index != 0 || n->looks == RQ_SHELF_FOR_EVER || --n->looks > 0) {
+        if (!was_last_look(&s->needs[i])) {
             i++;
             continue;
         }

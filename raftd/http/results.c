@@ -561,7 +561,10 @@ int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, co
     }
     rq_sql_connection_begin(connection, form->db_timeout_ns);
     PUT(&r, HEAD);
-    if (own && (code = sqlite3_exec(connection->db, "BEGIN", NULL, NULL, NULL)) != SQLITE_OK) {
+    if (own) {
+        code = sqlite3_exec(connection->db, "BEGIN", NULL, NULL, NULL);
+    }
+    if (code != SQLITE_OK) {
         rq_sql_results_fail(results, sqlite3_errmsg(connection->db));
     } else {
         code = run_all(&r, statements);

@@ -58,7 +58,7 @@ struct rq_http_route {
     bool prefix;         /* everything that begins so, as rqlite does */
     bool waits;          /* the handler may take its time, and may use rq_http_send() */
     const char *methods; /* "GET, DELETE": also what Allow says; "*": any */
-    const char *perm;    /* of the credentials file; a path's first route decides when none has the method; NULL: none */
+    const char *perm; /* of the credentials file; a path's first route decides when none has the method; NULL: none */
     void (*handle)(void *ctx, const struct rq_http_request *request, struct rq_http_response *response);
     bool takes_body;      /* and waits: the body comes by rq_http_take(), however much it is */
     size_t body_max;      /* 0: RQ_HTTP_BODY_BYTES_MAX */

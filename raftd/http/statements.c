@@ -297,7 +297,8 @@ static enum rq_err build(yyjson_doc *doc, struct rq_statements **ret_statements,
     if (s == NULL) {
         return RQ_NOMEM;
     }
-    struct building b = { .values = (struct rq_value *)(void *)(s->list + count), .text = text };
+    void *behind_list = s->list + count;
+    struct building b = { .values = behind_list, .text = text };
     b.blobs = (uint8_t *)(b.values + values);
     yyjson_arr_foreach(root, i, n, item)
     {

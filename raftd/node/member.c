@@ -21,6 +21,12 @@ bool rq_member_text_ok(const char *text)
     return n > 0 && n <= RQ_MEMBER_TEXT_MAX;
 }
 
+bool rq_member_same_data(const struct rq_member *a, const struct rq_member *b)
+{
+    return a->votes == b->votes && strcmp(a->name, b->name) == 0 && strcmp(a->raft_addr, b->raft_addr) == 0 &&
+           strcmp(a->http_addr, b->http_addr) == 0 && memcmp(a->key, b->key, sizeof a->key) == 0;
+}
+
 static void pack(const struct rq_member *m, char out[PACKED_BYTES_MAX])
 {
     size_t at = (size_t)snprintf(out, PACKED_BYTES_MAX, "1 %c %s %s %s ", m->votes ? 'v' : 's', m->name, m->raft_addr,
@@ -79,11 +85,9 @@ static bool may_be_in_force(const struct rq_members *members)
             !rq_member_text_ok(m->http_addr) || (m->role == RQ_MEMBER_VOTER && !m->votes)) {
             return false;
         }
-        char mine[PACKED_BYTES_MAX], other[PACKED_BYTES_MAX];
-        pack(m, mine);
         for (unsigned j = 0; j < i; j++) {
-            pack(&members->list[j], other);
-            if (members->list[j].instance == m->instance || strcmp(mine, other) == 0) {
+            const struct rq_member *other = &members->list[j];
+            if (other->instance == m->instance || rq_member_same_data(other, m)) {
                 return false;
             }
         }

@@ -43,6 +43,9 @@ struct rq_members {
 /* Printable, no white space, not empty, not too long: for a name and both addresses. */
 bool rq_member_text_ok(const char *text);
 
+/* The same in everything but the instance and its role. */
+bool rq_member_same_data(const struct rq_member *a, const struct rq_member *b);
+
 /* As a CHANGE entry holds it.  MISUSE: not a list that may be in force (no voter, an instance twice, two members that differ in
  * nothing but the instance, bad text).  Caller frees. */
 enum rq_err rq_members_encode(const struct rq_members *members, uint8_t **ret_data, size_t *ret_bytes);

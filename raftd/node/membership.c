@@ -270,12 +270,6 @@ static enum rq_err ask(struct rq_membership *ms, enum rq_err err, rq_node_done_c
     return err;
 }
 
-static bool same_data(const struct rq_member *a, const struct rq_member *b)
-{
-    return a->votes == b->votes && strcmp(a->name, b->name) == 0 && strcmp(a->raft_addr, b->raft_addr) == 0 &&
-           strcmp(a->http_addr, b->http_addr) == 0 && memcmp(a->key, b->key, sizeof a->key) == 0;
-}
-
 enum rq_err rq_membership_join(struct rq_membership *ms, struct rq_core *core, const struct rq_member *member,
                                rq_node_done_cb done, void *ctx)
 {
@@ -295,7 +289,7 @@ enum rq_err rq_membership_join(struct rq_membership *ms, struct rq_core *core, c
             return RQ_EXISTS;
         }
     }
-    if (known != NULL && same_data(known, member)) {
+    if (known != NULL && rq_member_same_data(known, member)) {
         RQ_COUNT(store, num_ignored_joins);
         done(ctx, RQ_OK);
         return RQ_OK;

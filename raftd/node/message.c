@@ -293,15 +293,15 @@ enum rq_err rq_raft_message_get(const uint8_t *data, size_t bytes, struct rq_raf
     const uint64_t type = rq_mp_get_uint(&r, RAFT_APPEND_ENTRIES, ROUND_ANSWERED);
     const unsigned char version = (unsigned char)rq_mp_get_uint(&r, 0, UINT8_MAX);
     const uint64_t term = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    const bool is_raft = type >= RAFT_APPEND_ENTRIES && type <= RAFT_TIMEOUT_NOW;
     m.is_round = type >= ROUND_ASKED;
-    if (r.err == RQ_OK && type > RAFT_TIMEOUT_NOW && !m.is_round) {
-        rq_mp_read_fail(&r, RQ_PROTOCOL);
-    }
-    if (r.err == RQ_OK && m.is_round) {
-        m.round = (struct rq_round){ term, rq_mp_get_uint(&r, 1, UINT64_MAX), type == ROUND_ANSWERED };
-    } else if (r.err == RQ_OK) {
+    if (r.err == RQ_OK && is_raft) {
         m.message.type = (enum raft_message_type)type;
         get_fields(&r, &m, version, term);
+    } else if (r.err == RQ_OK && m.is_round) {
+        m.round = (struct rq_round){ term, rq_mp_get_uint(&r, 1, UINT64_MAX), type == ROUND_ANSWERED };
+    } else {
+        rq_mp_read_fail(&r, RQ_PROTOCOL);
     }
     enum rq_err err = rq_mp_read_end(&r);
     if (err == RQ_OK && r.end != data + bytes) { /* nothing may stand behind the array */

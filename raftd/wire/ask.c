@@ -22,8 +22,8 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
     static const uint32_t fields[] = {
         [RQ_ASK_APPEND] = 3,    [RQ_ASK_JOIN] = 9,        [RQ_ASK_NOTIFY] = 9,    [RQ_ASK_REMOVE] = 2,
         [RQ_ASK_TURN_TAKE] = 2, [RQ_ASK_TURN_WANTED] = 3, [RQ_ASK_TURN_HELD] = 2, [RQ_ASK_INDEX] = 1,
-        [RQ_ASK_REACH] = 2,     [RQ_ASK_ABOUT] = 1,       [RQ_ASK_TRANSFER] = 2,
-        [RQ_ASK_STATE] = 3,     [RQ_ASK_HASHES] = 5,      [RQ_ASK_PAGES] = 5,
+        [RQ_ASK_REACH] = 2,     [RQ_ASK_ABOUT] = 1,       [RQ_ASK_TRANSFER] = 2,  [RQ_ASK_STATE] = 3,
+        [RQ_ASK_HASHES] = 5,    [RQ_ASK_PAGES] = 5,
     };
     const size_t before = out->size;
     struct rq_mp_writer w;

@@ -120,7 +120,8 @@ static enum rq_err opened(void *ctx, const struct rq_peer_who *from, struct rq_s
                           size_t head_bytes, const struct rq_stream_ops **ret_ops, void **ret_ctx,
                           char text[RQ_TEXT_MAX + 1])
 {
-    (void)ctx, (void)from, (void)head, (void)head_bytes, (void)text;
+    (void)ctx, (void)from, (void)head, (void)head_bytes;
+    text[0] = '\0'; /* nobody is refused */
     reader = stream;
     *ret_ops = &ops;
     *ret_ctx = NULL;

@@ -53,10 +53,11 @@ static void note(struct latencies *l, uint64_t us)
 {
     if (l->count == l->capacity) {
         l->capacity = l->capacity == 0 ? 1u << 16 : l->capacity * 2;
-        l->us = realloc(l->us, l->capacity * sizeof *l->us);
-        if (l->us == NULL) {
+        uint32_t *more = realloc(l->us, l->capacity * sizeof *more);
+        if (more == NULL) {
             errx(1, "no memory");
         }
+        l->us = more;
     }
     l->us[l->count++] = us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
@@ -107,7 +108,7 @@ static void send_request(struct connection *c)
 static void connect_to(struct connection *c, const char *address, const char *port)
 {
     int on = 1;
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)) };
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(port, NULL, 10)) };
     if (inet_pton(AF_INET, address, &to.sin_addr) != 1) {
         errx(1, "%s: not an IPv4 address", address);
     }
@@ -121,6 +122,7 @@ static void connect_to(struct connection *c, const char *address, const char *po
 /* What came.  True: the answer is complete. */
 static bool take(struct connection *c, const char *data, size_t bytes, uint64_t *failed)
 {
+    size_t used = 0;
     if (!c->head_over) {
         size_t n = HEAD_BYTES_MAX - c->head_bytes;
         n = n < bytes ? n : bytes;
@@ -142,14 +144,12 @@ static bool take(struct connection *c, const char *data, size_t bytes, uint64_t 
         c->head_over = true;
         c->body_left = strtoull(length + strlen("\r\nContent-Length:"), NULL, 10);
         *failed += strncmp(c->head, "HTTP/1.1 200", 12) != 0;
-        const size_t used = (size_t)(end + 4 - c->head) - before;
-        data += used;
-        bytes -= used;
+        used = (size_t)(end + 4 - c->head) - before;
     }
-    if (bytes > c->body_left) {
+    if (bytes - used > c->body_left) {
         errx(1, "more came than was asked for");
     }
-    c->body_left -= bytes;
+    c->body_left -= bytes - used;
     return c->body_left == 0;
 }
 
@@ -206,5 +206,10 @@ int main(int argc, char **argv)
     printf("%zu %llu %.3f %u %u %llu\n", latencies.count, (unsigned long long)failed, (double)(now - begin) / 1e6,
            latencies.us[latencies.count / 2], latencies.us[latencies.count * 99 / 100],
            (unsigned long long)(longest > last ? longest : last));
+    close(poll);
+    free(latencies.us);
+    free(request.bytes);
+    free(data);
+    free(all);
     return 0;
 }

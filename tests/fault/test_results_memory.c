@@ -14,7 +14,11 @@ static unsigned countdown; /* until the one that fails; 0: passed */
 
 static bool fails(void)
 {
-    return countdown > 0 && --countdown == 0;
+    if (countdown == 0) {
+        return false;
+    }
+    countdown--;
+    return countdown == 0;
 }
 
 void *__real_malloc(size_t bytes);

@@ -117,14 +117,15 @@ void golden_ask_hashes(struct rq_bytes *out)
 
 void golden_ask_pages(struct rq_bytes *out)
 {
-    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_PAGES,
-                                           .mark = { .db_id = 7, .index = 1001, .first = 12, .count = 1 } }));
+    must(rq_ask_put(
+        out, &(struct rq_ask){ .kind = RQ_ASK_PAGES, .mark = { .db_id = 7, .index = 1001, .first = 12, .count = 1 } }));
 }
 
 void golden_answer_state(struct rq_bytes *out)
 {
-    must(rq_ask_put_state(out, &(struct rq_ask_state){ .version = 300, .stamp_index = 1000, .stamp_term = 3,
-                                                      .page_size = 4096, .page_count = 8000 }));
+    must(rq_ask_put_state(
+        out, &(struct rq_ask_state){
+                 .version = 300, .stamp_index = 1000, .stamp_term = 3, .page_size = 4096, .page_count = 8000 }));
 }
 
 void golden_answer_hashes(struct rq_bytes *out)
@@ -160,8 +161,8 @@ void golden_ask_turn_take(struct rq_bytes *out)
 
 void golden_ask_turn_wanted(struct rq_bytes *out)
 {
-    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_TURN_WANTED,
-                                           .turn = { .db_id = 7, .serial = 0x200000009ull } }));
+    must(rq_ask_put(out,
+                    &(struct rq_ask){ .kind = RQ_ASK_TURN_WANTED, .turn = { .db_id = 7, .serial = 0x200000009ull } }));
 }
 
 void golden_ask_turn_held(struct rq_bytes *out)

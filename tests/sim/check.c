@@ -237,7 +237,7 @@ static void check_members(struct world *w, const struct rq_log_entry *e)
     for (unsigned i = 0; i < now.count; i++) {
         const struct rq_member *m = &now.list[i], *old = rq_members_find(&w->members, m->instance);
         bool promoted = old != NULL && old->role == RQ_MEMBER_STANDBY && m->role == RQ_MEMBER_VOTER;
-        bool altered = old != NULL && !promoted && memcmp(old, m, sizeof *m) != 0;
+        bool altered = old != NULL && !promoted && (old->role != m->role || !rq_member_same_data(old, m));
         differences += old == NULL || promoted || altered;
         if (w->members.count > 0 && (old == NULL || promoted || altered)) {
             sim_count(w, promoted                                             ? SIM_promotions

@@ -669,12 +669,12 @@ void host_read(struct sim_host *h)
         check_read(h, w->shown_last, rq_node_committed(h->node));
         return;
     }
-    struct sim_read *read = calloc(1, sizeof *read);
-    *read = (struct sim_read){ .read = { .done = read_done }, .host = h, .shown = w->shown_last };
     if (setjmp(h->world->on_death) != 0) {
-        bury(h);
+        bury(h); /* ends the read, too */
         return;
     }
+    struct sim_read *read = calloc(1, sizeof *read);
+    *read = (struct sim_read){ .read = { .done = read_done }, .host = h, .shown = w->shown_last };
     rq_node_read(h->node, &read->read);
     check_step(h);
 }

@@ -111,9 +111,8 @@ int main(int argc, char **argv)
         .seeds_in_a_child = 100,
         .run = run,
     };
-    unsigned long long from, to;
-    if (argc == 3 && strcmp(argv[1], "--failover") == 0 && sscanf(argv[2], "%llu-%llu", &from, &to) == 2 &&
-        from <= to) {
+    uint64_t from, to;
+    if (argc == 3 && strcmp(argv[1], "--failover") == 0 && sweep_range(argv[2], &from, &to)) {
         return failover(from, to);
     }
     return sweep_main(&sweep, argc, argv);

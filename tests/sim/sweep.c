@@ -164,6 +164,18 @@ static unsigned find_plant(const struct sweep *s, const char *name)
     return plant;
 }
 
+bool sweep_range(const char *text, uint64_t *ret_from, uint64_t *ret_to)
+{
+    char *end;
+    *ret_from = strtoull(text, &end, 10);
+    if (end == text || *end != '-') {
+        return false;
+    }
+    text = end + 1;
+    *ret_to = strtoull(text, &end, 10);
+    return end != text && *end == '\0' && *ret_from <= *ret_to;
+}
+
 int sweep_main(const struct sweep *s, int argc, char **argv)
 {
     uint64_t from = 0, to = 0;
@@ -184,13 +196,18 @@ int sweep_main(const struct sweep *s, int argc, char **argv)
             smaller = argv[i][3] == 'h';
             i++;
         } else if (strcmp(argv[i], "--seeds") == 0) {
-            from = strtoull(value, &end, 10);
-            to = *end == '-' ? strtoull(end + 1, &end, 10) : 0;
+            if (!sweep_range(value, &from, &to)) {
+                return usage(s);
+            }
             i++;
         } else if (strcmp(argv[i], "--only") == 0) {
             only(&w->without, value);
             i++;
-        } else if (strcmp(argv[i], "--plant") == 0 && (w->plant = find_plant(s, value)) != 0) {
+        } else if (strcmp(argv[i], "--plant") == 0) {
+            w->plant = find_plant(s, value);
+            if (w->plant == 0) {
+                return usage(s);
+            }
             i++;
         } else {
             return usage(s);
@@ -208,5 +225,5 @@ int sweep_main(const struct sweep *s, int argc, char **argv)
         printf("seed %" PRIu64 " holds\n", from);
         return 0;
     }
-    return to < from || to == 0 ? usage(s) : sweep(w, from, to, 0);
+    return to == 0 ? usage(s) : sweep(w, from, to, 0);
 }

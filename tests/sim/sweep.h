@@ -31,6 +31,9 @@ struct sweep {
 
 int sweep_main(const struct sweep *s, int argc, char **argv);
 
+/* FROM-TO, neither of them empty.  False: it is not that. */
+bool sweep_range(const char *text, uint64_t *ret_from, uint64_t *ret_to);
+
 /* Zero, and shared with children if wanted.  A world is large, and most of it is never touched: it would take longer to clear than a
  * seed takes. */
 void *sweep_pages(size_t bytes, bool shared);

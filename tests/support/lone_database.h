@@ -12,8 +12,8 @@ extern struct lone {
     struct rq_pool *pool;
     struct rq_place *place;
     struct rq_database *db;
-    jmp_buf ended; /* raftd, because its disk failed */
-    bool may_end;  /* else that ends the test */
+    jmp_buf ended;        /* raftd, because its disk failed */
+    bool may_end;         /* else that ends the test */
     struct rq_view *view; /* at the last MARK entry */
     unsigned marks;       /* so many were applied */
 } lone;

@@ -168,16 +168,19 @@ static bool has(unsigned i)
     return err == RQ_NOTFOUND;
 }
 
+static enum rq_err count_name(void *ctx, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)ctx;
+    return RQ_OK;
+}
+
 static unsigned files_at(unsigned i)
 {
     unsigned count = 0;
-    char command[128], line[300];
-    (void)snprintf(command, sizeof command, "ls %s", hosts[i].dir);
-    FILE *f = popen(command, "r");
-    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        count++;
-    }
-    return f != NULL && pclose(f) == 0 ? count : 99;
+    struct rq_disk *disk = rq_disk_real();
+    check_eq(disk->ops->list(disk, hosts[i].dir, count_name, &count), RQ_OK);
+    return count;
 }
 
 static uint64_t received(unsigned i, unsigned from)
@@ -423,10 +426,9 @@ static void it_is_gone_only_when_all_have_said_so(void)
 
 static void heads_are_as_documented(void)
 {
-    static const uint8_t bring_bytes[] = { 0x95, 10,   0xc4, 16,   0,  1,  2,  3,  4,  5,  6,    7,
-                                           8,    9,    10,   11,   12, 13, 14, 15, 0xcd, 0x03, 0xe8, 11,
-                                           0xcc, 0x80 };
-    static const uint8_t fetch_bytes[] = { 0x94, 11, 0xc4, 16, 0,  1,  2,  3,    4,    5,    6,    7,
+    static const uint8_t bring_bytes[] = { 0x95, 10, 0xc4, 16, 0,  1,  2,  3,    4,    5,    6,  7,    8,
+                                           9,    10, 11,   12, 13, 14, 15, 0xcd, 0x03, 0xe8, 11, 0xcc, 0x80 };
+    static const uint8_t fetch_bytes[] = { 0x94, 11, 0xc4, 16, 0,  1,  2,  3,  4,    5,    6,    7,
                                            8,    9,  10,   11, 12, 13, 14, 15, 0xcd, 0x03, 0xe8, 0x64 };
     struct rq_head_body head = { .body_bytes = 1000, .origin = { 11, 128 }, .offset = 100 }, back;
     struct rq_bytes out;

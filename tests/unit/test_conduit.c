@@ -16,9 +16,10 @@ static enum rq_err on_stream(void *ctx, const struct rq_peer_who *from, struct r
                              char text[RQ_TEXT_MAX + 1])
 {
     struct rq_conduit *p;
-    (void)ctx, (void)from, (void)text;
+    (void)ctx, (void)from;
     check(head_bytes == 4 && memcmp(head, "head", 4) == 0);
     enum rq_err err = rq_conduit_accept(stream, ret_ops, ret_ctx, &p);
+    (void)snprintf(text, RQ_TEXT_MAX + 1, "%s", rq_err_text(err));
     atomic_store(&accepted, p);
     return err;
 }

@@ -91,7 +91,7 @@ static void mark_comes_back(void)
     struct rq_bytes b;
     struct rq_entry_mark m;
     const struct rq_entry_mark wrong[] = {
-        { 0, 1, 1, 1 }, { 7, 0, 1, 1 }, { 7, 1, 0, 1 }, { 7, 1, 1, 0 }, { 7, 1, 1, RQ_MARK_PAGES_MAX + 1 },
+        { 0, 1, 1, 1 },          { 7, 0, 1, 1 }, { 7, 1, 0, 1 }, { 7, 1, 1, 0 }, { 7, 1, 1, RQ_MARK_PAGES_MAX + 1 },
         { 7, 1, UINT32_MAX, 1 },
     };
     rq_bytes_init(&b, 4096);

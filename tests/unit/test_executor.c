@@ -492,9 +492,9 @@ static void a_refused_request_says_what_of_it_is_committed(void)
         check_eq(outcome(&q), RQ_REFUSED);
         check_eq(q.request.kept, passed > 0 ? 1 + passed : 0);
         atomic_store(&until_refused, -1);
-        all_see("SELECT count(*) FROM t", 5000 * passed);
+        all_see("SELECT count(*) FROM t", 5000LL * passed);
         execute("INSERT INTO t VALUES(1)");
-        all_see("SELECT count(*) FROM t", 5000 * passed + 1);
+        all_see("SELECT count(*) FROM t", 5000LL * passed + 1);
         end();
     }
 }

@@ -324,8 +324,7 @@ static void newer_entry_ends_raftd_and_a_malformed_one_does_nothing(void)
         uint16_t type;
     } entries[] = {
         { "txn", RQ_ENTRY_TXN },         { "entry-staged", RQ_ENTRY_STAGED }, { "entry-create", RQ_ENTRY_CREATE },
-        { "entry-drop", RQ_ENTRY_DROP }, { "entry-adopt", RQ_ENTRY_ADOPT },
-        { "entry-mark", RQ_ENTRY_MARK },
+        { "entry-drop", RQ_ENTRY_DROP }, { "entry-adopt", RQ_ENTRY_ADOPT },   { "entry-mark", RQ_ENTRY_MARK },
     };
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
         begin(entries[i].name);

@@ -17,7 +17,7 @@
 
 static struct rq_http_server *server;
 static int port;
-static atomic_uint streams_ended, held;
+static atomic_uint streams_full, streams_ended, held;
 static atomic_int stream_err;
 static atomic_bool let_go;
 
@@ -38,10 +38,12 @@ static void on_wait(void *ctx, const struct rq_http_request *request, struct rq_
     on_echo(ctx, request, response);
 }
 
+/* Without waiting as far as there is room at once, the rest as the client takes it. */
 static void on_stream(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
     static uint8_t piece[100003];
-    size_t sent = 0;
+    size_t sent = 0, taken;
+    bool full = false;
     enum rq_err err = RQ_OK;
     (void)ctx;
     response->content_type = "application/octet-stream";
@@ -50,8 +52,13 @@ static void on_stream(void *ctx, const struct rq_http_request *request, struct r
         for (size_t i = 0; i < n; i++) {
             piece[i] = (uint8_t)((sent + i) % 251);
         }
-        err = rq_http_send(response, piece, n);
-        sent += n;
+        taken = n;
+        err = full ? rq_http_send(response, piece, n) : rq_http_offer(response, piece, n, 0, &taken);
+        sent += taken;
+        if (taken < n) {
+            full = true;
+            atomic_fetch_add(&streams_full, 1);
+        }
     }
     response->broken = rq_http_has(request, "broken");
     atomic_store(&stream_err, (int)err);
@@ -155,6 +162,7 @@ static void start(void)
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t bytes = sizeof a;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
+    check(fd >= 0);
     check_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
     check_eq(getsockname(fd, (struct sockaddr *)&a, &bytes), 0);
     close(fd);
@@ -166,6 +174,7 @@ static void start(void)
     check_eq(rq_http_new(&config, &server, text), RQ_OK);
     atomic_store(&let_go, false);
     atomic_store(&held, 0);
+    atomic_store(&streams_full, 0);
     atomic_store(&streams_ended, 0);
     atomic_store(&forgotten, 0);
     atomic_store(&keep, false);
@@ -182,6 +191,7 @@ static int dial(const char *request)
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                              .sin_port = htons((uint16_t)port) };
     int fd = socket(AF_INET, SOCK_STREAM, 0);
+    check(fd >= 0);
     check_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     check_eq(write(fd, request, strlen(request)), strlen(request));
     return fd;
@@ -397,8 +407,8 @@ static void an_answer_in_pieces_comes_whole_or_visibly_not(void)
                        broken ? "?broken" : "");
         int fd = dial(request);
         size_t size = take(fd, answer, 1000);
-        if (broken == 0) { /* a client that pauses: the sender waits */
-            usleep(50000);
+        if (broken == 0) { /* a client that pauses: there is no more room, and the sender waits */
+            await(&streams_full, 1);
             check_eq(atomic_load(&streams_ended), 0);
         }
         size += take(fd, answer + size, BIG + (1u << 20) - 1 - size);

@@ -204,17 +204,15 @@ static void refused(void)
 
 static void long_numbers(void)
 {
-    static char body[4000];
-    memset(body, '9', sizeof body);
-    memcpy(body, "[[\"x\",[", 7);
-    memcpy(body + sizeof body - 3, "]]]", 3);
+    static char nines[4001], body[sizeof nines + 16];
     struct rq_statements *s;
     char text[RQ_HTTP_TEXT_MAX];
-    check_eq(rq_statements_parse((const uint8_t *)body, sizeof body, &s, text), RQ_PROTOCOL);
+    memset(nines, '9', sizeof nines - 1);
+    (void)snprintf(body, sizeof body, "[[\"x\",[%s]]]", nines);
+    check_eq(rq_statements_parse((const uint8_t *)body, strlen(body), &s, text), RQ_PROTOCOL);
     check(strncmp(text, "unsupported type 9999", 21) == 0);
-    memcpy(body, "[[\"x\", ", 7);
-    memcpy(body + sizeof body - 3, " ]]", 3);
-    check_eq(rq_statements_parse((const uint8_t *)body, sizeof body, &s, text), RQ_PROTOCOL);
+    (void)snprintf(body, sizeof body, "[[\"x\",%s]]", nines);
+    check_eq(rq_statements_parse((const uint8_t *)body, strlen(body), &s, text), RQ_PROTOCOL);
     check(strncmp(text, "invalid number 9999", 19) == 0 && text[strlen(text) - 1] == '\n');
 }
 

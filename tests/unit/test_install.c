@@ -380,14 +380,14 @@ static void entries_up_to_the_stamp_have_no_effect(void)
     state_there(9, 300, 20);
     check_eq(install(&count), RQ_OK);
     for (uint64_t index = 18; index <= 21; index++) {
-        uint8_t page[PAGE], changed[PAGE];
+        uint8_t base[PAGE], page[PAGE];
         const struct rq_txn_head head = { ID, PAGE, 300, 1, 9, 10 };
         rq_bytes_init(&out, 65536);
-        page_there(2, page);
-        memcpy(changed, page, PAGE);
-        changed[3] ^= 1;
+        page_there(2, base);
+        memcpy(page, base, PAGE);
+        page[3] ^= 1;
         check_eq(rq_txn_begin(&out, &head, &origin), RQ_OK);
-        check_eq(rq_txn_add(&out, 2, page, changed, PAGE), RQ_OK);
+        check_eq(rq_txn_add(&out, 2, base, page, PAGE), RQ_OK);
         check_eq(rq_txn_end(&out, 0), RQ_OK);
         struct rq_log_entry e = { index, 3, RQ_ENTRY_TXN, rq_blob_new(out.size) };
         memcpy(e.blob->data, out.data, out.size);

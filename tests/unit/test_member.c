@@ -16,7 +16,7 @@ static void add(struct rq_members *members, uint64_t instance, const char *name,
     snprintf(m->raft_addr, sizeof m->raft_addr, "%s.example:4002", name);
     snprintf(m->http_addr, sizeof m->http_addr, "%s.example:4001", name);
     for (unsigned i = 0; i < sizeof m->key; i++) {
-        m->key[i] = (uint8_t)(instance * 31 + i * 7);
+        m->key[i] = (uint8_t)(instance * 31 + (uint64_t)i * 7);
     }
 }
 

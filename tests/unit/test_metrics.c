@@ -1,8 +1,7 @@
 /* metrics: counters under their names, and times in the buckets where they belong. */
-#include "raftd/run/metrics.h"
-
 #include <string.h>
 
+#include "raftd/run/metrics.h"
 #include "tests/support/tap.h"
 
 static void counters_have_their_names(void)

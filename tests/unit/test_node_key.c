@@ -61,8 +61,8 @@ static void any_damage_is_noticed_and_left(void)
         check_eq(rq_node_key_load(rq_disk_real(), folder, &k), RQ_CORRUPT);
         check(fseek(f, (long)i, SEEK_SET) == 0 && fwrite(&before[i], 1, 1, f) == 1 && fflush(f) == 0);
     }
-    rewind(f);
-    check(fread(after, 1, sizeof after, f) == bytes && memcmp(before, after, bytes) == 0);
+    check(fseek(f, 0, SEEK_SET) == 0 && fread(after, 1, sizeof after, f) == bytes);
+    check(memcmp(before, after, bytes) == 0);
     fclose(f);
     check_eq(rq_node_key_load(rq_disk_real(), folder, &k), RQ_OK);
     rq_node_key_free(k);

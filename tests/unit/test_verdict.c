@@ -49,8 +49,9 @@ static void who_is_silent_is_on_nobodys_side(void)
     const struct rq_opinion two[] = { voter(right), voter(second_other), { true, NULL, 0 } };
     struct rq_verdict v = judge(two, 3, 3);
     check(v.wrong_here == 0 && v.undecided == 1 && v.wrong_elsewhere == 0);
-    const struct rq_opinion five[] = { voter(second_other), voter(right), voter(right), { true, NULL, 0 },
-                                       { true, NULL, 0 } };
+    const struct rq_opinion five[] = {
+        voter(second_other), voter(right), voter(right), { true, NULL, 0 }, { true, NULL, 0 }
+    };
     v = judge(five, 5, 5); /* two of five */
     check(v.wrong_here == 0 && v.undecided == 1);
     const struct rq_opinion alone[] = { voter(right), { true, NULL, 0 }, { true, NULL, 0 } };
@@ -70,8 +71,9 @@ static void who_has_no_vote_is_judged_and_does_not_count(void)
     const struct rq_opinion o[] = { { false, second_other, PAGES }, voter(right), voter(right), { true, NULL, 0 } };
     struct rq_verdict v = judge(o, 4, 3);
     check(v.wrong_here == 1 && v.first_wrong_here == 1);
-    const struct rq_opinion more[] = { voter(right), { false, second_other, PAGES }, { false, second_other, PAGES },
-                                       { true, NULL, 0 } };
+    const struct rq_opinion more[] = {
+        voter(right), { false, second_other, PAGES }, { false, second_other, PAGES }, { true, NULL, 0 }
+    };
     v = judge(more, 4, 2);
     check(v.wrong_here == 0 && v.undecided == 1);
 }

@@ -430,7 +430,7 @@ static void read_database(struct fleet_app *a)
     a->max_age = fleet_chance(500) ? 0 : FRESHNESS_MS;
     a->shown = truth_shown_at(a->database, fleet->now_ms - a->max_age);
     a->state = APP_READS;
-    a->deadline = fleet->now_ms + 2 * READ_MS;
+    a->deadline = fleet->now_ms + (uint64_t)2 * READ_MS;
     const uint64_t id = new_frame_id(a);
     const struct rq_msg_read m = { a->db_id, a->max_age, READ_MS };
     (void)say(a, rq_msg_put_read(&a->frame, id, &m));

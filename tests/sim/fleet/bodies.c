@@ -2,6 +2,7 @@
  * message, and what is lost is sent again. */
 #include "raftd/cluster/bodies.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -327,6 +328,7 @@ const struct rq_carrier *rq_bodies_carrier(struct rq_bodies *b)
 enum rq_err rq_bodies_stream(struct rq_bodies *b, struct rq_stream *stream, const uint8_t *head, size_t head_bytes,
                              const struct rq_stream_ops **ret_ops, void **ret_ctx, char text[RQ_TEXT_MAX + 1])
 {
-    (void)b, (void)stream, (void)head, (void)head_bytes, (void)ret_ops, (void)ret_ctx, (void)text;
+    (void)b, (void)stream, (void)head, (void)head_bytes, (void)ret_ops, (void)ret_ctx;
+    (void)snprintf(text, RQ_TEXT_MAX + 1, "no streams here");
     return RQ_UNREADY;
 }

@@ -204,23 +204,31 @@ static void try_ask(struct rq_peers *p, struct ask *a)
     net_send(&m, some_delay());
 }
 
-/* Questions that wait for a connection, that have lost theirs, or whose time is over. */
+/* Has lost its connection, or its time is over. */
+static bool ask_is_lost(const struct ask *a)
+{
+    const struct fleet_host *to = net_host(a->instance);
+    const bool broken = a->sent && (to == NULL || to->state == FLEET_DEAD || to->life != a->life);
+    return broken || fleet->now_ms >= a->deadline_ms;
+}
+
+/* Tries those that wait for a connection, as far as the first that is lost, which it returns. */
+static struct ask *try_asks(struct rq_peers *p)
+{
+    struct ask *a = p->asks;
+    for (; a != NULL && !ask_is_lost(a); a = a->next) {
+        if (!a->sent) {
+            try_ask(p, a);
+        }
+    }
+    return a;
+}
+
 static void tend_asks(void *ctx)
 {
     struct rq_peers *p = ctx;
-    for (bool again = true; again;) {
-        again = false;
-        for (struct ask *a = p->asks; a != NULL && !again; a = a->next) {
-            const struct fleet_host *to = net_host(a->instance);
-            const bool broken = a->sent && (to == NULL || to->state == FLEET_DEAD || to->life != a->life);
-            if (broken || fleet->now_ms >= a->deadline_ms) {
-                const enum rq_err err = a->sent ? RQ_UNKNOWN : RQ_AWAY;
-                answer_ask(take_ask(p, a->id), err, NULL, 0);
-                again = true; /* the list may be another now */
-            } else if (!a->sent) {
-                try_ask(p, a);
-            }
-        }
+    for (struct ask *lost; (lost = try_asks(p)) != NULL;) { /* from the first again: who is answered may ask anew */
+        answer_ask(take_ask(p, lost->id), lost->sent ? RQ_UNKNOWN : RQ_AWAY, NULL, 0);
     }
 }
 
@@ -236,7 +244,7 @@ void net_tick(struct fleet_host *h)
 enum rq_err rq_peers_new(const struct rq_peers_config *config, struct rq_peers **ret_peers, char text[RQ_TEXT_MAX + 1])
 {
     struct rq_peers *p = calloc(1, sizeof *p);
-    (void)text;
+    text[0] = '\0'; /* it cannot fail */
     p->host = fleet->current;
     p->config = *config;
     p->host->peers = p;
