@@ -421,6 +421,21 @@ void rq_shim_close(struct rq_shim_db *db)
     db_unref(db);
 }
 
+int rq_shim_sink_replace(struct rq_shim_db *db, struct rq_sink *sink)
+{
+    if (db->lock != SQLITE_LOCK_NONE || rq_hold_taken(db->hold)) {
+        return SQLITE_MISUSE;
+    }
+    pthread_mutex_lock(&list_lock);
+    struct rq_sink *former = db->sink;
+    db->sink = sink;
+    pthread_mutex_unlock(&list_lock);
+    former->ops->close(former);
+    rq_hold_free(db->hold);
+    db->hold = NULL;
+    return SQLITE_OK;
+}
+
 static unsigned uri_timeout_ms(const char *name, int flags)
 {
     const char *text = uri_text(name, flags, "timeout");

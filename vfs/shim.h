@@ -21,6 +21,12 @@
 
 /* File control: *(char **)arg, for sqlite3_free(): why the last read transaction was RQVFS_BUSY_CONSISTENCY; empty: it was not. */
 #define RQ_FCNTL_READ_REFUSED 0x52510002
+/* File control of a connection without a transaction: arg, a struct rq_sink * that has a commit, takes the place of its sink.  The
+ * connection has the new one then, and cannot hold any more. */
+#define RQ_FCNTL_SINK 0x52510003
+/* File control: *(int *)arg: does this connection's write transaction stand in somebody's way?  Another one waits for its turn, here or
+ * on another host, or was given it already. */
+#define RQ_FCNTL_IN_THE_WAY 0x52510004
 
 struct rq_shim_config {
     struct rq_disk *disk; /* borrows, for ever */

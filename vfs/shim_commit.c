@@ -101,6 +101,15 @@ void rq_shim_turn_release(struct rq_shim_db *db)
     }
 }
 
+bool rq_shim_in_the_way(const struct rq_shim_db *db)
+{
+    if (atomic_load(&db->lock) < SQLITE_LOCK_RESERVED || !db->view.slot_held) {
+        return false;
+    }
+    const struct rq_control *c = db->view.control;
+    return !rq_turn_held(c, db->view.slot) || rq_turn_wanted(c) || rq_turn_elsewhere(c);
+}
+
 /* --- the end of a transaction ------------------------------------------------------------------------------------------- */
 
 void rq_shim_discard(struct rq_shim_db *db)

@@ -64,6 +64,11 @@ int rq_shim_file_control(sqlite3_file *file, int op, void *arg)
         case RQ_FCNTL_HOLD:
             *(struct rq_hold **)arg = db->hold;
             return db->hold != NULL ? SQLITE_OK : SQLITE_NOTFOUND;
+        case RQ_FCNTL_SINK:
+            return rq_shim_sink_replace(db, arg);
+        case RQ_FCNTL_IN_THE_WAY:
+            *(int *)arg = rq_shim_in_the_way(db);
+            return SQLITE_OK;
         case RQ_FCNTL_READ_REFUSED:
             *(char **)arg = sqlite3_mprintf("%s", db->read_refused);
             return *(char **)arg != NULL ? SQLITE_OK : SQLITE_NOMEM;

@@ -99,6 +99,9 @@ bool rq_shim_writes_another(const struct rq_shim_db *db, bool written);
 
 void rq_shim_close(struct rq_shim_db *db);
 
+/* RQ_FCNTL_SINK. */
+int rq_shim_sink_replace(struct rq_shim_db *db, struct rq_sink *sink);
+
 /* xAccess of this thread answers for db without a lock from now on. */
 void rq_shim_note_reader(const struct rq_shim_db *db);
 
@@ -159,6 +162,7 @@ enum rq_err rq_hold_commit(struct rq_hold *hold, uint32_t page_count);
 int rq_shim_turn_take(struct rq_shim_db *db);
 void rq_shim_turn_release(struct rq_shim_db *db);
 void rq_shim_progress(struct rq_shim_db *db);
+bool rq_shim_in_the_way(const struct rq_shim_db *db);
 
 /* Throws away what was written since the last commit. */
 void rq_shim_discard(struct rq_shim_db *db);

@@ -106,6 +106,11 @@ void rq_commit_free(struct rq_commit *c);
 enum rq_err rq_commit_check_pages(uint8_t *records, size_t bytes, uint32_t page_size, uint32_t db_page_count,
                                   uint64_t base, uint32_t *last_pgno, const char **ret_text);
 
+/* Further pages of c, whose origin, base and sizes are set, behind those that it has; what is too much for memory goes into a body in
+ * staged_dir.  Errors as of rq_commit_check_pages(), NOMEM, FULL; a disk that fails ends the process.  May wait for the disk. */
+enum rq_err rq_commit_add_pages(struct rq_commit *c, struct rq_disk *disk, const char *staged_dir,
+                                const uint8_t *records, size_t bytes, uint32_t *last_pgno, const char **ret_text);
+
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
 /* Of a name: its strand.  Small, and kept for the life of the process once the name was used: a strand cannot be freed by what

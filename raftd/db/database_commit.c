@@ -4,6 +4,7 @@
 
 #include "raftd/db/database_impl.h"
 #include "raftd/db/executor.h"
+#include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 #include "raftd/wire/entry.h"
@@ -67,6 +68,51 @@ enum rq_err rq_commit_check_pages(uint8_t *records, size_t bytes, uint32_t page_
         *last_pgno = pgno;
     }
     return RQ_OK;
+}
+
+/* Into a file; also what is collected so far, the first time. */
+static enum rq_err stage(struct rq_commit *c, struct rq_disk *disk, const char *staged_dir, const uint8_t *records,
+                         size_t bytes)
+{
+    enum rq_err err = RQ_OK;
+    rq_strand_will_block();
+    if (c->body == NULL) {
+        const struct rq_body_head head = { c->page_size, c->db_page_count };
+        err = rq_staged_new(disk, staged_dir, &head, &c->body);
+    }
+    if (err == RQ_OK) {
+        err = rq_staged_add(c->body, records, bytes);
+    }
+    if (err == RQ_IO) {
+        rq_fatal("a staged body could not be written", err);
+    }
+    return err;
+}
+
+enum rq_err rq_commit_add_pages(struct rq_commit *c, struct rq_disk *disk, const char *staged_dir,
+                                const uint8_t *records, size_t bytes, uint32_t *last_pgno, const char **ret_text)
+{
+    enum rq_err err;
+    *ret_text = "";
+    if (c->body != NULL) { /* behind page 1, so that order and place are all there is to check */
+        err = stage(c, disk, staged_dir, records, bytes);
+        if (err == RQ_MISUSE) {
+            err = RQ_PROTOCOL;
+            *ret_text = "pages are not ascending, or beyond the end of the database";
+        }
+        return err;
+    }
+    const size_t at = c->pages.size;
+    err = rq_bytes_put(&c->pages, records, bytes);
+    if (err == RQ_OK) {
+        err = rq_commit_check_pages(c->pages.data + at, bytes, c->page_size, c->db_page_count, c->base, last_pgno,
+                                    ret_text);
+    }
+    if (err == RQ_OK && c->pages.size > RQ_TXN_MEMORY_MAX) {
+        err = stage(c, disk, staged_dir, c->pages.data, c->pages.size);
+        rq_bytes_fini(&c->pages);
+    }
+    return err;
 }
 
 /* --- judging and answering ---------------------------------------------------------------------------------------------------- */

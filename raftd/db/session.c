@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 #include "raftd/wire/msg.h"
 
@@ -330,24 +329,6 @@ static void leave(struct session *s)
     }
 }
 
-/* Pages go into a file; also those that are collected so far, the first time. */
-static enum rq_err stage(struct session *s, struct rq_commit *c, const uint8_t *pages, size_t bytes)
-{
-    enum rq_err err = RQ_OK;
-    rq_strand_will_block();
-    if (c->body == NULL) {
-        const struct rq_body_head head = { c->page_size, c->db_page_count };
-        err = rq_staged_new(s->host->disk, s->host->staged_dir, &head, &c->body);
-    }
-    if (err == RQ_OK) {
-        err = rq_staged_add(c->body, pages, bytes);
-    }
-    if (err == RQ_IO) {
-        rq_fatal("a staged body could not be written", err);
-    }
-    return err;
-}
-
 /* One piece of a transaction.  What is wrong with it is told at COMMIT.  False: not even one transaction. */
 static bool add_pages(struct session *s, const struct rq_msg_commit *m)
 {
@@ -374,24 +355,8 @@ static bool add_pages(struct session *s, const struct rq_msg_commit *m)
     if (s->pending_err != RQ_OK) {
         return true;
     }
-    if (c->body != NULL) { /* behind page 1, so that order and place are all there is to check */
-        s->pending_err = stage(s, c, m->pages, bytes);
-        if (s->pending_err == RQ_MISUSE) {
-            s->pending_err = RQ_PROTOCOL;
-            s->pending_text = "pages are not ascending, or beyond the end of the database";
-        }
-        return true;
-    }
-    size_t at = c->pages.size;
-    s->pending_err = rq_bytes_put(&c->pages, m->pages, bytes);
-    if (s->pending_err == RQ_OK) {
-        s->pending_err = rq_commit_check_pages(c->pages.data + at, bytes, m->page_size, m->db_page_count, m->base,
-                                               &s->last_pgno, &s->pending_text);
-    }
-    if (s->pending_err == RQ_OK && c->pages.size > RQ_TXN_MEMORY_MAX) {
-        s->pending_err = stage(s, c, c->pages.data, c->pages.size);
-        rq_bytes_fini(&c->pages);
-    }
+    s->pending_err =
+        rq_commit_add_pages(c, s->host->disk, s->host->staged_dir, m->pages, bytes, &s->last_pgno, &s->pending_text);
     return true;
 }
 
