@@ -45,6 +45,11 @@ static const struct flag flags[] = {
     FLAG("http-cert", FLAG_STRING, http_tls.cert, "", "certificate of the HTTP server, which then speaks HTTPS"),
     FLAG("http-key", FLAG_STRING, http_tls.key, "", "private key of -http-cert"),
     FLAG("http-socket", FLAG_STRING, http_socket, "", "path of a unix socket on which HTTP is served as well"),
+    FLAG("http-tx-idle-timeout", FLAG_DURATION, tx_idle_timeout_ns, "10s",
+         "a transaction of /db/begin to which no request comes for so long is rolled back"),
+    FLAG("http-tx-lifetime", FLAG_DURATION, tx_lifetime_ns, "1m",
+         "such a transaction is rolled back after so long in any case"),
+    FLAG("http-tx-max", FLAG_UINT, tx_max, "32", "such transactions that may be open at once"),
     FLAG("http-verify-client", FLAG_BOOL, http_tls.verify_client, "false",
          "require certificates of HTTPS clients (mutual TLS)"),
     FLAG("http-verify-common-name", FLAG_STRING, http_tls.verify_common_name, "",
@@ -104,6 +109,7 @@ static const struct flag flags[] = {
          "queued writes that are made together are one transaction"),
 };
 #define MIN_ELECTION_NS 50000000u
+#define MIN_TX_NS       1000000u
 #define FLAG_COUNT      (sizeof flags / sizeof *flags)
 
 void rq_flags_usage(int fd)
@@ -247,6 +253,9 @@ static enum rq_flags_result validate(struct rq_flags *f, char text[512])
     }
     if (f->heartbeat_timeout_ns < MIN_ELECTION_NS || f->election_timeout_ns < MIN_ELECTION_NS) {
         REFUSE("-raft-heartbeat-timeout and -raft-election-timeout have to be at least 50ms");
+    }
+    if (f->tx_idle_timeout_ns < MIN_TX_NS || f->tx_lifetime_ns < MIN_TX_NS) {
+        REFUSE("-http-tx-idle-timeout and -http-tx-lifetime have to be at least 1ms");
     }
     for (const char *at = f->join; *at != '\0';
          at += at[strcspn(at, ",")] == ',' ? strcspn(at, ",") + 1 : strcspn(at, ",")) {

@@ -41,6 +41,7 @@
 #include "raftd/http/about.h"
 #include "raftd/http/analyze.h"
 #include "raftd/http/backup.h"
+#include "raftd/http/begin.h"
 #include "raftd/http/console.h"
 #include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
@@ -95,7 +96,7 @@ struct raftd {
     struct rq_admin admin;
     struct rq_sql_service *sql;
     struct rq_executor_door door;
-    struct rq_http_family families[12];
+    struct rq_http_family families[13];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -957,6 +958,9 @@ static void start_http(struct raftd *d)
                    .batch_size = at_most(d->flags.queue_batch_size),
                    .timeout_ms = d->flags.queue_timeout_ns / 1000000u,
                    .transaction = d->flags.queue_transaction },
+        .transactions = { .open_max = at_most(d->flags.tx_max),
+                          .idle_ms = d->flags.tx_idle_timeout_ns / 1000000u,
+                          .lifetime_ms = d->flags.tx_lifetime_ns / 1000000u },
     };
     if (rq_sql_service_new(&sql, &d->sql) != RQ_OK) {
         refuse("out of memory or threads");
@@ -965,6 +969,7 @@ static void start_http(struct raftd *d)
     d->families[8] = (struct rq_http_family){ rq_sql_routes, rq_sql_route_count, d->sql };
     d->families[9] = (struct rq_http_family){ rq_load_routes, rq_load_route_count, &d->admin };
     d->families[11] = (struct rq_http_family){ rq_console_routes, rq_console_route_count, NULL };
+    d->families[12] = (struct rq_http_family){ rq_begin_routes, rq_begin_route_count, &d->admin };
     d->families[10] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,

@@ -1,66 +1,15 @@
 #include "raftd/http/backup.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#include "raftd/db/applied.h"
 #include "raftd/http/databases.h"
+#include "raftd/http/recent.h"
 #include "raftd/http/spool.h"
 #include "raftd/ops/backup.h"
-#include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
-
-struct awaited {
-    struct rq_reading reading; /* first */
-    pthread_mutex_t lock;
-    pthread_cond_t came;
-    bool done;
-    enum rq_err err;
-    char text[RQ_TEXT_MAX + 1];
-};
-
-static void delivered(struct rq_reading *r, enum rq_err err, const char *text)
-{
-    struct awaited *a = (struct awaited *)r;
-    pthread_mutex_lock(&a->lock);
-    a->done = true;
-    a->err = err;
-    (void)snprintf(a->text, sizeof a->text, "%s", text);
-    pthread_cond_signal(&a->came);
-    pthread_mutex_unlock(&a->lock);
-}
-
-/* As a linearizable read: this host's files show all that was committed before it was asked; else the answer is made. */
-static bool is_recent(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response)
-{
-    const unsigned timeout_ms = rq_http_timeout_ms(request);
-    struct rq_driver *driver = atomic_load(&a->driver);
-    struct awaited r = { .reading = { .deadline_ms = rq_clock_ms() + timeout_ms, .done = delivered } };
-    char line[RQ_TEXT_MAX + 2];
-    pthread_mutex_init(&r.lock, NULL);
-    pthread_cond_init(&r.came, NULL);
-    rq_driver_read(driver, &r.reading);
-    pthread_mutex_lock(&r.lock);
-    while (!r.done) { /* it has a deadline */
-        pthread_cond_wait(&r.came, &r.lock);
-    }
-    pthread_mutex_unlock(&r.lock);
-    pthread_mutex_destroy(&r.lock);
-    pthread_cond_destroy(&r.came);
-    if (r.err == RQ_OK &&
-        rq_applied_wait(atomic_load(&a->catalog), driver, rq_driver_view(driver).delivered, timeout_ms)) {
-        return true;
-    }
-    (void)snprintf(line, sizeof line, "%s\n", r.text);
-    rq_http_text(response, 503,
-                 !rq_admin_has_leader(a) ? "leader not found\n"
-                 : r.err != RQ_OK        ? line
-                                         : "this node has not caught up with the leader in time\n");
-    return false;
-}
 
 static void run_backup(struct rq_admin *a, const struct rq_http_request *request, struct rq_http_response *response,
                        const char *name)
@@ -114,18 +63,9 @@ static void get_backup(void *ctx, const struct rq_http_request *request, struct 
         rq_http_text(response, 503, "store not open\n");
         return;
     }
-    if (!rq_http_has(request, "noleader")) {
-        if (rq_admin_redirected(a, request, response)) {
-            return;
-        }
-        if (!rq_admin_has_leader(a)) {
-            RQ_COUNT(http, leader_not_found);
-            rq_http_text(response, 503, "leader not found\n");
-            return;
-        }
-        if (!is_recent(a, request, response)) {
-            return;
-        }
+    if (!rq_http_has(request, "noleader") &&
+        (rq_admin_redirected(a, request, response) || !rq_http_recent(a, rq_http_timeout_ms(request), response))) {
+        return;
     }
     struct rq_database *db = rq_catalog_find(atomic_load(&a->catalog), name, strlen(name));
     if (db == NULL) {

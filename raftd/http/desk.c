@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "raftd/run/clock.h"
+#include "vfs/shim.h"
 
 #define IDLE_MS          60000u
 #define READERS_KEPT     64u /* of a database, while nobody uses them */
@@ -240,6 +241,58 @@ struct rq_sql_connection *rq_desk_writer(sqlite3 *db)
         return NULL;
     }
     return sqlite3_set_clientdata(db, name, c, writer_free) == SQLITE_OK ? c : NULL;
+}
+
+/* --- transactions --------------------------------------------------------------------------------------------------------- */
+
+static enum rq_err prepare_connection(const struct rq_desk *k, sqlite3 *db, struct rq_direct_sink *sink)
+{
+    char pragma[80];
+    (void)snprintf(pragma, sizeof pragma, "PRAGMA cache_size=-%d; PRAGMA foreign_keys=%d", READER_CACHE_KIB,
+                   k->all->config.foreign_keys);
+    if (sqlite3_file_control(db, "main", RQ_FCNTL_SINK, rq_direct_sink_sink(sink)) != SQLITE_OK) {
+        rq_direct_sink_unref(sink); /* the reference that the connection would have */
+        return RQ_IO;
+    }
+    return sqlite3_exec(db, pragma, NULL, NULL, NULL) == SQLITE_OK ? RQ_OK : RQ_IO;
+}
+
+enum rq_err rq_desk_connect(struct rq_desk *k, struct rq_sql_connection *ret_connection,
+                            struct rq_direct_sink **ret_sink)
+{
+    char *path = path_of(k);
+    sqlite3 *db = NULL;
+    struct rq_direct_sink *sink = NULL;
+    enum rq_err err = path != NULL ? RQ_OK : RQ_NOMEM;
+    if (err == RQ_OK && sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, "rqvfs") != SQLITE_OK) {
+        err = RQ_IO;
+    }
+    free(path);
+    if (err == RQ_OK) {
+        sqlite3_extended_result_codes(db, 1);
+        err = rq_direct_sink_new(k->db, k->all->config.disk, k->all->config.staged_dir, &sink);
+    }
+    if (err == RQ_OK) {
+        err = prepare_connection(k, db, sink);
+    }
+    if (err == RQ_OK) {
+        err = rq_sql_connection_init(ret_connection, db);
+    }
+    if (err != RQ_OK) {
+        sqlite3_close(db);
+        rq_direct_sink_unref(sink);
+        *ret_connection = (struct rq_sql_connection){ .db = NULL };
+        return err;
+    }
+    *ret_sink = sink;
+    return RQ_OK;
+}
+
+void rq_desk_disconnect(struct rq_sql_connection *connection)
+{
+    sqlite3 *db = connection->db;
+    rq_sql_connection_fini(connection);
+    sqlite3_close(db);
 }
 
 /* --- reading -------------------------------------------------------------------------------------------------------------- */

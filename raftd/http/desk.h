@@ -2,6 +2,7 @@
  *
  *   what may write   its executor (raftd/db/executor.h), which is started for the first such request
  *   what only reads  connections of this host's own, each used by one thread at a time: they wait for nobody, and nobody for them
+ *   transactions     a connection for each that a client keeps open (transactions.h)
  *
  * A desk that nobody has used for a minute, or whose database is gone, is cleared away with all its connections.
  * Any thread. */
@@ -12,6 +13,7 @@
 #include <stddef.h>
 
 #include "raftd/db/catalog.h"
+#include "raftd/db/direct_sink.h"
 #include "raftd/db/executor.h"
 #include "raftd/http/sql_connection.h"
 #include "raftd/wire/err.h"
@@ -22,6 +24,8 @@ struct rq_desks;
 struct rq_desks_config {
     struct rq_catalog *catalog; /* borrows */
     const char *dir;            /* the served directory; borrows */
+    struct rq_disk *disk;       /* borrows */
+    const char *staged_dir;     /* borrows: for transactions that are large */
     bool foreign_keys;
     unsigned readers_max; /* connections of one database at once; 0: any number */
 };
@@ -49,6 +53,12 @@ enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request);
 /* When there are too many already: waits for one, or BUSY. */
 enum rq_err rq_desk_take_reader(struct rq_desk *k, bool wait, struct rq_sql_connection **ret_reader);
 void rq_desk_give_reader(struct rq_desk *k, struct rq_sql_connection *reader);
+
+/* A connection for a transaction that a client keeps open: it is the caller's, who closes it with rq_desk_disconnect(), and holds the
+ * desk meanwhile.  ret_sink: counted; where its COMMIT goes.  NOMEM, or IO: it cannot be opened. */
+enum rq_err rq_desk_connect(struct rq_desk *k, struct rq_sql_connection *ret_connection,
+                            struct rq_direct_sink **ret_sink);
+void rq_desk_disconnect(struct rq_sql_connection *connection);
 
 /* Of an executor's connection, made when it is first asked for; NULL: no memory. */
 struct rq_sql_connection *rq_desk_writer(sqlite3 *db);

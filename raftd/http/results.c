@@ -19,6 +19,7 @@
 #define VALUE_MAX      32u /* a number with what stands before it */
 #define NOT_ENOUGH     "not enough args to execute query: want %d got %u"
 #define WRITE_IN_QUERY "attempt to change database via query operation"
+#define SAVEPOINT      "\"the request\""
 
 struct run {
     const struct rq_sql_form *form;
@@ -412,6 +413,18 @@ static int step(sqlite3_stmt *stmt)
     return sqlite3_reset(stmt); /* tells what the last step said */
 }
 
+static int run_once(struct run *r, struct rq_sql_prepared *p, bool last, bool read)
+{
+    if (last && has_rows(r, p, read)) {
+        return put_rows(r, p);
+    }
+    int code = step(p->stmt);
+    if (code == SQLITE_OK && last) {
+        put_numbers(r, true);
+    }
+    return code;
+}
+
 /* One of a string.  last: what it gives is the element. */
 static int run_prepared(struct run *r, struct rq_sql_prepared *p, const struct rq_statement *s, uint32_t *taken,
                         bool last, bool read)
@@ -419,8 +432,10 @@ static int run_prepared(struct run *r, struct rq_sql_prepared *p, const struct r
     if (rq_sql_connection_late(r->c)) {
         return SQLITE_INTERRUPT;
     }
-    if (p->ends_transaction && r->form->transaction) {
-        (void)snprintf(r->why, sizeof r->why, "the transaction of a request cannot be ended by its statements");
+    if (p->ends_transaction && (r->form->transaction || r->form->within)) {
+        (void)snprintf(r->why, sizeof r->why, "%s",
+                       r->form->within ? "this transaction is ended by /db/commit or /db/rollback"
+                                       : "the transaction of a request cannot be ended by its statements");
         return SQLITE_ERROR;
     }
     int code = bind(r, p->stmt, s, taken);
@@ -431,13 +446,11 @@ static int run_prepared(struct run *r, struct rq_sql_prepared *p, const struct r
         (void)snprintf(r->why, sizeof r->why, WRITE_IN_QUERY);
         return SQLITE_READONLY;
     }
-    if (last && has_rows(r, p, read)) {
-        return put_rows(r, p);
-    }
-    code = step(p->stmt);
-    if (code == SQLITE_OK && last) {
-        put_numbers(r, true);
-    }
+    uint64_t waits_since_ms = 0;
+    do {
+        r->out->size = last ? r->start : r->out->size; /* it did nothing yet, when it is run again */
+        code = run_once(r, p, last, read);
+    } while (code == SQLITE_BUSY && rq_sql_connection_await_turn(r->c, &waits_since_ms));
     return code;
 }
 
@@ -526,6 +539,35 @@ static int run_all(struct run *r, const struct rq_statements *statements)
     return SQLITE_OK;
 }
 
+/* In a transaction of the client's own: all of the run or nothing of it.  SQLITE_OK, or a code: the transaction may hold a part of it. */
+static int end_savepoint(struct run *r, int code)
+{
+    sqlite3 *db = r->c->db;
+    if (sqlite3_get_autocommit(db) != 0) {
+        return SQLITE_OK; /* SQLite has rolled back all of it */
+    }
+    int undone = code == SQLITE_OK ? SQLITE_OK : sqlite3_exec(db, "ROLLBACK TO " SAVEPOINT, NULL, NULL, NULL);
+    return undone == SQLITE_OK ? sqlite3_exec(db, "RELEASE " SAVEPOINT, NULL, NULL, NULL) : undone;
+}
+
+static int run_within(struct run *r, const struct rq_statements *statements)
+{
+    sqlite3 *db = r->c->db;
+    if (!r->form->transaction || r->kind == RQ_SQL_QUERY) {
+        return run_all(r, statements);
+    }
+    int code = sqlite3_exec(db, "SAVEPOINT " SAVEPOINT, NULL, NULL, NULL);
+    if (code != SQLITE_OK) {
+        return code;
+    }
+    code = run_all(r, statements);
+    code = code == SQLITE_OK && r->err != RQ_OK ? SQLITE_TOOBIG : code; /* what was not run is missing */
+    if (end_savepoint(r, code) != SQLITE_OK) { /* a statement has released more than was its own */
+        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    }
+    return code;
+}
+
 /* The transaction that the run has begun, or that its statements left open. */
 static int end_transaction(struct run *r, struct rq_sql_results *results, int code, bool own)
 {
@@ -550,7 +592,7 @@ int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, co
                struct rq_sql_connection *connection, struct rq_sql_results *results)
 {
     struct run r = { .form = form, .kind = kind, .c = connection, .out = &results->json };
-    const bool own = form->transaction && sqlite3_get_autocommit(connection->db) != 0;
+    const bool own = form->transaction && !form->within && sqlite3_get_autocommit(connection->db) != 0;
     const char *disallowed = rq_statements_disallowed(statements);
     int code = SQLITE_OK;
     results->json.size = 0;
@@ -567,7 +609,7 @@ int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, co
     if (code != SQLITE_OK) {
         rq_sql_results_fail(results, sqlite3_errmsg(connection->db));
     } else {
-        code = run_all(&r, statements);
+        code = form->within ? run_within(&r, statements) : run_all(&r, statements);
     }
     const bool too_long = connection->too_long;
     rq_sql_connection_end(connection);
@@ -577,7 +619,7 @@ int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, co
         code = r.err == RQ_TOOBIG ? SQLITE_TOOBIG : SQLITE_NOMEM;
         rq_sql_results_fail(results, r.err == RQ_TOOBIG ? "the results are too large" : "out of memory");
     }
-    return end_transaction(&r, results, code, own);
+    return form->within ? code : end_transaction(&r, results, code, own);
 }
 
 bool rq_sql_only_reads(const struct rq_statements *statements, const struct rq_sql_form *form,
@@ -621,9 +663,10 @@ enum rq_err rq_sql_answer(struct rq_sql_results *results, const struct rq_sql_fo
         PUT(&r, HEAD);
     }
     PUT(&r, "]");
-    if (results->error[0] != '\0') {
+    const char *error = results->error[0] != '\0' ? results->error : coda->error;
+    if (error != NULL) {
         put_key(&r, "error");
-        r.err = r.err == RQ_OK ? rq_go_put_text(r.out, (const uint8_t *)results->error, strlen(results->error)) : r.err;
+        r.err = r.err == RQ_OK ? rq_go_put_text(r.out, (const uint8_t *)error, strlen(error)) : r.err;
     }
     if (form->timings && coda->seconds > 0) {
         put_key(&r, "time");

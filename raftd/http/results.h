@@ -26,7 +26,10 @@ void rq_sql_results_fini(struct rq_sql_results *r);
  * be rolled back; the answer says why.
  *
  * With form->transaction it runs in the transaction that is open already (an executor's, who commits it then); if none is, it
- * begins one and ends it.  Without, whatever a statement leaves open is rolled back, and the request has an error. */
+ * begins one and ends it.  Without, whatever a statement leaves open is rolled back, and the request has an error.
+ *
+ * With form->within it runs in the transaction that is open, and neither ends it nor lets a statement do so; `transaction` makes
+ * it a savepoint there.  The transaction is over afterwards only if SQLite has rolled it back. */
 int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, const struct rq_sql_form *form,
                struct rq_sql_connection *connection, struct rq_sql_results *results);
 
@@ -43,6 +46,7 @@ struct rq_sql_coda {
     double seconds;           /* told with `timings` */
     uint64_t sequence_number; /* 0: none */
     uint64_t raft_index;      /* told with `raft_index`; 0: none */
+    const char *error;        /* beside the results; NULL: none */
 };
 
 /* Ends the answer (one without a run, too): r->json is the body, application/json; charset=utf-8.  NOMEM or TOOBIG: 500. */

@@ -157,9 +157,15 @@ void rq_http_text(struct rq_http_response *response, unsigned status, const char
     }
 }
 
+void rq_http_redirect_as(const struct rq_http_request *request, struct rq_http_response *response, unsigned status,
+                         const char *base)
+{
+    response->status = asprintf(&response->location, "%s%s", base, request->target) >= 0 ? status : 500;
+}
+
 void rq_http_redirect(const struct rq_http_request *request, struct rq_http_response *response, const char *base)
 {
-    response->status = asprintf(&response->location, "%s%s", base, request->target) >= 0 ? 301 : 500;
+    rq_http_redirect_as(request, response, 301, base);
 }
 
 /* Lock held on entry, not on return. */
@@ -491,6 +497,14 @@ static bool asks(const struct exchange *x,
     const struct rq_login *who = rq_login_parse(authorization(x), &login) ? &login : NULL;
     const bool first = ask(c, who, x->route->perm);
     return x->route->perm_too == NULL || first != both ? first : ask(c, who, x->route->perm_too);
+}
+
+bool rq_http_may(const struct rq_http_response *response, const char *perm)
+{
+    const struct exchange *x = (const struct exchange *)((const char *)response - offsetof(struct exchange, response));
+    struct rq_credentials *c = x->server->config.credentials;
+    struct rq_login login;
+    return c == NULL || rq_credentials_allow(c, rq_login_parse(authorization(x), &login) ? &login : NULL, perm);
 }
 
 static void *run_login(void *arg)

@@ -102,6 +102,12 @@ void rq_http_text(struct rq_http_response *response, unsigned status, const char
 /* 301 to the same target of another server; base: "http://host:port". */
 void rq_http_redirect(const struct rq_http_request *request, struct rq_http_response *response, const char *base);
 
+/* The same with another status: 307 keeps method and body. */
+void rq_http_redirect_as(const struct rq_http_request *request, struct rq_http_response *response, unsigned status,
+                         const char *base);
+/* Has whoever asks this perm of the credentials file as well?  In a handler. */
+bool rq_http_may(const struct rq_http_response *response, const char *perm);
+
 /* Handler of a route that does not wait: there is no answer yet, and what it returns with is none.  Once rq_http_resume() was called,
  * which may be before it has returned, it is called again. */
 void rq_http_suspend(struct rq_http_response *response);

@@ -3,6 +3,7 @@
  *   PARSE -> FIND -> [CREATE] -> [OPEN] -> CHOOSE -> [PROVE] -> READ -> [READ_SLOWLY] -> ANSWER      only reads
  *                                            \-> WRITE -> WRITTEN ---------------------> ANSWER      may write
  *                                            \-> QUEUE -> QUEUED ----------------------> ANSWER      is queued
+ *   PARSE -> WITHIN -> RAN ----------------------------------------------------------------> ANSWER      in a transaction of the client's
  *
  * Stages run on the server's threads, but for what may take its time: large bodies and slow statements are the crew's.
  *
@@ -17,10 +18,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "raftd/http/begin.h"
 #include "raftd/http/deadlines.h"
 #include "raftd/http/desk.h"
 #include "raftd/http/results.h"
 #include "raftd/http/statements.h"
+#include "raftd/http/transactions.h"
 #include "raftd/http/write_queue.h"
 #include "raftd/ops/inflate.h"
 #include "raftd/ops/journal.h"
@@ -46,6 +49,7 @@ struct rq_sql_service {
     struct rq_crew *crew;
     struct rq_deadlines *deadlines;
     struct rq_write_queue *queue;
+    _Atomic(struct rq_transactions *) transactions; /* as desks, and before them */
 };
 
 enum level { LEVEL_NONE, LEVEL_WEAK, LEVEL_LINEARIZABLE };
@@ -73,6 +77,8 @@ struct errand {
     unsigned runs;
     bool overdue; /* its time was over before the outcome was known */
     struct rq_queued_write queued;
+    struct rq_tx_found found; /* tx=: in use by this request until it has run */
+    const char *ended;        /* what is to be said of it beside the results; NULL: it goes on */
 };
 
 static struct errand *errand_ref(struct errand *e)
@@ -116,6 +122,7 @@ static bool answer(struct errand *e)
         .seconds = (double)(rq_clock_ns() - e->begin_ns) / 1e9,
         .raft_index = e->index,
         .sequence_number = e->queued.sequence_number,
+        .error = e->ended,
     };
     if (rq_sql_answer(&e->results, &e->form, &coda) != RQ_OK) {
         return refuse(e, 500, "the answer is too large\n");
@@ -526,6 +533,58 @@ static bool queue_stage(struct errand *e)
     return false;
 }
 
+/* --- in a transaction ----------------------------------------------------------------------------------------------------------- */
+
+static void run_refusal(struct rq_task *task)
+{
+    struct errand *e = errand_of(task);
+    rq_transaction_refuse(e->service->config.admin, e->request, e->response, e->err, &e->found);
+    e->err = RQ_OK;
+    resume(e);
+}
+
+static bool refused(struct errand *e)
+{
+    return e->err == RQ_OK ? false : refuse(e, 503, "no thread for the request\n");
+}
+
+/* Its lifetime bounds what runs in it. */
+static void run_within(struct rq_task *task)
+{
+    struct errand *e = errand_of(task);
+    struct rq_transaction *tx = e->found.tx;
+    const uint64_t left_ns = rq_transaction_left_ms(tx) * 1000000u + 1;
+    e->form.within = true;
+    if (e->form.db_timeout_ns == 0 || e->form.db_timeout_ns > left_ns) {
+        e->form.db_timeout_ns = left_ns;
+    }
+    (void)rq_sql_run(e->statements, e->kind, &e->form, rq_transaction_connection(tx), &e->results);
+    e->ended = rq_transaction_give(tx) ? NULL : "the transaction was rolled back";
+    resume(e);
+}
+
+static bool ran_within(struct errand *e)
+{
+    if (e->err != RQ_OK) {
+        (void)rq_transaction_give(e->found.tx);
+        return refused(e);
+    }
+    return answer(e);
+}
+
+static bool within_stage(struct errand *e)
+{
+    if (e->form.queue) {
+        return refuse(e, 400, "a transaction cannot be queued\n");
+    }
+    e->err = rq_transaction_take(atomic_load(&e->service->transactions), rq_http_param(e->request, "tx"),
+                                 rq_http_param(e->request, "db"), &e->found);
+    if (e->err != RQ_OK) {
+        return give_to_crew(e, run_refusal, refused);
+    }
+    return give_to_crew(e, run_within, ran_within);
+}
+
 /* --- which way ---------------------------------------------------------------------------------------------------------------- */
 
 static void run_redirect(struct rq_task *task)
@@ -736,7 +795,7 @@ static bool parsed_stage(struct errand *e)
     if (atomic_load(&admin->driver) == NULL || !rq_catalog_ready(atomic_load(&admin->catalog))) {
         return fail(e, "store not open");
     }
-    e->stage = find_stage;
+    e->stage = rq_http_has(e->request, "tx") ? within_stage : find_stage;
     return true;
 }
 
@@ -804,6 +863,7 @@ static void now_and_then(void *ctx)
     struct rq_sql_service *s = ctx;
     struct rq_desks *desks = atomic_load(&s->desks);
     if (desks != NULL) {
+        rq_transactions_sweep(atomic_load(&s->transactions));
         rq_desks_sweep(desks);
     }
 }
@@ -835,11 +895,22 @@ enum rq_err rq_sql_service_open(struct rq_sql_service *s)
     const struct rq_desks_config config = {
         .catalog = atomic_load(&s->config.admin->catalog),
         .dir = s->config.admin->dir,
+        .disk = s->config.admin->disk,
+        .staged_dir = s->config.admin->scratch_dir,
         .foreign_keys = s->config.foreign_keys,
         .readers_max = s->config.readers_max,
     };
+    struct rq_member self;
+    struct rq_transactions_config transactions = s->config.transactions;
+    struct rq_transactions *all;
     struct rq_desks *desks;
-    enum rq_err err = rq_desks_new(&config, &desks);
+    rq_cluster_self(atomic_load(&s->config.admin->cluster), &self);
+    transactions.instance = self.instance;
+    enum rq_err err = rq_transactions_new(&transactions, &all);
+    if (err == RQ_OK) {
+        atomic_store(&s->transactions, all);
+        err = rq_desks_new(&config, &desks);
+    }
     if (err == RQ_OK) {
         atomic_store(&s->desks, desks);
     }
@@ -853,11 +924,20 @@ void rq_sql_service_drain(struct rq_sql_service *s)
         rq_note(RQ_LEVEL_ERROR, "queued writes could not be made before the end: they are lost", "writes=%llu",
                 (unsigned long long)left);
     }
+    struct rq_transactions *transactions = atomic_load(&s->transactions);
+    if (transactions != NULL) {
+        rq_transactions_stop(transactions);
+    }
 }
 
 const struct rq_write_queue *rq_sql_service_queue(const struct rq_sql_service *s)
 {
     return s->queue;
+}
+
+struct rq_transactions *rq_sql_service_transactions(struct rq_sql_service *s)
+{
+    return atomic_load(&s->transactions);
 }
 
 struct rq_desks *rq_sql_service_desks(struct rq_sql_service *s)

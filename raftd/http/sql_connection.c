@@ -15,6 +15,7 @@
 #define CACHE_SQL_BYTES_MAX  8192u
 #define CACHE_BUCKETS        256u
 #define SEEN_HASHES          1024u
+#define TURN_SLEEP_US        20000
 #define STEPS_PER_CALL       1000 /* of SQLite's machine, between two looks at clock and budget */
 
 struct rq_sql_cache {
@@ -88,6 +89,20 @@ bool rq_sql_connection_late(struct rq_sql_connection *c)
 {
     c->timed_out = c->timed_out || (c->deadline_ns > 0 && rq_clock_ns() >= c->deadline_ns);
     return c->timed_out;
+}
+
+/* The VFS knows what was asked for, and sleeps in the queue for it. */
+bool rq_sql_connection_await_turn(struct rq_sql_connection *c, uint64_t *since_ms)
+{
+    const uint64_t now_ms = rq_clock_ms();
+    sqlite3_vfs *vfs = NULL;
+    *since_ms = *since_ms == 0 ? now_ms : *since_ms;
+    if (now_ms - *since_ms >= c->turn_wait_ms || rq_sql_connection_late(c) ||
+        sqlite3_file_control(c->db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs) != SQLITE_OK) {
+        return false;
+    }
+    (void)vfs->xSleep(vfs, TURN_SLEEP_US);
+    return true;
 }
 
 const char *rq_sql_error(const struct rq_sql_connection *c)

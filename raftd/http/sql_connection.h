@@ -18,7 +18,10 @@
 struct rq_sql_cache;
 
 struct rq_sql_connection {
-    sqlite3 *db;     /* borrows until fini */
+    sqlite3 *db; /* borrows until fini */
+    /* So long a statement that wants to write waits for another writer, in a transaction that has read: where SQLite itself does not
+     * wait, and there is no need not to, since nobody waits for who reads.  0: not at all */
+    uint32_t turn_wait_ms;
     uint32_t budget; /* so many thousand steps of SQLite's machine for each run, then it is TOO_LONG; 0: any number */
 
     /* Private. */
@@ -67,6 +70,8 @@ const char *rq_sql_error(const struct rq_sql_connection *c);
 void rq_sql_connection_begin(struct rq_sql_connection *c, uint64_t timeout_ns);
 /* It has ended: what comes next takes as long as it takes. */
 void rq_sql_connection_end(struct rq_sql_connection *c);
+/* After SQLITE_BUSY: waits for a moment, unless that was for too long already, or is not to be.  since_ms: 0 at first. */
+bool rq_sql_connection_await_turn(struct rq_sql_connection *c, uint64_t *since_ms);
 /* Is the time of the run over? */
 bool rq_sql_connection_late(struct rq_sql_connection *c);
 

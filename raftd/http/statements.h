@@ -66,6 +66,7 @@ const char *rq_statements_disallowed(const struct rq_statements *s);
 
 struct rq_sql_form {
     bool transaction;
+    bool within; /* set by who runs it: in a transaction that the client has begun and will end */
     bool timings;
     bool associative;
     bool blob_array;

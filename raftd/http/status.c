@@ -55,6 +55,19 @@ static yyjson_mut_val *put_obj(yyjson_mut_doc *doc, yyjson_mut_val *in, const ch
     return yyjson_mut_obj_add_obj(doc, in, key);
 }
 
+static void put_transactions(const struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *http)
+{
+    struct rq_transactions *t = rq_sql_service_transactions(a->sql);
+    if (t != NULL) {
+        const struct rq_transactions_config *config = rq_transactions_config(t);
+        yyjson_mut_val *in = put_obj(doc, http, "transactions");
+        rq_http_put_duration(doc, in, "idle_timeout", config->idle_ms * 1000000u);
+        rq_http_put_duration(doc, in, "lifetime", config->lifetime_ms * 1000000u);
+        yyjson_mut_obj_add_uint(doc, in, "max", config->open_max);
+        yyjson_mut_obj_add_uint(doc, in, "open", rq_transactions_open(t));
+    }
+}
+
 static void put_http(const struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
     yyjson_mut_val *http = put_obj(doc, root, "http");
@@ -70,6 +83,7 @@ static void put_http(const struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_v
     yyjson_mut_obj_add_uint(doc, queues, "max_size", queue->capacity);
     yyjson_mut_obj_add_uint(doc, queues, "sequence_number", rq_write_queue_flushed(q));
     rq_http_put_duration(doc, queues, "timeout", queue->timeout_ms * 1000000u);
+    put_transactions(a, doc, http);
     yyjson_mut_val *tls = put_obj(doc, http, "tls");
     if (a->tls != NULL) {
         yyjson_mut_obj_add_str(doc, tls, "ca_file", a->tls->ca_cert);

@@ -124,7 +124,8 @@ static bool is_integer(const char *s)
 
 bool rq_http_check_params(const struct rq_http_request *request, char text[RQ_HTTP_TEXT_MAX])
 {
-    static const char *const durations[] = { "timeout", "freshness", "db_timeout", "linearizable_timeout" };
+    static const char *const durations[] = { "timeout", "freshness", "db_timeout", "linearizable_timeout",
+                                             "idle_timeout" };
     static const char *const integers[] = { "retries", "trailing_logs" };
     uint64_t ns;
     if (rq_http_has(request, "freshness_strict") && !rq_http_has(request, "freshness")) {

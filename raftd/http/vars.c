@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <yyjson.h>
 
+#include "raftd/http/sql.h"
 #include "raftd/run/metrics.h"
 
 /* False on an error that is not mended, also of an earlier call. */
@@ -167,6 +168,8 @@ static bool put_node(struct rq_admin *a, struct rq_bytes *to)
     if (driver == NULL) {
         return good;
     }
+    good = good && put_gauge(to, "http_transactions", "Transactions that HTTP clients keep open.",
+                             rq_transactions_open(rq_sql_service_transactions(a->sql)));
     const struct rq_driver_view view = rq_driver_view(driver);
     struct rq_log_stats log;
     rq_driver_log_stats(driver, &log);

@@ -39,6 +39,12 @@
     X(http, queued_executions_wait_timeout)                                                  \
     X(http, request_stmts_rx)                                                                \
     X(http, requests)                                                                        \
+    X(http, tx_begun)                                                                        \
+    X(http, tx_committed)                                                                    \
+    X(http, tx_expired)     /* idle or old for too long, or in others' way */                \
+    X(http, tx_failed)      /* by an error of a statement, or of COMMIT: nothing happened */ \
+    X(http, tx_rolled_back) /* by its client */                                              \
+    X(http, tx_unknown)     /* whether it was committed was not known in time */             \
     X(http, ui)                                                                              \
     X(http, user_reaps)                                                                      \
     X(http, user_snapshots)                                                                  \

@@ -107,6 +107,7 @@ static void addresses_are_checked_in_rqliteds_words(void)
         { "-raft-addr=localhost:4001", "HTTP and Raft addresses must differ" },
         { "-http-addr=http://h:1", "HTTP options should not include protocol (http:// or https://)" },
         { "-http-addr=h", "HTTP bind address not valid" },
+        { "-http-tx-lifetime=0", "-http-tx-idle-timeout and -http-tx-lifetime have to be at least 1ms" },
         { "-http-adv-addr=h", "HTTP advertised HTTP address not valid" },
         { "-http-addr=0.0.0.0:4001",
           "advertised HTTP address is not routable (0.0.0.0), specify it via -http-addr or -http-adv-addr" },

@@ -1081,6 +1081,57 @@ static void only_reads(void)
     close_db();
 }
 
+/* In a transaction that the client has begun: open afterwards, or not. */
+static void check_within(bool all_or_nothing, const char *body, const char *wanted, bool open)
+{
+    const struct rq_sql_form form = { .within = true, .transaction = all_or_nothing };
+    const struct rq_sql_coda coda = { .error = open ? NULL : "over" };
+    struct rq_sql_results results;
+    struct rq_statements *statements;
+    char json[JSON_MAX], text[RQ_HTTP_TEXT_MAX];
+    quotes(body, json);
+    check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
+    rq_sql_results_init(&results, ANSWER_MAX);
+    (void)rq_sql_run(statements, REQUEST, &form, &connection, &results);
+    check_eq(rq_sql_answer(&results, &form, &coda), RQ_OK);
+    const bool same = is(&results.json, wanted);
+    rq_sql_results_fini(&results);
+    rq_statements_free(statements);
+    check(same);
+    check_eq(sqlite3_get_autocommit(db) == 0, open);
+}
+
+static void a_transaction_of_the_clients(void)
+{
+    open_db();
+    check_eq(sqlite3_exec(db, "CREATE TABLE foo (id INTEGER PRIMARY KEY); BEGIN", NULL, NULL, NULL), SQLITE_OK);
+    check_within(false, "[`INSERT INTO foo VALUES(1)`,`nonsense`,`INSERT INTO foo VALUES(2)`]",
+                 "{`results`:[{`last_insert_id`:1,`rows_affected`:1},{`error`:`near \\`nonsense\\`: syntax error`},"
+                 "{`last_insert_id`:2,`rows_affected`:1}]}",
+                 true);
+    check_within(false, "[`INSERT INTO foo VALUES(3); COMMIT`]",
+                 "{`results`:[{`error`:`this transaction is ended by /db/commit or /db/rollback`}]}", true);
+    check_within(true, "[`INSERT INTO foo VALUES(4)`,`INSERT INTO foo VALUES(1)`,`INSERT INTO foo VALUES(5)`]",
+                 "{`results`:[{`last_insert_id`:4,`rows_affected`:1},{`error`:`UNIQUE constraint failed: foo.id`}]}",
+                 true);
+    check_within(true, "[`INSERT INTO foo VALUES(6)`,`ROLLBACK`]",
+                 "{`results`:[{`last_insert_id`:6,`rows_affected`:1},"
+                 "{`error`:`this transaction is ended by /db/commit or /db/rollback`}]}",
+                 true);
+    check_within(true, "[`INSERT INTO foo VALUES(7)`]", "{`results`:[{`last_insert_id`:7,`rows_affected`:1}]}", true);
+    check_within(false, "[`SELECT group_concat(id) AS ids FROM foo`]",
+                 "{`results`:[{`columns`:[`ids`],`types`:[`text`],`values`:[[`1,2,3,7`]]}]}", true);
+    /* Who gives up more than his own loses all. */
+    check_within(false, "[`SAVEPOINT a`]", "{`results`:[{}]}", true);
+    check_within(true, "[`RELEASE a`]", "{`results`:[{}],`error`:`over`}", false);
+    check_eq(sqlite3_exec(db, "BEGIN", NULL, NULL, NULL), SQLITE_OK);
+    check_within(false, "[`INSERT INTO foo VALUES(1)`,`INSERT OR ROLLBACK INTO foo VALUES(1)`]",
+                 "{`results`:[{`last_insert_id`:1,`rows_affected`:1},{`error`:`UNIQUE constraint failed: foo.id`}],"
+                 "`error`:`over`}",
+                 false);
+    close_db();
+}
+
 /* A failing COMMIT of a transaction that the run has begun itself. */
 static void own_transaction(void)
 {
@@ -1195,6 +1246,7 @@ int main(int argc, char **argv)
         { "a connection closed by somebody else", closed_by_somebody_else, false },
         { "requests that only read", only_reads, false },
         { "transactions of a run's own", own_transaction, false },
+        { "in a transaction of the client's", a_transaction_of_the_clients, false },
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
