@@ -42,6 +42,7 @@
 #include "raftd/http/analyze.h"
 #include "raftd/http/backup.h"
 #include "raftd/http/begin.h"
+#include "raftd/http/changes.h"
 #include "raftd/http/console.h"
 #include "raftd/http/credentials.h"
 #include "raftd/http/databases.h"
@@ -96,7 +97,8 @@ struct raftd {
     struct rq_admin admin;
     struct rq_sql_service *sql;
     struct rq_executor_door door;
-    struct rq_http_family families[13];
+    struct rq_changes changes;
+    struct rq_http_family families[14];
     struct rq_credentials *credentials; /* NULL: no -auth */
     char *api_url;
     struct rq_session_host host;
@@ -971,6 +973,9 @@ static void start_http(struct raftd *d)
     d->families[11] = (struct rq_http_family){ rq_console_routes, rq_console_route_count, NULL };
     d->families[12] = (struct rq_http_family){ rq_begin_routes, rq_begin_route_count, &d->admin };
     d->families[10] = (struct rq_http_family){ rq_analyze_routes, rq_analyze_route_count, NULL };
+    d->changes.admin = &d->admin;
+    d->admin.changes = &d->changes;
+    d->families[13] = (struct rq_http_family){ rq_changes_routes, rq_changes_route_count, &d->changes };
     const struct rq_http_config config = {
         .address = d->flags.http_addr,
         .socket = d->flags.http_socket,
@@ -1115,6 +1120,9 @@ int main(int argc, char **argv)
         refuse("out of memory");
     }
     atomic_store(&d.admin.driver, d.driver);
+    if (rq_changes_open(&d.changes) != RQ_OK) {
+        refuse("out of memory");
+    }
     char quoted[PATH_MAX];
     rq_note(RQ_LEVEL_INFO, "ready", "node=%s dir=%s http=%s cluster=%016llx instance=%016llx version=%s",
             d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,
@@ -1129,6 +1137,7 @@ int main(int argc, char **argv)
     }
     rq_notify("STOPPING=1");
     rq_note(RQ_LEVEL_INFO, "stopping", "signal=%d", signal_number);
+    rq_changes_stop(&d.changes);
     rq_sql_service_drain(d.sql); /* while there is a leader */
     rq_link_stop(d.link);
     leave(&d);

@@ -16,8 +16,8 @@ enum {
     KIND_INTERIOR = 2, /* likewise, with pages below it */
     KIND_OVERFLOW = 3,
     KIND_MASK = 3,
-    OWNED = 4, /* is, as the present view has it */
-    SEEN = 8,  /* on the way up that is being gone; or in a walk */
+    OWNED = 4,    /* is, as the present view has it */
+    SEEN = 8,     /* on the way up that is being gone; or in a walk */
     CHANGED = 16, /* by the transaction that is being looked at */
     DONE = 32,    /* what it leads to now is known */
 };
@@ -231,6 +231,7 @@ static enum rq_err walk_to(struct rq_page_owners *o, uint32_t from, uint32_t to,
 enum rq_err rq_page_owners_walk(struct rq_page_owners *o, const struct rq_page_view *view)
 {
     uint32_t pgno;
+    const uint64_t hash = o->schema_hash;
     enum rq_err err = fit(o, view);
     if (err != RQ_OK || view->page_count == 0) {
         return err;
@@ -238,8 +239,8 @@ enum rq_err rq_page_owners_walk(struct rq_page_owners *o, const struct rq_page_v
     memset(o->parents, 0, o->capacity * sizeof *o->parents);
     memset(o->kinds, 0, o->capacity);
     o->stack.size = o->marked.size = 0;
-    o->schema_changed = false;
     err = read_head(o, view, &o->schema_hash);
+    o->schema_changed = o->schema_hash != hash;
     if (err == RQ_OK) {
         err = rq_table_list_read(&o->tables, view);
     }

@@ -43,7 +43,7 @@ enum rq_err rq_page_owners_find(struct rq_page_owners *o, const struct rq_page_v
 /* Without a look at any page: right for one that had an owner, and perhaps another's for one that had none. */
 void rq_page_owners_guess(const struct rq_page_owners *o, uint32_t pgno, struct rq_page_owner *ret_owner);
 
-/* Their names; and which ones the last advance saw come, go or change in sqlite_schema. */
+/* Their names; and which ones the last walk or advance saw come, go or change in sqlite_schema. */
 const struct rq_table_list *rq_page_owners_tables(const struct rq_page_owners *o);
 /* Did that one change sqlite_schema? */
 bool rq_page_owners_schema_changed(const struct rq_page_owners *o);

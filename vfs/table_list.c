@@ -20,7 +20,7 @@ struct rq_table_row {
 };
 
 /* What the modules that come with SQLite append to a virtual table's name for the tables that they keep its content in. */
-static const char *const suffixes[] = { "config", "content", "data",    "docsize", "idx",  "node",
+static const char *const suffixes[] = { "config", "content", "data",   "docsize",  "idx", "node",
                                         "parent", "rowid",   "segdir", "segments", "stat" };
 
 enum rq_err rq_table_list_init(struct rq_table_list *l)
@@ -228,9 +228,9 @@ static enum rq_err gather_row(struct reading *r, const struct rq_btree_cell *cel
     const uint32_t most = r->view->page_size - r->reserved - 4;
     uint8_t *page = cell->overflow != 0 ? malloc(r->view->page_size) : NULL;
     uint32_t next = cell->overflow;
-    enum rq_err err = cell->payload_bytes > ROW_BYTES_MAX      ? RQ_CORRUPT
+    enum rq_err err = cell->payload_bytes > ROW_BYTES_MAX   ? RQ_CORRUPT
                       : cell->overflow != 0 && page == NULL ? RQ_NOMEM
-                                                               : RQ_OK;
+                                                            : RQ_OK;
     r->row.size = 0;
     if (err == RQ_OK) {
         err = rq_bytes_put(&r->row, cell->payload, cell->local_bytes);

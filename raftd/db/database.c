@@ -77,6 +77,14 @@ bool rq_db_is_full(const struct rq_database *db)
     return atomic_load(&db->short_of_space) || db->env.full(db->env.ctx);
 }
 
+/* info_lock held. */
+static void tell_watcher(struct rq_database *db)
+{
+    if (db->changed != NULL) {
+        db->changed(db->changed_ctx);
+    }
+}
+
 /* The control page and the info, from what the strand knows. */
 void rq_db_publish(struct rq_database *db)
 {
@@ -108,6 +116,15 @@ void rq_db_publish(struct rq_database *db)
         .diverged = db->diverged,
     };
     memcpy(db->info.message, db->message, sizeof db->message);
+    tell_watcher(db);
+    pthread_mutex_unlock(&db->info_lock);
+}
+
+void rq_database_watch(struct rq_database *db, void (*changed)(void *ctx), void *ctx)
+{
+    pthread_mutex_lock(&db->info_lock);
+    db->changed = changed;
+    db->changed_ctx = ctx;
     pthread_mutex_unlock(&db->info_lock);
 }
 
@@ -710,6 +727,9 @@ static void run_drop(struct rq_task *task)
         atomic_store(&db->control.head->gone, 1);
         (void)db->env.disk->ops->unlink(db->env.disk, db->control_path); /* one that is marked gone misleads nobody */
     }
+    pthread_mutex_lock(&db->info_lock);
+    tell_watcher(db);
+    pthread_mutex_unlock(&db->info_lock);
     pthread_mutex_lock(&db->hold); /* waits for a back-fill that is on its way */
     db->replica = NULL;
     pthread_mutex_unlock(&db->hold);

@@ -205,6 +205,10 @@ bool rq_database_waits(const struct rq_database *db);
 /* As it was after the last transaction, without waiting for the strand. */
 void rq_database_info(struct rq_database *db, struct rq_database_info *ret_info);
 
+/* changed() is called when a transaction was applied, or anything else that rq_database_info() tells has changed; it must neither wait
+ * nor call the database.  One at a time; NULL: nobody, and nobody is in it any more on return. */
+void rq_database_watch(struct rq_database *db, void (*changed)(void *ctx), void *ctx);
+
 /* Hash of page 1 in normal form: two hosts that give the same are at the same state.  0: no commit yet, or it cannot be read.
  * On the strand. */
 uint64_t rq_database_checksum(struct rq_database *db);

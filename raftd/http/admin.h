@@ -20,6 +20,7 @@ struct rq_admin_times {
 };
 
 struct rq_sql_service;
+struct rq_changes;
 
 /* Set before the server is started, but for the first four: NULL until the node serves; driver comes last. */
 struct rq_admin {
@@ -28,6 +29,7 @@ struct rq_admin {
     _Atomic(struct rq_background *) background;
     _Atomic(struct rq_driver *) driver;
     struct rq_sql_service *sql;
+    struct rq_changes *changes;
     struct rq_disk *disk;
     const char *dir, *raft_dir, *scratch_dir, *node_id, *version;
     const char *http_addr, *http_adv_addr, *raft_adv_addr;

@@ -26,6 +26,7 @@
 #define CONNECTIONS_MAX  10000
 #define IDLE_SECONDS     60
 #define ANSWER_BYTES_MAX (64u << 20)
+#define PULL_BYTES       4096u
 #define RING_BYTES       (256u << 10) /* of what is passed on piece by piece, and the other side has not taken */
 #define WAITING_MAX      64u          /* requests with a thread of their own */
 #define STOP_SECONDS     5
@@ -81,6 +82,7 @@ struct exchange {
     unsigned holders;     /* libmicrohttpd, the thread */
     enum { NEW, RUNNING, STREAMING, DONE } state;
     bool suspended, gone, piecewise;
+    bool woken;           /* since it was pulled from last */
     bool body_over;       /* all of it is in the ring, or was */
     struct ring up, down; /* body, answer */
     char target[];        /* decoded in place; behind it, as it came */
@@ -196,6 +198,14 @@ void rq_http_resume(struct rq_http_response *response)
     MHD_resume_connection(exchange_of(response)->connection);
 }
 
+void rq_http_wake(struct rq_http_response *response)
+{
+    struct exchange *x = exchange_of(response);
+    pthread_mutex_lock(&x->lock);
+    x->woken = true;
+    wake_and_unlock(x);
+}
+
 /* Lock held.  True: there is room, or nobody for whom it would be; false: not in time. */
 static bool await_room(struct exchange *x, uint64_t end_ms)
 {
@@ -302,6 +312,28 @@ static ssize_t take_piece(void *cls, uint64_t pos, char *to, size_t max)
     return taken;
 }
 
+static ssize_t pull_piece(void *cls, uint64_t pos, char *to, size_t max)
+{
+    struct exchange *x = cls;
+    ssize_t pulled = 0;
+    bool again = true;
+    (void)pos;
+    while (pulled == 0 && again) {
+        pthread_mutex_lock(&x->lock);
+        x->woken = false;
+        pthread_mutex_unlock(&x->lock);
+        pulled = x->response.pull(x->response.progress, to, max);
+        pthread_mutex_lock(&x->lock);
+        again = x->woken;
+        if (pulled == 0 && !again) {
+            x->suspended = true;
+            MHD_suspend_connection(x->connection);
+        }
+        pthread_mutex_unlock(&x->lock);
+    }
+    return pulled == RQ_HTTP_PULL_END ? MHD_CONTENT_READER_END_OF_STREAM : pulled;
+}
+
 static void add_header(struct MHD_Response *out, const char *name, const char *value)
 {
     if (value != NULL && value[0] != '\0') {
@@ -319,9 +351,10 @@ static bool is_error_text(const struct rq_http_response *r)
 static enum MHD_Result queue(struct exchange *x, bool close_after)
 {
     struct rq_http_response *r = &x->response;
-    struct MHD_Response *out = x->piecewise
-                                   ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64u << 10, take_piece, x, NULL)
-                                   : MHD_create_response_from_buffer(r->body.size, r->body.data, MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *out =
+        x->piecewise      ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64u << 10, take_piece, x, NULL)
+        : r->pull != NULL ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PULL_BYTES, pull_piece, x, NULL)
+                          : MHD_create_response_from_buffer(r->body.size, r->body.data, MHD_RESPMEM_MUST_FREE);
     if (out == NULL) {
         return MHD_NO; /* closes the connection */
     }
@@ -338,11 +371,12 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
     add_header(out, "Access-Control-Allow-Origin", x->server->config.allow_origin);
     add_header(out, MHD_HTTP_HEADER_CONTENT_TYPE,
                r->content_type == NULL && x->route != NULL ? x->route->type : r->content_type);
+    add_header(out, MHD_HTTP_HEADER_CACHE_CONTROL, r->cache_control);
     add_header(out, "X-Content-Type-Options", is_error_text(r) ? "nosniff" : NULL);
     add_header(out, MHD_HTTP_HEADER_LOCATION, r->status / 100 == 3 ? r->location : NULL);
     add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
     add_header(out, MHD_HTTP_HEADER_CONNECTION, close_after ? "close" : NULL);
-    if (!x->piecewise) {
+    if (!x->piecewise && r->pull == NULL) {
         rq_bytes_init(&r->body, 0); /* is libmicrohttpd's */
     }
     enum MHD_Result result = MHD_queue_response(x->connection, r->status, out);
@@ -696,6 +730,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
             MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
         x->request.content_encoding =
             MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_ENCODING);
+        x->request.last_event_id = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Last-Event-ID");
         x->judged = judge(s, x);
         return MHD_YES;
     }

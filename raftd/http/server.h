@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/err.h"
@@ -38,14 +39,21 @@ struct rq_http_request {
     size_t param_count;
     const char *content_type;     /* NULL: not given */
     const char *content_encoding; /* NULL: the body is as it is */
+    const char *last_event_id;    /* NULL: not given */
     const uint8_t *body;          /* whole; NULL if empty, or to be taken */
     size_t body_bytes;
 };
 
+#define RQ_HTTP_PULL_END (-1)
+
 struct rq_http_response {
     unsigned status;
-    const char *content_type; /* NULL: none */
+    const char *content_type;  /* NULL: none */
+    const char *cache_control; /* NULL: none */
     struct rq_bytes body;
+    /* Instead of a body: the next bytes of it, at most max; 0: none before rq_http_wake(); RQ_HTTP_PULL_END.  On the server's threads:
+     * must not wait.  An answer that goes on for hours holds no thread so. */
+    ssize_t (*pull)(void *progress, void *to, size_t max);
     const char *served_by;          /* X-Rqlite-Served-By; borrows for ever; NULL: none */
     char *location;                 /* owns: of a redirection; NULL: none */
     bool broken;                    /* of what was sent piece by piece the end is missing: the client is to notice */
@@ -113,6 +121,9 @@ bool rq_http_may(const struct rq_http_response *response, const char *perm);
 void rq_http_suspend(struct rq_http_response *response);
 /* Any thread; once for each suspension. */
 void rq_http_resume(struct rq_http_response *response);
+
+/* There may be something to pull again.  Any thread, until forget() has returned. */
+void rq_http_wake(struct rq_http_response *response);
 
 /* So much more memory is taken for the request's body; given back when the request has ended.  False: there is too much of that, and the
  * request is to be refused.  While the request is not answered. */

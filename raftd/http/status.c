@@ -6,6 +6,7 @@
 #include <yyjson.h>
 
 #include "raftd/db/applied.h"
+#include "raftd/http/changes.h"
 #include "raftd/http/json.h"
 #include "raftd/http/sql.h"
 #include "raftd/http/status_parts.h"
@@ -76,6 +77,11 @@ static void put_http(const struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_v
     }
     yyjson_mut_obj_add_str(doc, http, "auth", a->auth ? "enabled" : "disabled");
     yyjson_mut_obj_add_str(doc, http, "bind_addr", a->http_addr);
+    struct rq_feeds *feeds = atomic_load(&a->changes->feeds);
+    const struct rq_feeds_count listened = feeds != NULL ? rq_feeds_count(feeds) : (struct rq_feeds_count){ 0, 0 };
+    yyjson_mut_val *changes = put_obj(doc, http, "changes");
+    yyjson_mut_obj_add_uint(doc, changes, "databases", listened.feeds);
+    yyjson_mut_obj_add_uint(doc, changes, "listeners", listened.listeners);
     const struct rq_write_queue *q = rq_sql_service_queue(a->sql);
     const struct rq_write_queue_config *queue = rq_write_queue_config(q);
     yyjson_mut_val *queues = put_obj(doc, put_obj(doc, http, "queue"), "_default");

@@ -25,6 +25,9 @@
     X(http, auth_ok)                                                                         \
     X(http, backups)                                                                         \
     X(http, boot)                                                                            \
+    X(http, changes)      /* streams that began */                                           \
+    X(http, changes_lost) /* listeners that have missed some, and were told so */            \
+    X(http, changes_told)                                                                    \
     X(http, execute_stmts_rx)                                                                \
     X(http, executions)                                                                      \
     X(http, leader_not_found)                                                                \

@@ -429,3 +429,15 @@ enum rq_err rq_delta_apply(const struct rq_delta *delta, uint8_t *page, uint32_t
     }
     return rq_page_hash(page, page_size) == delta->after ? RQ_OK : RQ_CORRUPT;
 }
+
+bool rq_delta_covers(const struct rq_delta *delta, uint32_t page_size, uint32_t begin, uint32_t end)
+{
+    const uint8_t *ranges_end = delta->ranges + delta->ranges_bytes;
+    struct range range = { 0 };
+    bool covers = delta->ranges_bytes == 0; /* all of it is zero */
+    for (const uint8_t *p = delta->ranges; p != NULL && p < ranges_end && !covers;) {
+        p = get_range(p, ranges_end, page_size, &range);
+        covers = range.offset < end && begin < range.offset + range.bytes;
+    }
+    return covers;
+}

@@ -1,12 +1,11 @@
 /* Page owners: after each transaction of many kinds of databases, whose page each is, beside what SQLite's dbstat says of the same bytes. */
-#include "vfs/page_owners.h"
-
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/support/tap.h"
+#include "vfs/page_owners.h"
 
 /* --- a database, and its pages as of the last look ---------------------------------------------------------------------------- */
 
@@ -101,7 +100,8 @@ static void check_all(const char *after)
     for (uint32_t i = 1; i <= page_count; i++) {
         struct rq_page_owner owner;
         const char *name = wanted[i] != NULL ? wanted[i] : "";
-        const bool right = rq_page_owners_find(owners, &v, i, &owner) == RQ_OK && strcmp(name_of(owner.table), name) == 0;
+        const bool right =
+            rq_page_owners_find(owners, &v, i, &owner) == RQ_OK && strcmp(name_of(owner.table), name) == 0;
         if (!right && wrong++ < 5) {
             printf("# after %s: page %u is of \"%s\", not of \"%s\"\n", after, i, name, name_of(owner.table));
         }
@@ -173,7 +173,8 @@ static void change_something(void)
         case 0:
         case 1:
             run("WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<%u)"
-                " INSERT INTO plain(a, b) SELECT random(), hex(randomblob(abs(random()) %% 40)) FROM c", n * 5);
+                " INSERT INTO plain(a, b) SELECT random(), hex(randomblob(abs(random()) %% 40)) FROM c",
+                n * 5);
             break;
         case 2:
             run("INSERT INTO plain(a) VALUES(randomblob(%u))", n * 2000);
@@ -183,13 +184,15 @@ static void change_something(void)
             break;
         case 4:
             run("WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<%u)"
-                " INSERT OR REPLACE INTO keyed SELECT hex(randomblob(2)), randomblob(abs(random()) %% 700) FROM c", n * 3);
+                " INSERT OR REPLACE INTO keyed SELECT hex(randomblob(2)), randomblob(abs(random()) %% 700) FROM c",
+                n * 3);
             break;
         case 5:
             run("DELETE FROM keyed WHERE k > '%c'", "0369CF"[pick(6)]);
             break;
         case 6:
-            run("UPDATE plain SET a = randomblob(length(a)) WHERE id IN (SELECT id FROM plain ORDER BY random() LIMIT 3)");
+            run("UPDATE plain SET a = randomblob(length(a)) WHERE id IN (SELECT id FROM plain ORDER BY random() LIMIT "
+                "3)");
             break;
         case 7:
             run("INSERT INTO words VALUES('%u fish and %u chips')", pick(1000), pick(1000));
@@ -198,14 +201,15 @@ static void change_something(void)
             run("DELETE FROM counted");
             break;
         case 9:
-            run("CREATE TABLE extra%u(x, y UNIQUE); INSERT OR IGNORE INTO extra%u SELECT a, b FROM plain LIMIT %u", made, made, n);
+            run("CREATE TABLE extra%u(x, y UNIQUE); INSERT OR IGNORE INTO extra%u SELECT a, b FROM plain LIMIT %u",
+                made, made, n);
             made++;
             break;
         case 10: {
             char *name = NULL;
             sqlite3_stmt *stmt;
-            sqlite3_prepare_v2(db, "SELECT name FROM sqlite_schema WHERE name LIKE 'extra%' AND type='table' LIMIT 1", -1,
-                               &stmt, NULL);
+            sqlite3_prepare_v2(db, "SELECT name FROM sqlite_schema WHERE name LIKE 'extra%' AND type='table' LIMIT 1",
+                               -1, &stmt, NULL);
             if (sqlite3_step(stmt) == SQLITE_ROW) {
                 name = strdup((const char *)sqlite3_column_text(stmt, 0));
             }
@@ -218,7 +222,8 @@ static void change_something(void)
         }
         case 11:
             run("BEGIN; INSERT INTO counted(x) SELECT a FROM plain LIMIT %u; DELETE FROM plain WHERE id IN"
-                " (SELECT id FROM plain ORDER BY id LIMIT %u); INSERT INTO \"na\xc3\xafve \xf0\x9f\x90\x9f\" VALUES(1); COMMIT",
+                " (SELECT id FROM plain ORDER BY id LIMIT %u); INSERT INTO \"na\xc3\xafve \xf0\x9f\x90\x9f\" "
+                "VALUES(1); COMMIT",
                 n, n);
             break;
         case 12:
@@ -372,7 +377,8 @@ static void tables_of_virtual_tables_name_them(void)
 static void a_small_transaction_reads_few_pages(void)
 {
     begin(4096, 0, "UTF-8");
-    run("CREATE TABLE t(id INTEGER PRIMARY KEY, x); WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<20000)"
+    run("CREATE TABLE t(id INTEGER PRIMARY KEY, x); WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c "
+        "WHERE i<20000)"
         " INSERT INTO t SELECT i, hex(randomblob(100)) FROM c");
     look();
     const struct rq_page_view v = view();
