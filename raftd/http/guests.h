@@ -15,7 +15,7 @@ struct rq_guests;
 struct rq_guest;
 
 enum rq_err rq_guests_new(unsigned room, struct rq_guests **ret_guests);
-void rq_guests_free(struct rq_guests *g); /* nobody is there any more */
+void rq_guests_free(struct rq_guests *g); /* nobody is there any more; NULL is fine */
 
 /* NULL: no memory, and it has no place to lose. */
 struct rq_guest *rq_guests_enter(struct rq_guests *g, int fd);
@@ -25,5 +25,8 @@ void rq_guests_leave(struct rq_guests *g, struct rq_guest *guest); /* before fd 
 void rq_guests_waits(struct rq_guests *g, struct rq_guest *guest);              /* for a request, from now on */
 void rq_guests_gave(struct rq_guests *g, struct rq_guest *guest, size_t bytes); /* of a body */
 void rq_guests_is_served(struct rq_guests *g, struct rq_guest *guest);
+
+/* Wakes who waits by epoll, edge triggered, for guests that have hung up: it may have taken what they sent last for all there is. */
+void rq_guests_stir(struct rq_guests *g);
 
 #endif

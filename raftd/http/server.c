@@ -1,6 +1,7 @@
 #include "raftd/http/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,11 +19,13 @@
 #include "raftd/http/guests.h"
 #include "raftd/http/https.h"
 #include "raftd/http/local.h"
+#include "raftd/http/loop.h"
 #include "raftd/net/resolve.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
-#define THREADS          2
+#define POLL_THREADS     2
+#define POLLED_MAX       512 /* connections: fewer cost less polled, more do by epoll */
 #define CONNECTIONS_MAX  10000
 #define IDLE_SECONDS     60
 #define ANSWER_BYTES_MAX (64u << 20)
@@ -31,12 +34,18 @@
 #define WAITING_MAX      64u          /* requests with a thread of their own */
 #define STOP_SECONDS     5
 
+enum { DOOR_PORT, DOOR_SOCKET };
+
+/* The first connections to the port are polled, all others are the loop's. */
 struct rq_http_server {
     struct rq_http_config config;
-    struct MHD_Daemon *daemon;
+    struct MHD_Daemon *polling;
+    struct rq_http_loop *loop;
+    int doors[RQ_HTTP_LOOP_DOORS]; /* owns: listening sockets; -1: none */
+    unsigned room, polled_max;     /* connections: all, and those that are polled */
+    atomic_uint count, polled;     /* how many there are */
     struct rq_guests *guests;
-    struct rq_https *https;      /* NULL: plain HTTP */
-    struct rq_http_local *local; /* NULL: no unix socket */
+    struct rq_https *https; /* NULL: plain HTTP */
     pthread_mutex_t lock;
     pthread_cond_t idle;
     unsigned waiting;   /* threads that answer; guarded by lock */
@@ -804,14 +813,40 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
 {
     struct rq_http_server *s = cls;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        atomic_fetch_sub(&s->count, 1);
         rq_guests_leave(s->guests, *socket_context);
         return;
     }
+    atomic_fetch_add(&s->count, 1);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     *socket_context = info != NULL ? rq_guests_enter(s->guests, info->connect_fd) : NULL;
     if (s->https != NULL) {
         rq_https_begin(s->https, connection);
     }
+}
+
+static void on_polled_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                                 enum MHD_ConnectionNotificationCode what)
+{
+    struct rq_http_server *s = cls;
+    on_connection(cls, connection, socket_context, what);
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        atomic_fetch_sub(&s->polled, 1);
+    } else if (atomic_fetch_add(&s->polled, 1) + 1 == s->polled_max) {
+        rq_http_loop_wake(s->loop);
+    }
+}
+
+static bool accepts(void *ctx, unsigned door)
+{
+    struct rq_http_server *s = ctx;
+    return (door == DOOR_SOCKET || atomic_load(&s->polled) >= s->polled_max) && atomic_load(&s->count) < s->room;
+}
+
+static void each_second(void *ctx)
+{
+    const struct rq_http_server *s = ctx;
+    rq_guests_stir(s->guests);
 }
 
 /* Half of the descriptors: databases, applications and other nodes want some as well. */
@@ -861,6 +896,85 @@ static int listen_on(const char *address, char text[256])
     return fd;
 }
 
+static bool has_socket(const struct rq_http_server *s)
+{
+    return s->config.socket != NULL && s->config.socket[0] != '\0';
+}
+
+typedef void (*connection_notice)(void *cls, struct MHD_Connection *connection, void **socket_context,
+                                  enum MHD_ConnectionNotificationCode what);
+
+static struct MHD_Daemon *start_daemon(struct rq_http_server *s, unsigned flags, connection_notice notice,
+                                       unsigned room, int fd, unsigned threads)
+{
+    const struct MHD_OptionItem options[] = {
+        { MHD_OPTION_LISTEN_SOCKET, fd, NULL },
+        { MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)threads, NULL },
+        { MHD_OPTION_END, 0, NULL },
+    };
+    const struct MHD_OptionItem tls[] = {
+        { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, rq_https_certificate_callback() },
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)rq_https_priorities },
+        { MHD_OPTION_END, 0, NULL },
+    };
+    return MHD_start_daemon(
+        flags | MHD_ALLOW_SUSPEND_RESUME | (s->https != NULL ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, s,
+        MHD_OPTION_CONNECTION_LIMIT, room, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+        MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+        leave_as_is, NULL, MHD_OPTION_NOTIFY_CONNECTION, notice, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_ARRAY, s->https != NULL ? tls : &tls[sizeof tls / sizeof *tls - 1], MHD_OPTION_ARRAY,
+        fd >= 0 ? options : &options[sizeof options / sizeof *options - 1], MHD_OPTION_END);
+}
+
+static enum rq_err open_doors(struct rq_http_server *s, char text[256])
+{
+    s->doors[DOOR_PORT] = listen_on(s->config.address, text);
+    if (s->doors[DOOR_PORT] < 0) {
+        return RQ_IO;
+    }
+    s->doors[DOOR_SOCKET] = has_socket(s) ? rq_http_local_listen(s->config.socket, text) : -1;
+    if (has_socket(s) && s->doors[DOOR_SOCKET] < 0) {
+        return RQ_IO;
+    }
+    (void)snprintf(text, 256, "libmicrohttpd does not start");
+    struct rq_http_loop_config loop = {
+        .daemon = start_daemon(s, MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, on_connection, s->room, -1, 0),
+        .doors = { s->doors[DOOR_PORT], s->doors[DOOR_SOCKET] },
+        .accepts = accepts,
+        .each_second = each_second,
+        .ctx = s,
+    };
+    if (loop.daemon == NULL || rq_http_loop_new(&loop, &s->loop) != RQ_OK) {
+        return RQ_IO;
+    }
+    const int own = fcntl(s->doors[DOOR_PORT], F_DUPFD_CLOEXEC, 0);
+    s->polling =
+        own >= 0 ? start_daemon(s, MHD_USE_POLL_INTERNAL_THREAD, on_polled_connection, s->polled_max, own, POLL_THREADS)
+                 : NULL;
+    if (s->polling == NULL && own >= 0) {
+        close(own);
+    }
+    return s->polling != NULL ? RQ_OK : RQ_IO;
+}
+
+static void server_free(struct rq_http_server *s)
+{
+    if (s->polling != NULL) {
+        MHD_stop_daemon(s->polling);
+    }
+    rq_http_loop_free(s->loop);
+    for (unsigned i = 0; i < RQ_HTTP_LOOP_DOORS; i++) {
+        if (s->doors[i] >= 0) {
+            close(s->doors[i]);
+        }
+    }
+    rq_https_free(s->https);
+    rq_guests_free(s->guests);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->idle);
+    free(s);
+}
+
 enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_server **ret_server, char text[256])
 {
     struct rq_http_server *s = calloc(1, sizeof *s);
@@ -868,51 +982,16 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
         return RQ_NOMEM;
     }
     s->config = *config;
-    const unsigned room = connections_max();
-    enum rq_err err = rq_guests_new(room, &s->guests);
-    err = err == RQ_OK && config->tls != NULL ? rq_https_new(config->tls, &s->https, text) : err;
-    int fd = err == RQ_OK ? listen_on(config->address, text) : -1;
-    if (fd < 0) {
-        rq_https_free(s->https);
-        rq_guests_free(s->guests);
-        free(s);
-        return err == RQ_NOMEM ? err : RQ_IO;
-    }
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
-    const struct MHD_OptionItem tls[] = {
-        { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, rq_https_certificate_callback() },
-        { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)rq_https_priorities },
-        { MHD_OPTION_END, 0, NULL },
-    };
-    /* The poll back end: the internal epoll thread stalls when 128 connections are ready at once. */
-    s->daemon = MHD_start_daemon(
-        MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (s->https != NULL ? MHD_USE_TLS : 0), 0, NULL, NULL,
-        on_request, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
-        MHD_OPTION_CONNECTION_LIMIT, room, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
-        MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-        leave_as_is, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-        MHD_OPTION_ARRAY, s->https != NULL ? tls : &tls[sizeof tls / sizeof *tls - 1], MHD_OPTION_END);
-    if (s->daemon == NULL) {
-        (void)snprintf(text, 256, "libmicrohttpd does not start");
-        close(fd);
-        rq_https_free(s->https);
-        rq_guests_free(s->guests);
-        pthread_mutex_destroy(&s->lock);
-        pthread_cond_destroy(&s->idle);
-        free(s);
-        return RQ_IO;
-    }
-    err = config->socket != NULL && config->socket[0] != '\0'
-              ? rq_http_local_new(s->daemon, config->socket, &s->local, text)
-              : RQ_OK;
+    s->doors[DOOR_PORT] = s->doors[DOOR_SOCKET] = -1;
+    s->room = connections_max();
+    s->polled_max = s->room < POLLED_MAX ? s->room : POLLED_MAX;
+    enum rq_err err = rq_guests_new(s->room, &s->guests);
+    err = err == RQ_OK && config->tls != NULL ? rq_https_new(config->tls, &s->https, text) : err;
+    err = err == RQ_OK ? open_doors(s, text) : err;
     if (err != RQ_OK) {
-        MHD_stop_daemon(s->daemon);
-        rq_https_free(s->https);
-        rq_guests_free(s->guests);
-        pthread_mutex_destroy(&s->lock);
-        pthread_cond_destroy(&s->idle);
-        free(s);
+        server_free(s);
         return err;
     }
     *ret_server = s;
@@ -925,7 +1004,9 @@ void rq_http_free(struct rq_http_server *s)
         return;
     }
     struct timespec until;
-    rq_http_local_free(s->local);
+    if (has_socket(s)) {
+        (void)unlink(s->config.socket); /* else the next start does it */
+    }
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += STOP_SECONDS;
     int waited = 0;
@@ -937,11 +1018,6 @@ void rq_http_free(struct rq_http_server *s)
     const bool idle = s->waiting + s->answering == 0;
     pthread_mutex_unlock(&s->lock);
     if (idle) { /* a suspended connection cannot be stopped */
-        MHD_stop_daemon(s->daemon);
-        rq_https_free(s->https);
-        rq_guests_free(s->guests);
-        pthread_mutex_destroy(&s->lock);
-        pthread_cond_destroy(&s->idle);
-        free(s);
+        server_free(s);
     }
 }

@@ -4,11 +4,12 @@ The names of tests begin with the sections that they are about."""
 import json
 import pathlib
 import resource
+import signal
 import socket
 import sys
 import threading
 
-from harness import Raftd, Skip, check, equal, main, test, wait_for
+from harness import Raftd, Skip, check, equal, main, temporary, test, wait_for
 
 IDLE = 3000
 ASK = b"GET /db/query?q=SELECT+7 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -106,6 +107,44 @@ def served_slowly(node):
     while piece := link.recv(65536):
         answer += piece
     return b"[[3000000]]" in answer
+
+
+def threads(node):
+    return len(list(pathlib.Path(f"/proc/{node.process.pid}/task").iterdir()))
+
+
+@test(seconds=120)
+def s2_1_who_hangs_up_is_noticed():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    path = temporary("sockets")
+    path.mkdir()
+    node = Raftd(None, "-http-socket", str(path / "http.sock"))
+    served(dial(node))
+
+    def dial_socket(_, send):
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(30)
+        link.connect(str(path / "http.sock"))
+        link.sendall(send)
+        return link
+
+    idle = []
+    for door in (dial, dial_socket, dial):  # at first they are polled, then waited for by epoll, edge triggered
+        if door is dial_socket:
+            idle = [dial(node) for _ in range(600)]
+            check(all(served(link) for link in idle), "those who are idle")
+        before = threads(node)
+        node.process.send_signal(signal.SIGSTOP)  # it meets the end together with what came before it
+        for size in (0, 1, 1000, 50000):
+            door(node, b"POST /db/load HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + b"x" * size).close()
+        half = door(node, ASK)
+        half.shutdown(socket.SHUT_WR)
+        node.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: threads(node) <= before, "nobody waits for the rest of a body that will not come", 40)
+        answer = b""
+        while piece := half.recv(65536):  # to its end, which comes before that of idle connections
+            answer += piece
+        check(ANSWER in answer, "the answer to who only listens")
 
 
 @test
