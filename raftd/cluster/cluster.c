@@ -129,6 +129,17 @@ static void on_raft(void *ctx, uint64_t from, const uint8_t *data, size_t bytes)
     rq_strand_post(rq_driver_loop(d), &i->task, RQ_CARRY);
 }
 
+void rq_cluster_reply(struct rq_call *call, struct rq_bytes *body, enum rq_err err)
+{
+    if (err == RQ_OK) {
+        struct iovec part = { body->data, body->size };
+        rq_call_answer(call, &part, 1);
+    } else {
+        rq_call_fail(call, err, rq_err_text(err));
+    }
+    rq_bytes_fini(body);
+}
+
 struct asked_append {
     struct rq_submit submit; /* first */
     struct rq_call *call;

@@ -35,14 +35,8 @@ void rq_cluster_asked_about(struct rq_cluster *c, struct rq_call *call)
     struct rq_bytes reply;
     about_self(c, &about);
     rq_bytes_init(&reply, 4096);
-    enum rq_err err = rq_ask_put_about(&reply, &about);
-    if (err == RQ_OK) {
-        struct iovec part = { reply.data, reply.size };
-        rq_call_answer(call, &part, 1);
-    } else {
-        rq_call_fail(call, err, rq_err_text(err));
-    }
-    rq_bytes_fini(&reply);
+    const enum rq_err err = rq_ask_put_about(&reply, &about);
+    rq_cluster_reply(call, &reply, err);
 }
 
 static void fill_in(struct rq_cluster_contact *contact, const struct rq_ask_about *about)

@@ -82,6 +82,9 @@ void rq_waiter_done(struct rq_waiter *w, enum rq_err err, const uint8_t *data, s
 /* asked: OK, or there will be no answer.  Ends the waiter, but for its text. */
 enum rq_err rq_waiter_wait(struct rq_waiter *w, enum rq_err asked);
 
+/* Answers with what was put into body, or with the error that came of that; ends both. */
+void rq_cluster_reply(struct rq_call *call, struct rq_bytes *body, enum rq_err err);
+
 #define RQ_CLUSTER_REPLY_MAX  (1u << 20)
 #define RQ_CLUSTER_BAD_MEMBER "a node has to have a name and addresses without white space, and to prove its key"
 

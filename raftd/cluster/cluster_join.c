@@ -159,14 +159,8 @@ void rq_cluster_asked_notify(struct rq_cluster *c, const struct rq_peer_who *fro
     }
     pthread_mutex_unlock(&c->lock);
     rq_bytes_init(&reply, RQ_CLUSTER_REPLY_MAX);
-    enum rq_err err = rq_cluster_put_joined(c, &reply);
-    if (err == RQ_OK) {
-        struct iovec part = { reply.data, reply.size };
-        rq_call_answer(call, &part, 1);
-    } else {
-        rq_call_fail(call, err, rq_err_text(err));
-    }
-    rq_bytes_fini(&reply);
+    const enum rq_err err = rq_cluster_put_joined(c, &reply);
+    rq_cluster_reply(call, &reply, err);
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------------------ */

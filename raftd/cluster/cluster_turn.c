@@ -147,17 +147,6 @@ static void start_timer(struct rq_cluster_turns *t)
 
 /* --- the leader: asks ------------------------------------------------------------------------------------------------------------- */
 
-static void reply(struct rq_call *call, struct rq_bytes *body, enum rq_err err)
-{
-    if (err == RQ_OK) {
-        struct iovec part = { body->data, body->size };
-        rq_call_answer(call, &part, 1);
-    } else {
-        rq_call_fail(call, err, rq_err_text(err));
-    }
-    rq_bytes_fini(body);
-}
-
 static void on_grant(void *ctx, void *ask, uint32_t db_id, uint64_t serial, uint64_t index)
 {
     struct rq_cluster_turns *t = ctx;
@@ -170,7 +159,7 @@ static void on_grant(void *ctx, void *ask, uint32_t db_id, uint64_t serial, uint
         rq_bytes_init(&body, 64);
         rq_node_awaited(rq_driver_node(driver_of(t)), e->host, index);
         const enum rq_err err = rq_ask_put_granted(&body, serial, index);
-        reply(e->call, &body, err);
+        rq_cluster_reply(e->call, &body, err);
     } else {
         struct rq_database *db = database(t, db_id);
         if (db != NULL) {
@@ -302,7 +291,7 @@ static void run_held(struct rq_task *task)
         rq_turns_heard(t->table, e->host);
         err = rq_ask_put_denied(&body, &(struct rq_ask_held){ denied.data, (uint32_t)denied.size });
     }
-    reply(e->call, &body, err);
+    rq_cluster_reply(e->call, &body, err);
     rq_bytes_fini(&denied);
     errand_free(e);
 }
@@ -580,7 +569,7 @@ static void on_answer(void *ctx, uint32_t db_id, uint64_t serial, bool given, ui
             struct rq_bytes body;
             rq_bytes_init(&body, 64);
             const enum rq_err err = rq_ask_put_given(&body, given, index);
-            reply(o->call, &body, err);
+            rq_cluster_reply(o->call, &body, err);
         } else {
             post(t, run_given, &(struct errand){ .db_id = db_id, .serial = serial, .given = given, .index = index });
         }

@@ -66,13 +66,7 @@ static void found(struct rq_node_read *read, enum rq_err err, uint64_t index)
         rq_node_awaited(rq_driver_node(a->driver), a->from, index);
         err = rq_ask_put_index(&reply, index);
     }
-    if (err == RQ_OK) {
-        struct iovec part = { reply.data, reply.size };
-        rq_call_answer(a->call, &part, 1);
-    } else {
-        rq_call_fail(a->call, err, rq_err_text(err));
-    }
-    rq_bytes_fini(&reply);
+    rq_cluster_reply(a->call, &reply, err);
     free(a);
 }
 

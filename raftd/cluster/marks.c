@@ -302,13 +302,7 @@ static void serve(struct rq_marks *m, struct asked *a)
     struct rq_bytes reply;
     rq_bytes_init(&reply, RQ_CLUSTER_REPLY_MAX);
     const enum rq_err err = answer(m, &a->ask, &reply);
-    if (err == RQ_OK) {
-        struct iovec part = { reply.data, reply.size };
-        rq_call_answer(a->call, &part, 1);
-    } else {
-        rq_call_fail(a->call, err, rq_err_text(err));
-    }
-    rq_bytes_fini(&reply);
+    rq_cluster_reply(a->call, &reply, err);
     free(a);
 }
 

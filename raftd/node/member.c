@@ -142,6 +142,11 @@ enum rq_err rq_members_decode(const uint8_t *data, size_t bytes, struct rq_membe
     return ok ? RQ_OK : RQ_PROTOCOL;
 }
 
+bool rq_members_are_only(const struct rq_members *members, uint64_t instance)
+{
+    return members->count == 1 && members->list[0].instance == instance;
+}
+
 const struct rq_member *rq_members_find(const struct rq_members *members, uint64_t instance)
 {
     for (unsigned i = 0; i < members->count; i++) {

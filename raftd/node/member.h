@@ -52,6 +52,8 @@ enum rq_err rq_members_encode(const struct rq_members *members, uint8_t **ret_da
 /* PROTOCOL: not such a list. */
 enum rq_err rq_members_decode(const uint8_t *data, size_t bytes, struct rq_members *ret_members);
 
+/* It, and nobody else. */
+bool rq_members_are_only(const struct rq_members *members, uint64_t instance);
 /* NULL: not there. */
 const struct rq_member *rq_members_find(const struct rq_members *members, uint64_t instance);
 /* The newest instance of that name. */

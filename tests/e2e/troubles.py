@@ -87,20 +87,22 @@ def leader_cut_off(cluster, dice, last):
     cluster.heal()
 
 
-def not_heard(cluster, dice, last):
-    node = leader_or_any(cluster, dice)
-    for other in cluster.others(node):
-        cluster.network.drop(node.host, other.host)
+def one_way(cluster, last, lost):
+    """What senders send to receivers is lost, not what these send to them."""
+    for sender, receiver in lost:
+        cluster.network.drop(sender.host, receiver.host)
     last()
     cluster.heal()
+
+
+def not_heard(cluster, dice, last):
+    node = leader_or_any(cluster, dice)
+    one_way(cluster, last, [(node, other) for other in cluster.others(node)])
 
 
 def hears_nobody(cluster, dice, last):
     node = leader_or_any(cluster, dice)
-    for other in cluster.others(node):
-        cluster.network.drop(other.host, node.host)
-    last()
-    cluster.heal()
+    one_way(cluster, last, [(other, node) for other in cluster.others(node)])
 
 
 def bridge(cluster, dice, last):
@@ -114,12 +116,8 @@ def bridge(cluster, dice, last):
 
 def flapping(cluster, dice, last):
     for _ in range(3):
-        for sender in cluster.nodes:
-            for receiver in cluster.others(sender):
-                if dice.random() < 0.25:
-                    cluster.network.drop(sender.host, receiver.host)
-        last()
-        cluster.heal()
+        links = [(sender, receiver) for sender in cluster.nodes for receiver in cluster.others(sender)]
+        one_way(cluster, last, [link for link in links if dice.random() < 0.25])
 
 
 def slow(cluster, dice, last):

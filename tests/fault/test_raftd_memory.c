@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "raftd/ops/journal.h"
+#include "tests/support/failing_memory.h"
 #include "tests/support/fault_disk.h"
 #include "tests/support/raftd_model.h"
 #include "tests/support/record_disk.h"
@@ -26,7 +27,7 @@ static struct {
     bool hit;
 } memory;
 
-static bool fails(void)
+bool allocation_fails(void)
 {
     memory.count++;
     if (memory.countdown == 0) {
@@ -40,36 +41,15 @@ static bool fails(void)
     return true;
 }
 
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *p, size_t bytes);
 void *__real_aligned_alloc(size_t alignment, size_t bytes);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *p, size_t bytes);
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 void *sure_malloc(size_t bytes);
 void *sure_calloc(size_t count, size_t bytes);
 void *sure_realloc(void *p, size_t bytes);
 
-void *__wrap_malloc(size_t bytes)
-{
-    return fails() ? NULL : __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-    return fails() ? NULL : __real_calloc(count, bytes);
-}
-
-void *__wrap_realloc(void *p, size_t bytes)
-{
-    return fails() ? NULL : __real_realloc(p, bytes);
-}
-
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
 {
-    return fails() ? NULL : __real_aligned_alloc(alignment, bytes);
+    return allocation_fails() ? NULL : __real_aligned_alloc(alignment, bytes);
 }
 
 void *sure_malloc(size_t bytes)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "raftd/http/results.h"
+#include "tests/support/failing_memory.h"
 #include "tests/support/tap.h"
 
 #define ALLOCATIONS_MAX 10000u
@@ -12,35 +13,13 @@
 
 static unsigned countdown; /* until the one that fails; 0: passed */
 
-static bool fails(void)
+bool allocation_fails(void)
 {
     if (countdown == 0) {
         return false;
     }
     countdown--;
     return countdown == 0;
-}
-
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *p, size_t bytes);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *p, size_t bytes);
-
-void *__wrap_malloc(size_t bytes)
-{
-    return fails() ? NULL : __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-    return fails() ? NULL : __real_calloc(count, bytes);
-}
-
-void *__wrap_realloc(void *p, size_t bytes)
-{
-    return fails() ? NULL : __real_realloc(p, bytes);
 }
 
 /* Each statement twice, so that it is kept. */

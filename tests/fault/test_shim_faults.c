@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/failing_memory.h"
 #include "tests/support/fault_disk.h"
 #include "tests/support/local_sink.h"
 #include "tests/support/scratch.h"
@@ -46,26 +47,9 @@ static bool fails(struct allocations *a)
     return a->hit && a->stays;
 }
 
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *memory, size_t bytes);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *memory, size_t bytes);
-
-void *__wrap_malloc(size_t bytes)
+bool allocation_fails(void)
 {
-    return fails(&shim_memory) ? NULL : __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-    return fails(&shim_memory) ? NULL : __real_calloc(count, bytes);
-}
-
-void *__wrap_realloc(void *memory, size_t bytes)
-{
-    return fails(&shim_memory) ? NULL : __real_realloc(memory, bytes);
+    return fails(&shim_memory);
 }
 
 static void *sqlite_malloc(int bytes)

@@ -2,6 +2,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/database_env.h"
 
 struct lone lone;
 
@@ -14,31 +17,6 @@ static void must(bool condition)
 
 /* --- the rest of raftd --------------------------------------------------------------------------------------------------- */
 
-static void on_submit(void *ctx, struct rq_submit *s)
-{
-    (void)ctx, (void)s;
-    abort();
-}
-static void on_post_later(void *ctx, struct rq_later *later, uint64_t delay_ms)
-{
-    (void)ctx, (void)later, (void)delay_ms;
-    abort();
-}
-static uint64_t on_number(void *ctx)
-{
-    (void)ctx;
-    return 1;
-}
-static bool on_full(void *ctx)
-{
-    (void)ctx;
-    return false;
-}
-static bool on_ready(void *ctx)
-{
-    (void)ctx;
-    return true;
-}
 static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
                       struct rq_view *view)
 {
@@ -47,15 +25,6 @@ static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_m
     lone.view = view;
     lone.marks++;
 }
-static void on_stir(void *ctx)
-{
-    (void)ctx;
-}
-static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
-{
-    (void)ctx, (void)id, (void)inode, (void)device;
-}
-
 static void on_fatal(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
 static void on_fatal(void *ctx, const char *why, enum rq_err err)
 {
@@ -75,32 +44,28 @@ void lone_settle(void)
     }
 }
 
+void lone_apply(uint64_t index, uint16_t type, const struct rq_bytes *entry)
+{
+    const struct rq_log_entry e = { index, 3, type, rq_blob_new(entry->size) };
+    memcpy(e.blob->data, entry->data, entry->size);
+    rq_database_committed(lone.db, &e);
+    lone_settle();
+    rq_blob_unref(e.blob);
+}
+
 void lone_open(uint32_t id, uint64_t version)
 {
     must(rq_pool_new(0, "test", &lone.pool) == RQ_OK);
-    const struct rq_database_env env = {
-        .disk = &lone.disk->disk,
-        .pool = lone.pool,
-        .dir = "/data",
-        .staged_dir = "/data/raft/staged",
-        .trash_dir = "/data/raft/trash",
-        .hashes_dir = "/data/raft/hashes",
-        .copies_dir = "/data/raft/copies",
-        .http_addr = "localhost:4001",
-        .boot = rq_boot_id(), /* snapshots are of this machine, too */
-        .wal_soft_frames = 1000,
-        .wal_hard_frames = 4000,
-        .submit = on_submit,
-        .post_later = on_post_later,
-        .leader = on_number,
-        .term = on_number,
-        .ready = on_ready,
-        .full = on_full,
-        .marked = on_marked,
-        .stir = on_stir,
-        .file_made = on_file_made,
-        .fatal = on_fatal,
-    };
+    struct rq_database_env env = database_env(lone.pool);
+    env.disk = &lone.disk->disk;
+    env.dir = "/data";
+    env.staged_dir = "/data/raft/staged";
+    env.trash_dir = "/data/raft/trash";
+    env.hashes_dir = "/data/raft/hashes";
+    env.copies_dir = "/data/raft/copies";
+    env.boot = rq_boot_id(); /* snapshots are of this machine, too */
+    env.marked = on_marked;
+    env.fatal = on_fatal;
     struct rq_database_known known = { .version = version };
     rq_origins_init(&known.origins, version);
     must(rq_place_new(lone.pool, "app.db", &lone.place) == RQ_OK);

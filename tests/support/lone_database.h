@@ -29,4 +29,7 @@ void lone_close(void);
 /* Everything that was posted has run. */
 void lone_settle(void);
 
+/* A committed entry, of term 3. */
+void lone_apply(uint64_t index, uint16_t type, const struct rq_bytes *entry);
+
 #endif

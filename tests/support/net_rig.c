@@ -151,6 +151,17 @@ void net_know(struct net_node *n, struct net_node *const *others, unsigned count
     must(rq_peers_set_members(n->peers, members, count) == RQ_OK, "set members");
 }
 
+void net_start_two(struct net_node *a, struct net_node *b)
+{
+    memset(a, 0, sizeof *a);
+    memset(b, 0, sizeof *b);
+    a->cluster = b->cluster = NET_CLUSTER;
+    net_start(a, 0);
+    net_start(b, 1);
+    net_know(a, (struct net_node *const[]){ b }, 1);
+    net_know(b, (struct net_node *const[]){ a }, 1);
+}
+
 bool net_connected(struct net_node *n, uint64_t to)
 {
     struct rq_peer_state state;

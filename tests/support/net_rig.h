@@ -46,6 +46,8 @@ void net_stop(struct net_node *n);
 /* Each knows the others (by the keys of their numbers). */
 void net_know(struct net_node *n, struct net_node *const *others, unsigned count);
 bool net_connected(struct net_node *n, uint64_t to);
+/* Two new ones, which know each other. */
+void net_start_two(struct net_node *a, struct net_node *b);
 /* Until it holds, a minute at most. */
 #define net_until(condition)                                               \
     do {                                                                   \

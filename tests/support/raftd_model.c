@@ -7,6 +7,7 @@
 
 #include "raftd/ops/journal.h"
 #include "raftd/wire/bytes.h"
+#include "tests/support/page1.h"
 #include "tests/support/seeded.h"
 
 #define SESSION 77u
@@ -146,13 +147,7 @@ static void make_after(struct raftd_model *m, const struct model_content *base, 
     }
     uint8_t *page1 = after->pages;
     carried[0] = true;
-    memset(page1, 0, 100);
-    memcpy(page1, "SQLite format 3", 16);
-    rq_put_u16(page1 + 16, MODEL_PAGE);
-    page1[18] = page1[19] = 1;
-    rq_put_u32(page1 + 24, (uint32_t)after->version);
-    rq_put_u32(page1 + 28, count);
-    rq_put_u32(page1 + 92, (uint32_t)after->version);
+    page1_head(page1, MODEL_PAGE, after->version, count);
 }
 
 static enum rq_err put_pages(struct rq_commit *c, const struct model_content *after, const bool *carried)

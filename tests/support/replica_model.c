@@ -11,6 +11,7 @@
 
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/txn.h"
+#include "tests/support/page1.h"
 
 static void must(bool condition, const char *what)
 {
@@ -200,12 +201,7 @@ enum rq_err model_random(struct model *m, uint32_t size_new)
             rq_put_u32(pages + i * page_size + at, model_random_u32(m));
         }
     }
-    memcpy(pages, "SQLite format 3", 16);
-    rq_put_u16(pages + 16, page_size == 65536 ? 1 : (uint16_t)page_size);
-    pages[18] = pages[19] = 1;
-    rq_put_u32(pages + 24, (uint32_t)version);
-    rq_put_u32(pages + 28, size_new);
-    rq_put_u32(pages + 92, (uint32_t)version);
+    page1_head(pages, page_size, version, size_new);
     return transact(m, pages, size_new, version);
 }
 

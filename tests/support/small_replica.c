@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/page1.h"
+
 static void must(enum rq_err err)
 {
     if (err != RQ_OK) {
@@ -14,12 +16,7 @@ static void fill_page(uint64_t version, uint32_t pgno, uint8_t page[SMALL_PAGE_S
 {
     memset(page, 0, SMALL_PAGE_SIZE);
     if (pgno == 1) {
-        memcpy(page, "SQLite format 3", 16);
-        rq_put_u16(page + 16, SMALL_PAGE_SIZE);
-        page[18] = page[19] = 1;
-        rq_put_u32(page + 24, (uint32_t)version);
-        rq_put_u32(page + 28, version == 1 ? 2 : SMALL_PAGE_COUNT);
-        rq_put_u32(page + 92, (uint32_t)version);
+        page1_head(page, SMALL_PAGE_SIZE, version, version == 1 ? 2 : SMALL_PAGE_COUNT);
     } else {
         memset(page, (int)(16 * (uint64_t)pgno + version), 16);
     }

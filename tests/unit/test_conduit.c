@@ -34,17 +34,6 @@ static struct rq_conduit *open_conduit(void)
     return p;
 }
 
-static void start_two(void)
-{
-    memset(&a, 0, sizeof a);
-    memset(&b, 0, sizeof b);
-    a.cluster = b.cluster = NET_CLUSTER;
-    net_start(&a, 0);
-    net_start(&b, 1);
-    net_know(&a, (struct net_node *const[]){ &b }, 1);
-    net_know(&b, (struct net_node *const[]){ &a }, 1);
-}
-
 static void stop_two(void)
 {
     net_stop(&a);
@@ -72,7 +61,7 @@ static void every_byte_comes_in_order(void)
     pthread_t there;
     void *failed;
     static uint8_t back[BYTES];
-    start_two();
+    net_start_two(&a, &b);
     struct rq_conduit *p = open_conduit();
     check(pthread_create(&there, NULL, write_all, atomic_load(&accepted)) == 0);
     check_eq(rq_conduit_read_exactly(p, back, BYTES), RQ_OK);
@@ -90,7 +79,7 @@ static void every_byte_comes_in_order(void)
 static void who_waits_is_told_that_nobody_is_there(void)
 {
     uint8_t byte;
-    start_two();
+    net_start_two(&a, &b);
     struct rq_conduit *p = open_conduit();
     check_eq(rq_conduit_write(p, "x", 1), RQ_OK);
     check_eq(rq_conduit_read_exactly(atomic_load(&accepted), &byte, 1), RQ_OK);

@@ -6,6 +6,7 @@
 #include "raftd/db/copy_out.h"
 #include "raftd/wire/txn.h"
 #include "tests/support/lone_database.h"
+#include "tests/support/page1.h"
 #include "tests/support/tap.h"
 
 enum { PAGE = 512, PAGES_MAX = 6000, ID = 7 };
@@ -18,13 +19,7 @@ static uint64_t version, last_index;
 
 static void put_head(uint8_t page1[PAGE], uint32_t count)
 {
-    memset(page1, 0, 100);
-    memcpy(page1, "SQLite format 3", 16);
-    rq_put_u16(page1 + 16, PAGE);
-    page1[18] = page1[19] = 1;
-    rq_put_u32(page1 + 24, (uint32_t)version + 1);
-    rq_put_u32(page1 + 28, count);
-    rq_put_u32(page1 + 92, (uint32_t)version + 1);
+    page1_head(page1, PAGE, version + 1, count);
     rq_page1_normalise(page1);
 }
 
@@ -54,11 +49,7 @@ static void commit(uint32_t changes, uint32_t count)
         }
     }
     check_eq(rq_txn_end(&out, 0), RQ_OK);
-    const struct rq_log_entry e = { ++last_index, 3, RQ_ENTRY_TXN, rq_blob_new(out.size) };
-    memcpy(e.blob->data, out.data, out.size);
-    rq_database_committed(lone.db, &e);
-    lone_settle();
-    rq_blob_unref(e.blob);
+    lone_apply(++last_index, RQ_ENTRY_TXN, &out);
     rq_bytes_fini(&out);
     memcpy(is, next, sizeof is);
     version++;

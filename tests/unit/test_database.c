@@ -7,6 +7,8 @@
 
 #include "raftd/db/database.h"
 #include "raftd/wire/entry.h"
+#include "tests/support/database_env.h"
+#include "tests/support/page1.h"
 #include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 
@@ -70,37 +72,11 @@ static bool on_full(void *ctx)
     (void)ctx;
     return world.full;
 }
+
 static bool on_ready(void *ctx)
 {
     (void)ctx;
     return world.ready;
-}
-
-static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
-                      struct rq_view *view)
-{
-    (void)ctx, (void)db, (void)mark, (void)index;
-    rq_view_free(view);
-}
-static void on_stir(void *ctx)
-{
-    (void)ctx;
-}
-
-static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
-{
-    (void)ctx;
-    (void)id;
-    (void)inode;
-    (void)device;
-}
-
-static void on_fatal(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
-static void on_fatal(void *ctx, const char *why, enum rq_err err)
-{
-    (void)ctx;
-    printf("# fatal: %s: %s\n", why, rq_err_text(err));
-    abort();
 }
 
 static void settle(void)
@@ -111,29 +87,19 @@ static void settle(void)
 
 static void open_database(uint64_t version)
 {
-    const struct rq_database_env env = {
-        .disk = rq_disk_real(),
-        .pool = world.pool,
-        .dir = world.dir,
-        .staged_dir = world.staged,
-        .shelf = world.shelf,
-        .carrier = world.carrier,
-        .http_addr = "localhost:4001",
-        .trash_dir = world.trash,
-        .boot = 1,
-        .wal_soft_frames = 1000,
-        .wal_hard_frames = 4000,
-        .submit = on_submit,
-        .post_later = on_post_later,
-        .leader = on_leader,
-        .term = on_term,
-        .ready = on_ready,
-        .stir = on_stir,
-        .full = on_full,
-        .marked = on_marked,
-        .file_made = on_file_made,
-        .fatal = on_fatal,
-    };
+    struct rq_database_env env = database_env(world.pool);
+    env.disk = rq_disk_real();
+    env.dir = world.dir;
+    env.staged_dir = world.staged;
+    env.shelf = world.shelf;
+    env.carrier = world.carrier;
+    env.trash_dir = world.trash;
+    env.submit = on_submit;
+    env.post_later = on_post_later;
+    env.leader = on_leader;
+    env.term = on_term;
+    env.ready = on_ready;
+    env.full = on_full;
     struct rq_database_known known = { .version = version };
     rq_origins_init(&known.origins, version);
     check_eq(rq_database_new(&env, world.place, 7, &known, &world.db), RQ_OK);
@@ -192,12 +158,7 @@ static struct rq_commit *transaction(uint64_t session, uint64_t seq, uint64_t ba
     uint8_t *page1 = records + 4;
     check_eq(rq_commit_new(&c), RQ_OK);
     rq_put_u32(records, 1);
-    memcpy(page1, "SQLite format 3", 16);
-    rq_put_u16(page1 + 16, PAGE);
-    page1[18] = page1[19] = 1;
-    rq_put_u32(page1 + 24, (uint32_t)base + 1);
-    rq_put_u32(page1 + 28, 2);
-    rq_put_u32(page1 + 92, (uint32_t)base + 1);
+    page1_head(page1, PAGE, base + 1, 2);
     rq_put_u32(records + 4 + PAGE, 2);
     memset(records + 8 + PAGE, fill, PAGE);
     check_eq(rq_bytes_put(&c->pages, records, sizeof records), RQ_OK);

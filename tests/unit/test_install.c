@@ -7,6 +7,7 @@
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 #include "tests/support/lone_database.h"
+#include "tests/support/page1.h"
 #include "tests/support/tap.h"
 
 enum { PAGE = 512, PAGES_MAX = 20000, ID = 7 };
@@ -27,13 +28,7 @@ static void page_there(uint32_t pgno, uint8_t page[PAGE])
 {
     memset(page, pgno <= there.state.page_count ? there.fill[pgno] : 0, PAGE);
     if (pgno == 1) {
-        memset(page, 0, 100);
-        memcpy(page, "SQLite format 3", 16);
-        rq_put_u16(page + 16, PAGE);
-        page[18] = page[19] = 1;
-        rq_put_u32(page + 24, (uint32_t)there.state.version);
-        rq_put_u32(page + 28, there.state.page_count);
-        rq_put_u32(page + 92, (uint32_t)there.state.version);
+        page1_head(page, PAGE, there.state.version, there.state.page_count);
         rq_page1_normalise(page);
     }
 }
@@ -389,11 +384,7 @@ static void entries_up_to_the_stamp_have_no_effect(void)
         check_eq(rq_txn_begin(&out, &head, &origin), RQ_OK);
         check_eq(rq_txn_add(&out, 2, base, page, PAGE), RQ_OK);
         check_eq(rq_txn_end(&out, 0), RQ_OK);
-        struct rq_log_entry e = { index, 3, RQ_ENTRY_TXN, rq_blob_new(out.size) };
-        memcpy(e.blob->data, out.data, out.size);
-        rq_database_committed(lone.db, &e);
-        lone_settle();
-        rq_blob_unref(e.blob);
+        lone_apply(index, RQ_ENTRY_TXN, &out);
         rq_bytes_fini(&out);
         struct rq_database_info info;
         rq_database_info(lone.db, &info);

@@ -27,10 +27,7 @@ static void start(struct net_node *n, unsigned number)
 
 static void start_two(void)
 {
-    start(&a, 0);
-    start(&b, 1);
-    net_know(&a, (struct net_node *[]){ &b }, 1);
-    net_know(&b, (struct net_node *[]){ &a }, 1);
+    net_start_two(&a, &b);
     net_until(net_connected(&a, b.instance) && net_connected(&b, a.instance));
 }
 

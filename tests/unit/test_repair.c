@@ -7,6 +7,7 @@
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 #include "tests/support/lone_database.h"
+#include "tests/support/page1.h"
 #include "tests/support/tap.h"
 
 enum { PAGE = 512, PAGES = 200, ID = 7, NONCE = 55 };
@@ -22,13 +23,7 @@ static void page_of(const uint8_t fill[PAGES + 1], uint64_t version, uint32_t pg
 {
     memset(page, fill[pgno], PAGE);
     if (pgno == 1) {
-        memset(page, 0, 100);
-        memcpy(page, "SQLite format 3", 16);
-        rq_put_u16(page + 16, PAGE);
-        page[18] = page[19] = 1;
-        rq_put_u32(page + 24, (uint32_t)version);
-        rq_put_u32(page + 28, right.page_count);
-        rq_put_u32(page + 92, (uint32_t)version);
+        page1_head(page, PAGE, version, right.page_count);
         rq_page1_normalise(page);
     }
 }
@@ -42,15 +37,6 @@ static void open_database(uint64_t version, bool caught_up)
         rq_database_caught_up(lone.db);
         lone_settle();
     }
-}
-
-static void apply(uint16_t type, const struct rq_bytes *entry)
-{
-    struct rq_log_entry e = { right.index, 3, type, rq_blob_new(entry->size) };
-    memcpy(e.blob->data, entry->data, entry->size);
-    rq_database_committed(lone.db, &e);
-    lone_settle();
-    rq_blob_unref(e.blob);
 }
 
 /* A transaction after which the pages are full of this. */
@@ -72,7 +58,7 @@ static void commit(const uint8_t fill[PAGES + 1])
     memcpy(right.fill, fill, sizeof right.fill);
     right.version++;
     right.index += 2;
-    apply(RQ_ENTRY_TXN, &out);
+    lone_apply(right.index, RQ_ENTRY_TXN, &out);
     rq_bytes_fini(&out);
 }
 
@@ -82,7 +68,7 @@ static void mark(uint64_t nonce, uint32_t first, uint32_t count)
     rq_bytes_init(&out, 4096);
     check_eq(rq_entry_put_mark(&out, &(struct rq_entry_mark){ ID, nonce, first, count }), RQ_OK);
     right.index++;
-    apply(RQ_ENTRY_MARK, &out);
+    lone_apply(right.index, RQ_ENTRY_MARK, &out);
     rq_bytes_fini(&out);
 }
 

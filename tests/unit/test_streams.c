@@ -115,14 +115,8 @@ static void end_init(struct end *e, uint64_t to_send)
 
 static void start_two(void)
 {
-    memset(&a, 0, sizeof a);
-    memset(&b, 0, sizeof b);
-    a.cluster = b.cluster = NET_CLUSTER;
     refuse_with = RQ_OK;
-    net_start(&a, 0);
-    net_start(&b, 1);
-    net_know(&a, (struct net_node *[]){ &b }, 1);
-    net_know(&b, (struct net_node *[]){ &a }, 1);
+    net_start_two(&a, &b);
     net_until(net_connected(&a, b.instance) && net_connected(&b, a.instance));
 }
 

@@ -4,6 +4,7 @@
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 #include "tests/support/lone_database.h"
+#include "tests/support/page1.h"
 #include "tests/support/tap.h"
 
 enum { PAGE = 512, PAGES = 300, ID = 7 };
@@ -16,13 +17,7 @@ static void page_of(uint64_t of_version, uint32_t pgno, uint8_t bytes[PAGE])
 {
     memset(bytes, (int)of_version, PAGE);
     if (pgno == 1) {
-        memset(bytes, 0, 100);
-        memcpy(bytes, "SQLite format 3", 16);
-        rq_put_u16(bytes + 16, PAGE);
-        bytes[18] = bytes[19] = 1;
-        rq_put_u32(bytes + 24, (uint32_t)of_version);
-        rq_put_u32(bytes + 28, PAGES);
-        rq_put_u32(bytes + 92, (uint32_t)of_version);
+        page1_head(bytes, PAGE, of_version, PAGES);
         rq_page1_normalise(bytes);
     }
 }
@@ -43,11 +38,7 @@ static void commit(uint32_t pages)
     }
     check_eq(rq_txn_end(&out, 0), RQ_OK);
     version++;
-    struct rq_log_entry e = { 10 + version, 3, RQ_ENTRY_TXN, rq_blob_new(out.size) };
-    memcpy(e.blob->data, out.data, out.size);
-    rq_database_committed(lone.db, &e);
-    lone_settle();
-    rq_blob_unref(e.blob);
+    lone_apply(10 + version, RQ_ENTRY_TXN, &out);
     rq_bytes_fini(&out);
 }
 

@@ -95,7 +95,7 @@ static bool on_is_alone(void *ctx)
     const struct rq_bodies *b = ctx;
     struct rq_members members;
     b->config.members(b->config.ctx, &members);
-    return members.count == 1 && members.list[0].instance == b->config.instance;
+    return rq_members_are_only(&members, b->config.instance);
 }
 
 static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *entry, struct rq_file *file,

@@ -6,6 +6,7 @@
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 #include "tests/sim/fleet/fleet.h"
+#include "tests/support/page1.h"
 #include "tests/support/seeded.h"
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -26,12 +27,7 @@ static uint64_t chain_after(const struct fleet_commit *c)
 void truth_pages(const struct fleet_commit *c, uint8_t page1[FLEET_PAGE], uint32_t *ret_pgno, uint8_t page[FLEET_PAGE])
 {
     memset(page1, 0, FLEET_PAGE);
-    memcpy(page1, "SQLite format 3", 16);
-    rq_put_u16(page1 + 16, FLEET_PAGE);
-    page1[18] = page1[19] = 1;
-    rq_put_u32(page1 + 24, (uint32_t)(c->base + 1));
-    rq_put_u32(page1 + 28, FLEET_PAGES);
-    rq_put_u32(page1 + 92, (uint32_t)(c->base + 1));
+    page1_head(page1, FLEET_PAGE, c->base + 1, FLEET_PAGES);
     rq_put_u64(page1 + CHAIN_AT, chain_after(c));
     rq_put_u64(page1 + NUMBER_AT, c->number);
     uint64_t random = c->number;
