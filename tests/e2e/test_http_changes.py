@@ -256,6 +256,32 @@ def s8_a_node_that_was_brought_up_to_date_tells_of_the_gap():
 
 
 @test
+def s8_a_slow_listener_gets_all_at_its_own_pace():
+    raftd = Raftd()
+    app = connect(raftd.path())
+    app.execute("CREATE TABLE t(x)")
+    start = version_of(raftd)
+    link = socket.create_connection(raftd.http.split(":"))
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    link.sendall(b"GET /db/changes?db=app.db HTTP/1.0\r\nHost: x\r\n\r\n")
+    reader = link.makefile("rb")
+    while not reader.readline().startswith(b"event: start"):
+        pass
+    for _ in range(20):  # 200 bytes each: more than the kernel keeps for it
+        status, text = raftd.request("POST", "/db/execute?db=app.db", json.dumps(["INSERT INTO t VALUES(1)"] * 500).encode())
+        equal(status, 200, text[:200])
+    wait_for(lambda: version_of(raftd) == start + 10000, "all are committed")
+    changes = []
+    while not changes or changes[-1]["version"] < start + 10000:
+        line = reader.readline()
+        check(line, "the stream has ended")
+        if line.startswith(b"data: ") and b"transactions" in line:
+            changes.append(json.loads(line[6:]))
+    check_chain(changes, start)
+    equal({tuple(one["tables"]) for one in changes}, {("t",)})
+
+
+@test
 def s8_who_may_listen():
     path = temporary("users.json")
     path.write_text(json.dumps([{"username": "q", "password": "p", "perms": ["query"]}, {"username": "s", "password": "p", "perms": ["status"]},
@@ -321,6 +347,7 @@ def s8_every_node_tells_the_same():
     back = Listener(leader, last=heard.last())
     back.wait_version(start + 40)
     check_chain(heard.changes() + back.changes(), start)
+    equal({tuple(one["tables"]) for one in going_on.changes() + back.changes()}, {("t",)})  # also of those before it was listened to
     equal(shell_stock(others[1].path(), "SELECT count(*) FROM t"), "40")
 
 

@@ -141,7 +141,85 @@ static void on_later(void *ctx, const struct rq_http_request *request, struct rq
     }
 }
 
+/* Numbers up to `numbers`, as they become more, and an end at NUMBERS; all that are open are woken with each. */
+#define NUMBERS 2000u
+
+struct numbers {
+    struct rq_http_response *response;
+    unsigned at;
+};
+
+static pthread_mutex_t numbers_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct numbers *open_numbers[32]; /* guarded by numbers_lock */
+static atomic_uint numbers;
+static atomic_bool self_woken;
+
+static ssize_t pull_numbers(void *progress, void *to, size_t max)
+{
+    struct numbers *n = progress;
+    char text[16];
+    if (n->at == NUMBERS) {
+        return RQ_HTTP_PULL_END;
+    }
+    if (n->at == atomic_load(&numbers)) {
+        if (atomic_load(&self_woken)) { /* one more comes just when it was seen that there is none */
+            atomic_fetch_add(&numbers, 1);
+            rq_http_wake(n->response);
+        }
+        return 0;
+    }
+    const int bytes = snprintf(text, sizeof text, "%u,", n->at++);
+    check((size_t)bytes <= max);
+    memcpy(to, text, (size_t)bytes);
+    return bytes;
+}
+
+static void forget_numbers(void *progress)
+{
+    pthread_mutex_lock(&numbers_lock);
+    for (size_t i = 0; i < sizeof open_numbers / sizeof *open_numbers; i++) {
+        if (open_numbers[i] == progress) {
+            open_numbers[i] = NULL;
+        }
+    }
+    pthread_mutex_unlock(&numbers_lock);
+    free(progress);
+    atomic_fetch_add(&forgotten, 1);
+}
+
+static void on_numbers(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    struct numbers *n = calloc(1, sizeof *n);
+    size_t i = 0;
+    (void)ctx, (void)request;
+    n->response = response;
+    response->progress = n;
+    response->forget = forget_numbers;
+    response->pull = pull_numbers;
+    response->cache_control = "no-store";
+    pthread_mutex_lock(&numbers_lock);
+    while (open_numbers[i] != NULL) {
+        i++;
+    }
+    open_numbers[i] = n;
+    pthread_mutex_unlock(&numbers_lock);
+    atomic_fetch_add(&held, 1);
+}
+
+static void one_more_number(void)
+{
+    atomic_fetch_add(&numbers, 1);
+    pthread_mutex_lock(&numbers_lock);
+    for (size_t i = 0; i < sizeof open_numbers / sizeof *open_numbers; i++) {
+        if (open_numbers[i] != NULL) {
+            rq_http_wake(open_numbers[i]->response);
+        }
+    }
+    pthread_mutex_unlock(&numbers_lock);
+}
+
 static const struct rq_http_route first_routes[] = {
+    { "/numbers", false, false, "GET", "status", on_numbers },
     { "/later", false, false, "GET, POST", "status", on_later, .body_max = 3u << 20 },
     { "/echo", true, false, "GET, POST", "status", on_echo },
     { "/exact", false, false, "GET", "status", on_echo },
@@ -153,7 +231,7 @@ static const struct rq_http_route second_routes[] = {
     { "/stream", false, true, "GET", "status", on_stream },
     { "/body", false, true, "POST", "status", on_body, .takes_body = true },
 };
-static struct rq_http_family families[] = { { first_routes, 5, (void *)(uintptr_t)"one" },
+static struct rq_http_family families[] = { { first_routes, 6, (void *)(uintptr_t)"one" },
                                             { second_routes, 3, (void *)(uintptr_t)"two" } };
 
 static void start(void)
@@ -316,6 +394,61 @@ static void a_handler_may_come_back_to_a_request(void)
         close(fds[i]);
     }
     await(&forgotten, 101);
+    stop();
+}
+
+/* Of a chunked answer, each chunk a number: so many in a row. */
+static unsigned count_numbers(const char *answer)
+{
+    const char *at = answer;
+    unsigned count = 0;
+    char text[16];
+    do {
+        (void)snprintf(text, sizeof text, "\n%u,\r", count);
+        at = strstr(at, text);
+        count += at != NULL;
+    } while (at != NULL);
+    return count;
+}
+
+static void an_answer_may_be_pulled_as_it_comes(void)
+{
+    static char answer[1u << 20];
+    int fds[24];
+    start();
+    atomic_store(&numbers, 0);
+    for (int i = 0; i < 24; i++) {
+        fds[i] = dial("GET /numbers HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    }
+    await(&held, 24);
+    for (unsigned i = 0; i < NUMBERS; i++) {
+        one_more_number();
+        if (i == NUMBERS / 2) { /* they hold no thread, and one may leave */
+            check(answers(ask("GET /echo", "\r\n"), 200, "one GET /echo"));
+            close(fds[23]);
+        }
+    }
+    for (int i = 0; i < 23; i++) {
+        (void)take(fds[i], answer, sizeof answer - 1);
+        check(answers(answer, 200, "Cache-Control: no-store"));
+        check_eq(count_numbers(answer), NUMBERS);
+        close(fds[i]);
+    }
+    await(&forgotten, 24);
+    stop();
+}
+
+static void a_wake_while_it_is_pulled_counts(void)
+{
+    static char answer[1u << 20];
+    start();
+    atomic_store(&numbers, 0);
+    atomic_store(&self_woken, true);
+    int fd = dial("GET /numbers HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    (void)take(fd, answer, sizeof answer - 1);
+    atomic_store(&self_woken, false);
+    check_eq(count_numbers(answer), NUMBERS);
+    close(fd);
     stop();
 }
 
@@ -554,6 +687,8 @@ int main(int argc, char **argv)
         TAP(routes_are_found_by_path_and_method),
         TAP(a_body_above_the_limit_is_not_taken),
         TAP(a_handler_may_come_back_to_a_request),
+        TAP(an_answer_may_be_pulled_as_it_comes),
+        TAP(a_wake_while_it_is_pulled_counts),
         TAP(stopping_waits_for_what_is_suspended),
         TAP(those_that_wait_do_not_keep_others_from_their_answers),
         TAP(too_many_that_wait_are_refused),
