@@ -245,6 +245,7 @@ static enum rq_err hashes_keep(struct rq_replica *r, const struct backfill *b, u
 /* Copies frames up to limit; READ_LOCK(0) is held, so that no stock reader reads the file alone. */
 static enum rq_err backfill_locked(struct rq_replica *r, struct backfill *b, uint32_t limit)
 {
+    const bool others_wrote = rq_replica_others_wrote(r); /* what we write now must not hide that from the next check */
     order_make(b, limit);
     enum rq_err err = pages_copy(r, b);
     if (err == RQ_OK && limit == b->to) {
@@ -255,6 +256,9 @@ static enum rq_err backfill_locked(struct rq_replica *r, struct backfill *b, uin
         if (err == RQ_OK && info.size != bytes) {
             err = r->disk->ops->truncate(r->db, bytes);
         }
+    }
+    if (!others_wrote) {
+        rq_replica_note_modified(r); /* at once: what comes from here on is not ours */
     }
     if (err == RQ_OK) {
         err = rq_sync_final(r->disk, r->db);
@@ -317,7 +321,6 @@ enum rq_err rq_replica_backfill(struct rq_replica *r)
             }
             pthread_mutex_unlock(&r->mutex);
             err = backfill_locked(r, &b, limit);
-            rq_replica_note_modified(r);
             (void)r->disk->ops->lock(r->shm, RQ_SHM_READ0, 1, RQ_UNLOCKED);
         } else if (err == RQ_BUSY) {
             blocked = true;

@@ -193,8 +193,9 @@ void rq_replica_publish_frames(struct rq_replica *r, uint32_t from);
 void rq_replica_publish_head(struct rq_replica *r);
 /* Makes hash tables and headers what we know; writes only what differs. */
 void rq_replica_publish_all(struct rq_replica *r);
-/* Before a check sees the database file, after we have written to it. */
+/* Before a check sees the database file, after we have written to it; not if others had before. */
 void rq_replica_note_modified(struct rq_replica *r);
+bool rq_replica_others_wrote(const struct rq_replica *r);
 
 /* The control page: what is applied, and whether readers are to leave the WAL. */
 void rq_replica_publish_control(struct rq_replica *r);

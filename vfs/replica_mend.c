@@ -60,6 +60,12 @@ static enum rq_err shm_replace(struct rq_replica *r)
     return err;
 }
 
+bool rq_replica_others_wrote(const struct rq_replica *r)
+{
+    struct rq_file_info info;
+    return r->db_modified_ns != 0 && r->disk->ops->info(r->db, &info) == RQ_OK && info.modified_ns != r->db_modified_ns;
+}
+
 enum rq_err rq_replica_modified_check(struct rq_replica *r, char text[160])
 {
     struct rq_file_info info;

@@ -309,6 +309,33 @@ static void lock_page_is_never_written(void)
     }
 }
 
+/* --- who else writes ------------------------------------------------------------------------------------------------------ */
+
+static int64_t modified_ns(void)
+{
+    struct stat st;
+    check_eq(stat(m.path, &st), 0);
+    return (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+}
+
+static void backfill_hides_no_write_of_others(void)
+{
+    char text[160];
+    model_init(&m, 512, 23);
+    check_eq(model_random(&m, 64), RQ_OK);
+    check_eq(rq_replica_backfill(m.replica), RQ_OK);
+    check_eq(rq_replica_mend(m.replica, text), RQ_OK);
+    check_eq(model_random(&m, 64), RQ_OK);
+    const int64_t before = modified_ns();
+    while (modified_ns() == before) { /* the kernel's clock for files ticks slowly */
+        write_at("", "?", 1, 2 * 512 + 77);
+    }
+    check_eq(rq_replica_backfill(m.replica), RQ_OK);
+    check_eq(rq_replica_mend(m.replica, text), RQ_CORRUPT);
+    check(strstr(text, "somebody else has written") != NULL);
+    model_fini(&m);
+}
+
 /* --- shared memory ------------------------------------------------------------------------------------------------------- */
 
 static void scribbled_shm_harms_no_data_and_is_put_right(void)
@@ -619,6 +646,7 @@ int main(int argc, char **argv)
         TAP(random_life_matches_the_model),
         TAP(pages_that_nobody_carried_are_zero_on_every_host),
         TAP(lock_page_is_never_written),
+        TAP(backfill_hides_no_write_of_others),
         TAP(scribbled_shm_harms_no_data_and_is_put_right),
         TAP(swapped_index_entries_do_not_reach_the_file),
         TAP(deleted_shm_is_made_anew_and_said),
