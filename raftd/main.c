@@ -1,16 +1,4 @@
-/* raftd: flags, the order of start and stop, and the wiring: the only file that knows every part.
- *
- * raft/ of the data directory:
- *   lock        flock'd as long as we live       node        who we are (identity.h)
- *   log/, meta  entries, term and vote (log.h)   descriptor  state machine at an index (descriptor.h)
- *   files       inode of each replica            staged/     pages of big transactions (staged.h)
- *   founding    there until adoption is done     trash/      dropped databases
- *   hashes/     of the replicas' pages (page_hashes.h)     key         of this instance, for its peers (node_key.h)
- *   fetching    there while the databases' state comes from another member (catalog.h)
- *   peers.json  by an operator who has lost a majority (recovery.h); peers.info: that was done */
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
+/* raftd: flags, the order of start and stop, and the wiring: the only file that knows every part. */
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -19,10 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,6 +23,7 @@
 #include "raftd/db/identity.h"
 #include "raftd/db/session.h"
 #include "raftd/db/stamps.h"
+#include "raftd/directory.h"
 #include "raftd/flags.h"
 #include "raftd/http/about.h"
 #include "raftd/http/analyze.h"
@@ -59,6 +46,7 @@
 #include "raftd/ops/bus.h"
 #include "raftd/ops/journal.h"
 #include "raftd/ops/notify.h"
+#include "raftd/refuse.h"
 #include "raftd/run/metrics.h"
 
 #define POOL_THREADS      4
@@ -74,12 +62,8 @@
 struct raftd {
     struct rq_flags flags;
     struct rq_disk *disk;
-    char *dir, *raft_dir, *staged_dir, *trash_dir, *hashes_dir, *copies_dir;
-    int lock_fd;
-    sigset_t stops;      /* what ends raftd: blocked, but for may_be_stopped() */
-    bool founding;       /* there was no node here, or its founding did not come to its end */
-    bool takes_replicas; /* files that bear a stamp are adopted too */
-    struct rq_identity identity;
+    struct rq_directory home;
+    sigset_t stops; /* what ends raftd: blocked, but for may_be_stopped() */
     struct rq_adoption adoption;
     struct rq_descriptor descriptor;
     struct rq_node_key *key;
@@ -104,59 +88,6 @@ struct raftd {
     struct rq_session_host host;
     struct rq_link_ops link_ops;
 };
-
-/* A raft/ that this start has made, with nothing in it yet that is anybody's: a start that is refused takes it away again, or
- * the next one would find a node that there never was.  Empty: none. */
-static char raft_dir_made[PATH_MAX];
-
-static void unmake_raft_dir(void)
-{
-    static const char *const dirs[] = { "/staged", "/trash", "/hashes", "/copies", "" };
-    char path[PATH_MAX + 16];
-    if (raft_dir_made[0] == '\0') {
-        return;
-    }
-    (void)snprintf(path, sizeof path, "%s/lock", raft_dir_made);
-    (void)unlink(path); /* what cannot be removed stays: the start is refused anyway */
-    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", raft_dir_made, dirs[i]);
-        (void)rmdir(path);
-    }
-}
-
-/* Why raftd does not start: one line, exit 1. */
-static void refuse(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
-
-static void refuse(const char *format, ...)
-{
-    char text[2048], quoted[2048];
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    rq_note(RQ_LEVEL_ERROR, "raftd does not start", "why=%s", rq_quote(quoted, sizeof quoted / 2, text));
-    unmake_raft_dir();
-    exit(1);
-}
-
-static char *join(const char *a, const char *b)
-{
-    char *path;
-    if (asprintf(&path, "%s/%s", a, b) < 0) {
-        refuse("out of memory");
-    }
-    return path;
-}
-
-/* Was it not there? */
-static bool make_dir(struct raftd *d, const char *path, unsigned mode)
-{
-    enum rq_err err = d->disk->ops->mkdir(d->disk, path, mode);
-    if (err != RQ_OK && err != RQ_EXISTS) {
-        refuse("%s cannot be made: %s", path, rq_err_text(err));
-    }
-    return err == RQ_OK;
-}
 
 /* --- command line ---------------------------------------------------------------------------------------------------------- */
 
@@ -201,184 +132,13 @@ static void parse_flags(struct raftd *d, int argc, char **argv)
     set_level(d->flags.raft_log_level);
 }
 
-/* --- data directory ---------------------------------------------------------------------------------------------------------- */
-
-/* Before anything else is touched: a second raftd finds it taken.  The second lock, of the kind that knows its process, only says
- * whose it is; nothing is written into a directory that is refused later. */
-static int take_lock(const char *raft_dir)
-{
-    char *path = join(raft_dir, "lock");
-    struct flock who = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    struct stat held, there;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
-        refuse("%s cannot be opened: %s", path, strerror(errno));
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        char pid[32] = "";
-        if (fcntl(fd, F_GETLK, &who) == 0 && who.l_type != F_UNLCK && who.l_pid > 0) {
-            (void)snprintf(pid, sizeof pid, ", pid %ld,", (long)who.l_pid);
-        }
-        refuse("another raftd%s serves this directory (%s is locked)", pid, path);
-    }
-    if (fstat(fd, &held) != 0 || stat(path, &there) != 0 || held.st_ino != there.st_ino) {
-        refuse("another raftd has just taken %s away: start this one again", path);
-    }
-    (void)fcntl(fd, F_SETLK, &who); /* without it the message is poorer */
-    free(path);
-    return fd;
-}
-
-static void make_raft_dir(struct raftd *d)
-{
-    bool made = make_dir(d, d->raft_dir, 0700);
-    d->lock_fd = take_lock(d->raft_dir);
-    if (made) { /* and nobody else has locked it first */
-        (void)snprintf(raft_dir_made, sizeof raft_dir_made, "%s", d->raft_dir);
-    }
-}
-
-static void open_dir(struct raftd *d)
-{
-    char real[PATH_MAX];
-    struct stat dir;
-    make_dir(d, d->flags.data_dir, 0750);
-    if (realpath(d->flags.data_dir, real) == NULL || stat(real, &dir) != 0) {
-        refuse("%s: %s", d->flags.data_dir, strerror(errno));
-    }
-    /* Who may do what in the directory may do it with its databases; SQLite in an application that shares them has to be able to
-     * write -shm and the control page.  So the mode of the directory decides, not whatever umask raftd was started with. */
-    (void)umask(077 & ~dir.st_mode);
-    d->dir = strdup(real);
-    d->raft_dir = join(d->dir, "raft");
-    d->staged_dir = join(d->raft_dir, "staged");
-    d->trash_dir = join(d->raft_dir, "trash");
-    d->hashes_dir = join(d->raft_dir, "hashes");
-    d->copies_dir = join(d->raft_dir, "copies");
-
-    struct rq_file_info info;
-    bool there = d->disk->ops->stat(d->disk, d->raft_dir, &info) == RQ_OK;
-    if (!there && d->flags.refound) {
-        d->takes_replicas = true;
-    }
-    make_raft_dir(d);
-    if (there && d->flags.refound) {
-        char name[64];
-        (void)snprintf(name, sizeof name, "raft.old-%lld", (long long)time(NULL));
-        char *old = join(d->dir, name);
-        if (d->disk->ops->rename(d->disk, d->raft_dir, old) != RQ_OK) {
-            refuse("%s cannot be moved out of the way", d->raft_dir);
-        }
-        rq_note(RQ_LEVEL_WARN, "a new cluster is founded from the replicas as they are", "former=%s", name);
-        free(old);
-        make_raft_dir(d);
-        d->takes_replicas = true;
-    }
-    make_dir(d, d->staged_dir, 0700);
-    make_dir(d, d->trash_dir, 0700);
-    make_dir(d, d->hashes_dir, 0700);
-    make_dir(d, d->copies_dir, 0700);
-}
-
-static enum rq_err note_name(void *ctx, const char *name)
-{
-    struct rq_bytes *names = ctx;
-    return rq_bytes_put(names, name, strlen(name) + 1);
-}
-
-/* What a founding that was killed has left of log and state: it was never anybody's. */
-static void wipe(struct raftd *d, const char *dir)
-{
-    struct rq_bytes names;
-    rq_bytes_init(&names, 16u << 20);
-    if (d->disk->ops->list(d->disk, dir, note_name, &names) == RQ_OK) {
-        for (size_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
-            char *path = join(dir, (char *)names.data + at);
-            (void)d->disk->ops->unlink(d->disk, path); /* directories stay; what else stays is found by the log */
-            free(path);
-        }
-    }
-    rq_bytes_fini(&names);
-}
-
-/* Who we are; or a new cluster begins. */
-static void find_identity(struct raftd *d)
-{
-    struct rq_file_info info;
-    char *founding = join(d->raft_dir, "founding");
-    bool unfinished = d->disk->ops->stat(d->disk, founding, &info) == RQ_OK;
-    free(founding);
-    enum rq_err err = rq_identity_read(d->disk, d->raft_dir, &d->identity);
-
-    if (err == RQ_OK && !unfinished) {
-        if (strcmp(d->identity.node_id, d->flags.node_id) != 0) {
-            refuse("%s belongs to node %s, not to %s: give the right directory, or -node-id %s", d->dir,
-                   d->identity.node_id, d->flags.node_id, d->identity.node_id);
-        }
-        return;
-    }
-    if (err == RQ_VERSION) {
-        refuse("%s was written by a newer raftd (format %u, this one knows %u)", d->dir, d->identity.format,
-               RQ_DATA_FORMAT);
-    }
-    if (err != RQ_OK && err != RQ_NOTFOUND) {
-        refuse("%s/node: %s", d->raft_dir, rq_err_text(err));
-    }
-    if (err == RQ_NOTFOUND && !unfinished) {
-        char *log_dir = join(d->raft_dir, "log");
-        if (d->disk->ops->stat(d->disk, log_dir, &info) == RQ_OK) {
-            refuse(
-                "%s has a log, but %s/node is missing: whose it is cannot be told; "
-                "a new cluster from the replicas as they are: raftd -refound %s",
-                d->raft_dir, d->raft_dir, d->dir);
-        }
-        free(log_dir);
-    }
-    d->founding = true;
-    d->takes_replicas = d->takes_replicas || unfinished;
-}
-
-/* What is in raft/ was nobody's, or is not any more; a kill from here on is followed by the same again. */
-static void begin_directory(struct raftd *d)
-{
-    raft_dir_made[0] = '\0';
-    enum rq_err err = rq_file_replace(d->disk, d->raft_dir, "founding", "", 0);
-    if (err == RQ_OK) {
-        char *log_dir = join(d->raft_dir, "log");
-        wipe(d, log_dir);
-        wipe(d, d->hashes_dir);
-        wipe(d, d->copies_dir);
-        free(log_dir);
-        static const char *const files[] = { "meta", "descriptor", "files", "node", "key", "fetching" };
-        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-            char *path = join(d->raft_dir, files[i]);
-            (void)d->disk->ops->unlink(d->disk, path); /* most are not there */
-            free(path);
-        }
-    } else {
-        refuse("%s cannot be written: %s", d->raft_dir, rq_err_text(err));
-    }
-}
-
-static void write_identity(struct raftd *d)
-{
-    (void)snprintf(d->identity.node_id, sizeof d->identity.node_id, "%s", d->flags.node_id);
-    enum rq_err err = rq_identity_write(d->disk, d->raft_dir, &d->identity);
-    if (err == RQ_OK) {
-        err = d->disk->ops->sync_dir(d->disk, d->dir);
-    }
-    if (err != RQ_OK) {
-        refuse("%s cannot be written: %s", d->raft_dir, rq_err_text(err));
-    }
-}
-
 static void refuse_recovery(const struct raftd *d)
 {
-    refuse(
+    rq_refuse(
         "%s/peers.json: this node was being brought up to date, and some of its databases are newer than its log: name "
         "another node first in that file, if one is left; else remove the file and found a new cluster from the "
         "databases as they are: raftd -refound %s",
-        d->raft_dir, d->flags.data_dir);
+        d->home.raft_dir, d->flags.data_dir);
 }
 
 /* An operator has said that a majority is lost for good.  What goes on is another cluster from here on: who was away, or in doubt of
@@ -387,42 +147,42 @@ static void find_recovery(struct raftd *d)
 {
     struct rq_recovery recovery;
     char text[RQ_TEXT_MAX + 1];
-    enum rq_err err = d->founding ? RQ_NOTFOUND : rq_recovery_read(d->disk, d->raft_dir, &recovery, text);
+    enum rq_err err = d->home.founding ? RQ_NOTFOUND : rq_recovery_read(d->disk, d->home.raft_dir, &recovery, text);
     if (err == RQ_NOTFOUND) {
         return;
     }
     if (err != RQ_OK) {
-        refuse("%s/peers.json: %s", d->raft_dir, text);
+        rq_refuse("%s/peers.json: %s", d->home.raft_dir, text);
     }
-    if (strcmp(recovery.survivor, d->identity.node_id) != 0) {
-        refuse(
+    if (strcmp(recovery.survivor, d->home.identity.node_id) != 0) {
+        rq_refuse(
             "%s/peers.json lets node %s go on with what it has; what this node has may differ: start it with an empty "
             "directory and -join %s",
-            d->raft_dir, recovery.survivor, recovery.address);
+            d->home.raft_dir, recovery.survivor, recovery.address);
     }
     struct rq_file_info info;
-    char *fetching = join(d->raft_dir, "fetching");
+    char *fetching = rq_path_join(d->home.raft_dir, "fetching");
     if (d->disk->ops->stat(d->disk, fetching, &info) == RQ_OK) {
         refuse_recovery(d);
     }
     free(fetching);
     d->recovers = true;
-    d->identity.cluster = rq_random_id(); /* written when nothing speaks against it */
+    d->home.identity.cluster = rq_random_id(); /* written when nothing speaks against it */
 }
 
 static void check_node_id(const struct raftd *d)
 {
     if (strlen(d->flags.node_id) > RQ_NODE_ID_MAX || !rq_member_text_ok(d->flags.node_id)) {
-        refuse("-node-id is longer than %u bytes, or has white space or control characters", RQ_NODE_ID_MAX);
+        rq_refuse("-node-id is longer than %u bytes, or has white space or control characters", RQ_NODE_ID_MAX);
     }
 }
 
 static void found(struct raftd *d)
 {
     if (!rq_member_text_ok(d->flags.node_id)) {
-        refuse("-node-id is longer than %u bytes, or has a line break", RQ_NODE_ID_MAX);
+        rq_refuse("-node-id is longer than %u bytes, or has a line break", RQ_NODE_ID_MAX);
     }
-    enum rq_err err = rq_adopt_survey(d->disk, d->dir, d->takes_replicas, &d->adoption);
+    enum rq_err err = rq_adopt_survey(d->disk, d->home.dir, d->home.takes_replicas, &d->adoption);
     if (err == RQ_FOREIGN) {
         char list[1500];
         (void)snprintf(list, sizeof list, "%.*s", (int)d->adoption.problems.size,
@@ -430,17 +190,17 @@ static void found(struct raftd *d)
         for (char *c = list; *c != '\0'; c++) {
             *c = *c == '\n' ? ';' : *c;
         }
-        refuse(
+        rq_refuse(
             "no cluster is founded on these files: %s move them away, or found one from the replicas as they are: "
             "raftd -refound %s",
-            list, d->dir);
+            list, d->home.dir);
     }
     if (err != RQ_OK) {
-        refuse("the files in %s cannot be adopted: %s", d->dir, rq_err_text(err));
+        rq_refuse("the files in %s cannot be adopted: %s", d->home.dir, rq_err_text(err));
     }
-    begin_directory(d);
-    d->identity = (struct rq_identity){ rq_random_id(), rq_random_id(), "", RQ_DATA_FORMAT };
-    write_identity(d);
+    rq_directory_begin(&d->home);
+    d->home.identity = (struct rq_identity){ rq_random_id(), rq_random_id(), "", RQ_DATA_FORMAT };
+    rq_directory_write_identity(&d->home, d->flags.node_id);
 }
 
 /* --- the cluster ---------------------------------------------------------------------------------------------------------- */
@@ -485,13 +245,13 @@ static enum rq_err on_find(void *ctx, const char *url, char address[RQ_PEERS_ADD
 static void open_cluster(struct raftd *d)
 {
     char text[RQ_TEXT_MAX + 1];
-    enum rq_err err = rq_node_key_load(d->disk, d->raft_dir, &d->key);
+    enum rq_err err = rq_node_key_load(d->disk, d->home.raft_dir, &d->key);
     if (err != RQ_OK) {
-        refuse("%s/key: %s", d->raft_dir, rq_err_text(err));
+        rq_refuse("%s/key: %s", d->home.raft_dir, rq_err_text(err));
     }
     const struct rq_cluster_config config = {
-        .cluster = d->identity.cluster,
-        .instance = d->identity.instance,
+        .cluster = d->home.identity.cluster,
+        .instance = d->home.identity.instance,
         .node_name = d->flags.node_id,
         .listen_address = d->flags.raft_addr,
         .raft_address = d->flags.raft_adv_addr,
@@ -511,22 +271,22 @@ static void open_cluster(struct raftd *d)
     };
     err = rq_cluster_new(&config, &d->cluster, text);
     if (err != RQ_OK) {
-        refuse("failed to listen on %s: %s", d->flags.raft_addr, text);
+        rq_refuse("failed to listen on %s: %s", d->flags.raft_addr, text);
     }
 }
 
 /* A member gets its databases from the others: what is here already would have to give way. */
 static void check_no_databases(struct raftd *d)
 {
-    enum rq_err err = rq_adopt_survey(d->disk, d->dir, false, &d->adoption);
+    enum rq_err err = rq_adopt_survey(d->disk, d->home.dir, false, &d->adoption);
     if (err == RQ_FOREIGN || (err == RQ_OK && d->adoption.count > 0)) {
-        refuse(
+        rq_refuse(
             "%s holds databases, and a node that joins gets the cluster's: move them away, or start this node alone, "
             "without -join, and let the others join it",
-            d->dir);
+            d->home.dir);
     }
     if (err != RQ_OK) {
-        refuse("the files in %s cannot be read: %s", d->dir, rq_err_text(err));
+        rq_refuse("the files in %s cannot be read: %s", d->home.dir, rq_err_text(err));
     }
     rq_adoption_fini(&d->adoption);
 }
@@ -539,28 +299,28 @@ static void join_cluster(struct raftd *d)
     struct rq_cluster_found cluster;
     enum rq_err err;
     check_no_databases(d);
-    begin_directory(d);
-    d->identity = (struct rq_identity){ 0, rq_random_id(), "", RQ_DATA_FORMAT };
+    rq_directory_begin(&d->home);
+    d->home.identity = (struct rq_identity){ 0, rq_random_id(), "", RQ_DATA_FORMAT };
     open_cluster(d);
     may_be_stopped(d, true);
     if (d->flags.bootstrap_expect > 0) {
         err = rq_cluster_bootstrap(d->cluster, d->flags.join, (unsigned)d->flags.bootstrap_expect,
                                    (unsigned)(d->flags.bootstrap_timeout_ns / 1000000u), &found_here, &cluster, text);
         if (err != RQ_OK) {
-            refuse("boot timeout: %s", text);
+            rq_refuse("boot timeout: %s", text);
         }
     } else {
         err = rq_cluster_join(d->cluster, d->flags.join, (unsigned)d->flags.join_attempts,
                               (unsigned)(d->flags.join_interval_ns / 1000000u), &cluster, text);
         if (err != RQ_OK) {
-            refuse("failed to join cluster: %s", text);
+            rq_refuse("failed to join cluster: %s", text);
         }
     }
     may_be_stopped(d, false);
     d->joined = !found_here;
-    d->identity.cluster = found_here ? rq_random_id() : cluster.cluster;
-    write_identity(d);
-    rq_cluster_is(d->cluster, d->identity.cluster, found_here ? NULL : &cluster.members);
+    d->home.identity.cluster = found_here ? rq_random_id() : cluster.cluster;
+    rq_directory_write_identity(&d->home, d->flags.node_id);
+    rq_cluster_is(d->cluster, d->home.identity.cluster, found_here ? NULL : &cluster.members);
 }
 
 /* --- log and node --------------------------------------------------------------------------------------------------------------- */
@@ -578,16 +338,16 @@ static void open_log(struct raftd *d, struct rq_log_found *found)
 {
     const struct rq_log_config config = {
         .disk = d->disk,
-        .dir = d->raft_dir,
-        .instance = d->identity.instance,
+        .dir = d->home.raft_dir,
+        .instance = d->home.identity.instance,
         .segment_bytes = LOG_SEGMENT_BYTES,
         .cache_bytes = LOG_CACHE_BYTES,
-        .create = d->founding,
+        .create = d->home.founding,
         .first_index = 1,
     };
     *found = (struct rq_log_found){ 0 };
     enum rq_err err = rq_log_open(&config, &d->log, found);
-    if (err == RQ_OK && d->founding && !d->joined) {
+    if (err == RQ_OK && d->home.founding && !d->joined) {
         err = found_cluster(d);
         if (err == RQ_OK) { /* as it will be found by every later start */
             rq_log_close(d->log);
@@ -597,18 +357,18 @@ static void open_log(struct raftd *d, struct rq_log_found *found)
         }
     }
     if (err == RQ_NOTFOUND || err == RQ_CORRUPT || err == RQ_FOREIGN) {
-        refuse(
+        rq_refuse(
             "the log of %s is not what this node left: %s%s%s; put the right raft/ back, or found a new cluster from "
             "the replicas "
             "as they are: raftd -refound %s",
-            d->raft_dir, rq_err_text(err), found->problem[0] != '\0' ? ": " : "", found->problem, d->dir);
+            d->home.raft_dir, rq_err_text(err), found->problem[0] != '\0' ? ": " : "", found->problem, d->home.dir);
     }
     if (err == RQ_VERSION) {
-        refuse("the log of %s: %s", d->raft_dir, found->problem);
+        rq_refuse("the log of %s: %s", d->home.raft_dir, found->problem);
     }
     if (err != RQ_OK) {
-        refuse("the log cannot be opened: %s%s%s", rq_err_text(err), found->problem[0] != '\0' ? ": " : "",
-               found->problem);
+        rq_refuse("the log cannot be opened: %s%s%s", rq_err_text(err), found->problem[0] != '\0' ? ": " : "",
+                  found->problem);
     }
     if (found->cut_bytes > 0) {
         rq_note(RQ_LEVEL_WARN, "torn tail of the log cut, none of it was ever durable", "bytes=%llu",
@@ -618,49 +378,49 @@ static void open_log(struct raftd *d, struct rq_log_found *found)
 
 static void read_descriptor(struct raftd *d, const struct rq_log_found *found)
 {
-    enum rq_err err = rq_descriptor_read(d->disk, d->raft_dir, &d->descriptor);
+    enum rq_err err = rq_descriptor_read(d->disk, d->home.raft_dir, &d->descriptor);
     if (err == RQ_NOTFOUND && found->first_index <= 1) {
         return; /* nothing was compacted yet */
     }
     if (err == RQ_VERSION) {
-        refuse("%s/descriptor was written by a newer raftd", d->raft_dir);
+        rq_refuse("%s/descriptor was written by a newer raftd", d->home.raft_dir);
     }
     if (err != RQ_OK) {
-        refuse(
+        rq_refuse(
             "%s/descriptor, which the log goes on from at %llu: %s; a new cluster from the replicas as they are: raftd "
             "-refound %s",
-            d->raft_dir, (unsigned long long)found->first_index, rq_err_text(err), d->dir);
+            d->home.raft_dir, (unsigned long long)found->first_index, rq_err_text(err), d->home.dir);
     }
     const bool given_up = d->descriptor.installed; /* a log that ends below it was given up for it */
     if (d->descriptor.index + 1 < found->first_index || (d->descriptor.index > found->last_index && !given_up)) {
-        refuse(
+        rq_refuse(
             "the log holds entries %llu to %llu, the descriptor ends at %llu: one of them is not of this place; "
             "a new cluster from the replicas as they are: raftd -refound %s",
             (unsigned long long)found->first_index, (unsigned long long)found->last_index,
-            (unsigned long long)d->descriptor.index, d->dir);
+            (unsigned long long)d->descriptor.index, d->home.dir);
     }
 }
 
 static void refuse_log(const struct raftd *d, const char *text)
 {
-    refuse(
+    rq_refuse(
         "the log is older or shorter than a replica, so it is not the log that made it; %s; put the right raft/ back, "
         "or "
         "found a new cluster from the replicas as they are: raftd -refound %s",
-        text, d->dir);
+        text, d->home.dir);
 }
 
 /* Before the node writes a new term and its first entry into what may be the wrong log. */
 static void check_stamps(struct raftd *d)
 {
     char text[512];
-    enum rq_err err = rq_stamps_check(d->disk, d->dir, d->catalog, &d->descriptor, d->log,
+    enum rq_err err = rq_stamps_check(d->disk, d->home.dir, d->catalog, &d->descriptor, d->log,
                                       rq_catalog_is_fetching(d->catalog), &d->newest_stamp, text);
     if (err == RQ_CORRUPT) {
         refuse_log(d, text);
     }
     if (err != RQ_OK) {
-        refuse("the files in %s cannot be read: %s", d->dir, rq_err_text(err));
+        rq_refuse("the files in %s cannot be read: %s", d->home.dir, rq_err_text(err));
     }
 }
 
@@ -675,7 +435,7 @@ static void recover(struct raftd *d, struct rq_log_found *found)
     if (d->newest_stamp > last) {
         refuse_recovery(d); /* what goes on would write other entries under the indexes that its replicas have */
     }
-    write_identity(d);
+    rq_directory_write_identity(&d->home, d->flags.node_id);
     rq_cluster_self(d->cluster, &self);
     self.role = RQ_MEMBER_VOTER;
     self.votes = true;
@@ -683,10 +443,10 @@ static void recover(struct raftd *d, struct rq_log_found *found)
             "last=%llu committed=%llu", (unsigned long long)found->last_index, (unsigned long long)found->committed);
     enum rq_err err = rq_node_recover(d->log, &node, &self);
     if (err == RQ_OK) {
-        err = rq_recovery_done(d->disk, d->raft_dir);
+        err = rq_recovery_done(d->disk, d->home.raft_dir);
     }
     if (err != RQ_OK) {
-        refuse("recovery by %s/peers.json: %s", d->raft_dir, rq_err_text(err));
+        rq_refuse("recovery by %s/peers.json: %s", d->home.raft_dir, rq_err_text(err));
     }
     *found = node.found;
     RQ_COUNT(store, num_recoveries);
@@ -701,7 +461,7 @@ static void start_node(struct raftd *d)
         RQ_COUNT(store, num_restores_start_skipped);
     }
     if (rq_pool_new(POOL_THREADS, "raftd-pool", &d->pool) != RQ_OK) {
-        refuse("out of memory or threads");
+        rq_refuse("out of memory or threads");
     }
     const struct rq_background_config background = {
         .compact_entries = d->flags.raft_snap,
@@ -710,17 +470,17 @@ static void start_node(struct raftd *d)
         .scrub_every_ms = d->flags.scrub_int_ns / 1000000u,
     };
     if (rq_background_new(&background, &d->background) != RQ_OK) {
-        refuse("out of memory");
+        rq_refuse("out of memory");
     }
     const struct rq_catalog_config catalog = {
         .disk = d->disk,
         .pool = d->pool,
-        .dir = d->dir,
-        .raft_dir = d->raft_dir,
-        .staged_dir = d->staged_dir,
-        .trash_dir = d->trash_dir,
-        .hashes_dir = d->hashes_dir,
-        .copies_dir = d->copies_dir,
+        .dir = d->home.dir,
+        .raft_dir = d->home.raft_dir,
+        .staged_dir = d->home.staged_dir,
+        .trash_dir = d->home.trash_dir,
+        .hashes_dir = d->home.hashes_dir,
+        .copies_dir = d->home.copies_dir,
         .boot = rq_boot_id(),
         .http_addr = d->flags.http_adv_addr,
         .stir = rq_background_stir,
@@ -731,9 +491,9 @@ static void start_node(struct raftd *d)
     };
     enum rq_err err = rq_catalog_new(&catalog, &d->catalog);
     if (err == RQ_VERSION) {
-        refuse("%s/files was written by a newer raftd", d->raft_dir);
+        rq_refuse("%s/files was written by a newer raftd", d->home.raft_dir);
     }
-    if (err == RQ_OK && !d->founding) {
+    if (err == RQ_OK && !d->home.founding) {
         check_stamps(d);
     }
     if (err == RQ_OK && d->recovers) {
@@ -741,14 +501,14 @@ static void start_node(struct raftd *d)
     }
     const struct rq_carrier *carrier;
     if (err == RQ_OK) {
-        err = rq_cluster_carry_bodies(d->cluster, d->disk, d->staged_dir, rq_catalog_shelf(d->catalog), &carrier);
+        err = rq_cluster_carry_bodies(d->cluster, d->disk, d->home.staged_dir, rq_catalog_shelf(d->catalog), &carrier);
     }
     if (err == RQ_OK) {
         rq_catalog_set_carrier(d->catalog, carrier);
         err = rq_catalog_load(d->catalog, &d->descriptor);
     }
     if (err != RQ_OK) {
-        refuse("the catalog cannot be read: %s", rq_err_text(err));
+        rq_refuse("the catalog cannot be read: %s", rq_err_text(err));
     }
     const uint64_t election_ns = d->flags.heartbeat_timeout_ns > d->flags.election_timeout_ns
                                      ? d->flags.heartbeat_timeout_ns
@@ -758,7 +518,7 @@ static void start_node(struct raftd *d)
     const struct rq_driver_config driver = {
         .pool = d->pool,
         .log = d->log,
-        .node = { .id = d->identity.instance,
+        .node = { .id = d->home.identity.instance,
                   .address = d->flags.raft_adv_addr,
                   .seed = rq_random_id(),
                   .election_timeout_ms = election_ms,
@@ -776,11 +536,11 @@ static void start_node(struct raftd *d)
     rq_cluster_set_log(d->cluster, d->log);
     err = rq_driver_new(&driver, &d->driver);
     if (err != RQ_OK) {
-        refuse("the node cannot start: %s", rq_err_text(err));
+        rq_refuse("the node cannot start: %s", rq_err_text(err));
     }
     rq_catalog_set_driver(d->catalog, d->driver);
     if (rq_cluster_start(d->cluster, d->driver, d->catalog) != RQ_OK) {
-        refuse("out of memory or threads");
+        rq_refuse("out of memory or threads");
     }
 }
 
@@ -795,7 +555,7 @@ static void join_again(struct raftd *d)
     enum rq_err err = rq_cluster_join(d->cluster, d->flags.join, 1, 0, &cluster, text);
     if (err == RQ_OK) {
         rq_note(RQ_LEVEL_INFO, "this node was removed and has joined again", "instance=%016llx",
-                (unsigned long long)d->identity.instance);
+                (unsigned long long)d->home.identity.instance);
     }
 }
 
@@ -803,12 +563,12 @@ static void join_again(struct raftd *d)
 static void await_cluster(struct raftd *d)
 {
     if (rq_cluster_is_alone(d->cluster)) {
-        const bool came_first = d->founding || d->recovers || rq_recovery_was_done(d->disk, d->raft_dir);
+        const bool came_first = d->home.founding || d->recovers || rq_recovery_was_done(d->disk, d->home.raft_dir);
         if (!came_first && d->flags.join[0] != '\0' && d->flags.bootstrap_expect == 0) {
-            refuse("node is the only node in a single-node cluster, joining other clusters not supported");
+            rq_refuse("node is the only node in a single-node cluster, joining other clusters not supported");
         }
         if (!rq_driver_wait_leads(d->driver, LEAD_WAIT_MS)) {
-            refuse("the only voter of this cluster did not become its leader");
+            rq_refuse("the only voter of this cluster did not become its leader");
         }
         return;
     }
@@ -844,7 +604,7 @@ static void release_adoptions(struct raftd *d)
         nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
     }
     if (err != RQ_OK) {
-        refuse("what was adopted cannot be recorded: %s", rq_err_text(err));
+        rq_refuse("what was adopted cannot be recorded: %s", rq_err_text(err));
     }
 }
 
@@ -859,7 +619,7 @@ static void catch_up(struct raftd *d)
         };
         enum rq_err err = rq_catalog_adopt(d->catalog, &adopt);
         if (err != RQ_OK) {
-            refuse("%s cannot be adopted: %s", a->name, rq_err_text(err));
+            rq_refuse("%s cannot be adopted: %s", a->name, rq_err_text(err));
         }
         rq_note(RQ_LEVEL_INFO, "database adopted", "db=\"%s\" version=%llu", a->name, (unsigned long long)a->version);
     }
@@ -873,16 +633,16 @@ static void catch_up(struct raftd *d)
     if (err == RQ_OK && rq_cluster_is_alone(d->cluster) && rq_catalog_has_adopted(d->catalog)) {
         release_adoptions(d);
     }
-    if (err == RQ_OK && d->founding) {
-        char *path = join(d->raft_dir, "founding");
+    if (err == RQ_OK && d->home.founding) {
+        char *path = rq_path_join(d->home.raft_dir, "founding");
         err = d->disk->ops->unlink(d->disk, path);
         if (err == RQ_OK) {
-            err = d->disk->ops->sync_dir(d->disk, d->raft_dir);
+            err = d->disk->ops->sync_dir(d->disk, d->home.raft_dir);
         }
         free(path);
     }
     if (err != RQ_OK) {
-        refuse("start does not come to its end: %s", rq_err_text(err));
+        rq_refuse("start does not come to its end: %s", rq_err_text(err));
     }
     rq_adoption_fini(&d->adoption);
 }
@@ -909,27 +669,27 @@ static void start_http(struct raftd *d)
     char text[256];
     d->door = (struct rq_executor_door){ d, look_at_turn };
     if (rq_executor_register(&d->door) != RQ_OK) {
-        refuse("out of memory");
+        rq_refuse("out of memory");
     }
     const struct rq_http_tls_files *tls = d->flags.http_tls.cert[0] != '\0' ? &d->flags.http_tls : NULL;
     if (asprintf(&d->api_url, "%s://%s", tls != NULL ? "https" : "http", d->flags.http_adv_addr) < 0) {
-        refuse("out of memory");
+        rq_refuse("out of memory");
     }
     if (d->flags.auth[0] != '\0') {
         char why[RQ_CREDENTIALS_TEXT_MAX] = "out of memory";
         if (rq_credentials_new(d->flags.auth, &d->credentials, why) != RQ_OK) {
-            refuse("failed to get credential store: %s", why);
+            rq_refuse("failed to get credential store: %s", why);
         }
         if (d->flags.join_as[0] != '\0' && rq_credentials_is_hashed(d->credentials, d->flags.join_as)) {
-            refuse("-join-as %s: its password in %s is a hash, and other nodes have to be told the password itself",
-                   d->flags.join_as, d->flags.auth);
+            rq_refuse("-join-as %s: its password in %s is a hash, and other nodes have to be told the password itself",
+                      d->flags.join_as, d->flags.auth);
         }
     }
     d->admin = (struct rq_admin){
         .disk = d->disk,
-        .dir = d->dir,
-        .raft_dir = d->raft_dir,
-        .scratch_dir = d->staged_dir,
+        .dir = d->home.dir,
+        .raft_dir = d->home.raft_dir,
+        .scratch_dir = d->home.staged_dir,
         .node_id = d->flags.node_id,
         .version = RQ_BUILD_VERSION,
         .http_addr = d->flags.http_addr,
@@ -965,7 +725,7 @@ static void start_http(struct raftd *d)
                           .lifetime_ms = d->flags.tx_lifetime_ns / 1000000u },
     };
     if (rq_sql_service_new(&sql, &d->sql) != RQ_OK) {
-        refuse("out of memory or threads");
+        rq_refuse("out of memory or threads");
     }
     d->admin.sql = d->sql;
     d->families[8] = (struct rq_http_family){ rq_sql_routes, rq_sql_route_count, d->sql };
@@ -987,7 +747,7 @@ static void start_http(struct raftd *d)
         .family_count = sizeof d->families / sizeof *d->families,
     };
     if (rq_http_new(&config, &d->http, text) != RQ_OK) {
-        refuse("failed to start HTTP server: %s", text);
+        rq_refuse("failed to start HTTP server: %s", text);
     }
 }
 
@@ -997,19 +757,19 @@ static void start_link(struct raftd *d)
         .catalog = d->catalog,
         .driver = d->driver,
         .disk = d->disk,
-        .staged_dir = d->staged_dir,
-        .instance = d->identity.instance,
+        .staged_dir = d->home.staged_dir,
+        .instance = d->home.identity.instance,
         .node_id = d->flags.node_id,
         .version = RQ_BUILD_VERSION,
     };
     rq_session_ops(&d->host, &d->link_ops);
-    const struct rq_link_config config = { d->dir, &d->link_ops };
+    const struct rq_link_config config = { d->home.dir, &d->link_ops };
     enum rq_err err = rq_link_new(&config, &d->link);
     if (err == RQ_EXISTS) {
-        refuse("%s/%s is there and is no socket", d->dir, RQ_LINK_SOCKET);
+        rq_refuse("%s/%s is there and is no socket", d->home.dir, RQ_LINK_SOCKET);
     }
     if (err != RQ_OK) {
-        refuse("failed to listen on %s/%s: %s", d->dir, RQ_LINK_SOCKET, rq_err_text(err));
+        rq_refuse("failed to listen on %s/%s: %s", d->home.dir, RQ_LINK_SOCKET, rq_err_text(err));
     }
 }
 
@@ -1029,7 +789,7 @@ static void raise_nofile(void)
 static void describe_self(struct raftd *d)
 {
     char text[RQ_TEXT_MAX + 1];
-    enum rq_err err = rq_cluster_describe(d->cluster, !d->founding && d->flags.join[0] != '\0', text);
+    enum rq_err err = rq_cluster_describe(d->cluster, !d->home.founding && d->flags.join[0] != '\0', text);
     if (err != RQ_OK) {
         rq_note(RQ_LEVEL_WARN, "the members do not know this node's addresses yet", "why=\"%s\"", text);
     }
@@ -1089,18 +849,18 @@ int main(int argc, char **argv)
     raise_nofile();
 
     d.disk = rq_disk_real();
-    open_dir(&d);
-    find_identity(&d);
+    rq_directory_open(&d.home, d.disk, d.flags.data_dir, d.flags.refound);
+    rq_directory_find_identity(&d.home, d.flags.node_id);
     check_node_id(&d);
     find_recovery(&d);
     start_http(&d);
-    if (d.founding && d.flags.join[0] == '\0' && d.flags.non_voter) {
-        refuse("cannot create a new non-voting node without joining it to an existing cluster");
+    if (d.home.founding && d.flags.join[0] == '\0' && d.flags.non_voter) {
+        rq_refuse("cannot create a new non-voting node without joining it to an existing cluster");
     }
-    if (d.founding && d.flags.join[0] != '\0') {
+    if (d.home.founding && d.flags.join[0] != '\0') {
         join_cluster(&d);
     } else {
-        if (d.founding) {
+        if (d.home.founding) {
             found(&d);
         }
         open_cluster(&d);
@@ -1109,7 +869,7 @@ int main(int argc, char **argv)
     await_cluster(&d);
     catch_up(&d);
     if (rq_background_start(d.background, d.catalog, d.driver) != RQ_OK) {
-        refuse("out of memory or threads");
+        rq_refuse("out of memory or threads");
     }
     start_link(&d);
     describe_self(&d);
@@ -1117,16 +877,17 @@ int main(int argc, char **argv)
     atomic_store(&d.admin.cluster, d.cluster);
     atomic_store(&d.admin.background, d.background);
     if (rq_sql_service_open(d.sql) != RQ_OK) {
-        refuse("out of memory");
+        rq_refuse("out of memory");
     }
     atomic_store(&d.admin.driver, d.driver);
     if (rq_changes_open(&d.changes) != RQ_OK) {
-        refuse("out of memory");
+        rq_refuse("out of memory");
     }
     char quoted[PATH_MAX];
     rq_note(RQ_LEVEL_INFO, "ready", "node=%s dir=%s http=%s cluster=%016llx instance=%016llx version=%s",
-            d.flags.node_id, rq_quote(quoted, 1024, d.dir), d.flags.http_addr, (unsigned long long)d.identity.cluster,
-            (unsigned long long)d.identity.instance, RQ_BUILD_VERSION);
+            d.flags.node_id, rq_quote(quoted, 1024, d.home.dir), d.flags.http_addr,
+            (unsigned long long)d.home.identity.cluster, (unsigned long long)d.home.identity.instance,
+            RQ_BUILD_VERSION);
     rq_notify("READY=1");
     if (d.flags.remove_shutdown) {
         rq_cluster_stop_when_removed(d.cluster);
