@@ -22,7 +22,7 @@ struct rq_flags {
     uint64_t queue_capacity, queue_batch_size, queue_timeout_ns;
     bool queue_transaction;
     uint64_t tx_max, tx_idle_timeout_ns, tx_lifetime_ns; /* ours: transactions that HTTP clients keep open */
-    uint64_t readers_max; /* of them to one database, that only read; 0: any number */
+    uint64_t readers_max;                                /* of them to one database, that only read; 0: any number */
     const char *raft_addr, *raft_adv_addr;
     struct rq_tls_files node_tls; /* -node-ca-cert and its family */
     const char *raft_log_level;
