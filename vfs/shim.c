@@ -194,17 +194,23 @@ bool rq_shim_writes_another(const struct rq_shim_db *db, bool written)
 
 /* --- names that SQLite must not see ------------------------------------------------------------------------------------- */
 
-/* At each SHARED lock SQLite asks whether there is a journal and a WAL.  The answer for the database that this thread locked
- * last is kept here, so that readers on many threads do not meet at list_lock.  Good until any database is closed. */
+/* The database that this thread locked last.
+ *
+ * At each SHARED lock SQLite asks whether there is a journal and a WAL.  The answer is kept here, so that readers on many threads
+ * do not meet at list_lock.  Good until any database is closed.  And whether xSleep is to wait for the turn (see below): in one
+ * place, as each costs a call to find. */
 static _Thread_local struct {
     uint64_t serial, closed;
     size_t bytes;
+    uint64_t armed; /* serial of whose turn is waited for; 0: sleep is sleep */
+    uint64_t armed_us;
     char path[NEAR_PATH_MAX];
 } near;
 
-void rq_shim_note_reader(const struct rq_shim_db *db)
+void rq_shim_note_lock(const struct rq_shim_db *db)
 {
     uint64_t closed = atomic_load_explicit(&shim.closed, memory_order_acquire);
+    near.armed = 0;
     if ((near.serial != db->serial || near.closed != closed) && db->path_bytes < sizeof near.path) {
         memcpy(near.path, db->path, db->path_bytes);
         near.bytes = db->path_bytes;
@@ -213,10 +219,20 @@ void rq_shim_note_reader(const struct rq_shim_db *db)
     }
 }
 
+/* Is name that path, with the end of a journal's or a WAL's name? */
+static bool is_beside(const char *name, const char *path, size_t bytes)
+{
+    if (strncmp(name, path, bytes) != 0) {
+        return false;
+    }
+    const char *end = name + bytes;
+    return strcmp(end, "-journal") == 0 || strcmp(end, "-wal") == 0;
+}
+
 static bool hidden(const char *name)
 {
     if (near.serial != 0 && near.closed == atomic_load_explicit(&shim.closed, memory_order_acquire) &&
-        strncmp(name, near.path, near.bytes) == 0 && without_suffix(name) == near.bytes) {
+        is_beside(name, near.path, near.bytes)) {
         return true;
     }
     size_t bytes = without_suffix(name);
@@ -251,12 +267,7 @@ static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *ret_an
 /* --- sleeping for the turn ---------------------------------------------------------------------------------------------- */
 
 /* SQLite's busy handler sleeps through xSleep on the thread that got SQLITE_BUSY.  It then waits in the queue for the turn, and
- * goes on as soon as the turn is offered. */
-static _Thread_local struct {
-    uint64_t serial; /* 0: sleep is sleep */
-    uint64_t since_us;
-} armed;
-
+ * goes on as soon as the turn is offered: near.armed. */
 static uint64_t now_us(void)
 {
     struct timespec t;
@@ -267,14 +278,14 @@ static uint64_t now_us(void)
 void rq_shim_wait_arm(const struct rq_shim_db *db)
 {
     if (db->view.slot_held) {
-        armed.serial = db->serial;
-        armed.since_us = now_us();
+        near.armed = db->serial;
+        near.armed_us = now_us();
     }
 }
 
 void rq_shim_wait_disarm(void)
 {
-    armed.serial = 0;
+    near.armed = 0;
 }
 
 static struct rq_shim_db *find_serial(uint64_t serial)
@@ -298,10 +309,10 @@ static int vfs_sleep(sqlite3_vfs *vfs, int us)
 {
     (void)vfs;
     struct rq_shim_db *db = NULL;
-    if (armed.serial != 0 && us > 0 && now_us() - armed.since_us < ARMED_US) {
-        db = find_serial(armed.serial);
+    if (near.armed != 0 && us > 0 && now_us() - near.armed_us < ARMED_US) {
+        db = find_serial(near.armed);
     }
-    armed.serial = 0;
+    near.armed = 0;
     if (db == NULL) {
         return shim.parent->xSleep(shim.parent, us);
     }
@@ -614,7 +625,7 @@ static void fork_child(void)
     rq_control_share_fork_orphan();
     rq_files_fork_orphan();
     near.serial = 0;
-    armed.serial = 0;
+    near.armed = 0;
     rq_files_fork_unlock();
     rq_control_share_fork_unlock();
     pthread_mutex_unlock(&list_lock);

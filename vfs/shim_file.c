@@ -134,7 +134,7 @@ static int db_lock(sqlite3_file *file, int level)
     if (held >= level) {
         return SQLITE_OK;
     }
-    rq_shim_wait_disarm();
+    rq_shim_note_lock(db);
     if (held == SQLITE_LOCK_NONE) {
         int code = rq_hold_taken(db->hold) ? SQLITE_OK : rq_shim_read_begin(db);
         if (code == SQLITE_OK && !rq_hold_taken(db->hold)) {
@@ -143,7 +143,6 @@ static int db_lock(sqlite3_file *file, int level)
         if (code != SQLITE_OK) {
             return code;
         }
-        rq_shim_note_reader(db);
         atomic_store_explicit(&db->lock, held = SQLITE_LOCK_SHARED, memory_order_relaxed);
     }
     if (held < SQLITE_LOCK_RESERVED && level >= SQLITE_LOCK_RESERVED) {
@@ -231,9 +230,25 @@ static int read_range(struct rq_shim_db *db, uint8_t *data, uint32_t bytes, uint
     return SQLITE_OK;
 }
 
+/* The cache check of a statement, where nothing stands before the snapshot; these bytes are nobody's but SQLite's. */
+static bool read_counter(const struct rq_shim_db *db, void *data, int bytes, sqlite3_int64 offset)
+{
+    if (offset != COUNTER_OFFSET || bytes != COUNTER_BYTES ||
+        atomic_load_explicit(&db->lock, memory_order_relaxed) != SQLITE_LOCK_SHARED || db->dirty.count > 0 ||
+        db->committed.count > 0 || db->hold != NULL || db->reset_cache || db->file_count == 0 || db->view_lost ||
+        db->view.page1_bytes < COUNTER_OFFSET + COUNTER_BYTES || rq_shim_inherited(db)) {
+        return false;
+    }
+    memcpy(data, db->view.page1 + COUNTER_OFFSET, COUNTER_BYTES);
+    return true;
+}
+
 static int db_read(sqlite3_file *file, void *data, int bytes, sqlite3_int64 offset)
 {
     struct rq_shim_db *db = rq_shim_db_of(file);
+    if (read_counter(db, data, bytes, offset)) {
+        return SQLITE_OK;
+    }
     bool borrowed;
     int code = borrow_view(db, &borrowed);
     if (code != SQLITE_OK) {

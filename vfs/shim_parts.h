@@ -102,8 +102,8 @@ void rq_shim_close(struct rq_shim_db *db);
 /* RQ_FCNTL_SINK. */
 int rq_shim_sink_replace(struct rq_shim_db *db, struct rq_sink *sink);
 
-/* xAccess of this thread answers for db without a lock from now on. */
-void rq_shim_note_reader(const struct rq_shim_db *db);
+/* xAccess of this thread answers for db without a lock from now on; and xSleep sleeps. */
+void rq_shim_note_lock(const struct rq_shim_db *db);
 
 /* xSleep of this thread, if it comes soon, waits for the turn of db; rq_shim_wait_disarm: it sleeps. */
 void rq_shim_wait_arm(const struct rq_shim_db *db);
