@@ -502,7 +502,12 @@ enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
     enum rq_err err;
     pthread_mutex_lock(&r->mutex);
     const uint32_t frame = rq_frames_find(&r->frames, pgno);
-    if (frame != 0) {
+    if (frame != 0 && frame >= r->chunk_frame && frame - r->chunk_frame < r->chunk_count) {
+        /* Small transactions after one another change the same few pages. */
+        memcpy(page, r->chunk + (size_t)(frame - r->chunk_frame) * rq_frame_bytes(r) + RQ_WAL_FRAME_BYTES,
+               r->page_size);
+        err = RQ_OK;
+    } else if (frame != 0) {
         err = rq_replica_frame_read(r, &r->head, frame, &r->frames.frames[frame - 1], rq_replica_sum_before(r, frame),
                                     r->frame);
         if (err == RQ_OK) {

@@ -148,6 +148,7 @@ static enum rq_err frames_write(struct rq_replica *r, const struct rq_page_sourc
     const uint32_t *before = rq_replica_sum_before(r, r->frames.committed + 1);
     uint32_t sum[2] = { before[0], before[1] };
     uint32_t in_chunk = 0, chunk_frame = r->frames.committed + 1, pgno = 0;
+    r->chunk_count = 0;
     for (;;) {
         uint32_t next_pgno;
         const uint8_t *page;
@@ -171,6 +172,10 @@ static enum rq_err frames_write(struct rq_replica *r, const struct rq_page_sourc
         if (last || in_chunk == per_write) {
             err = r->disk->ops->write(r->wal, r->chunk, (size_t)in_chunk * frame_bytes,
                                       rq_wal_frame_offset(chunk_frame, r->page_size));
+            if (err == RQ_OK && last) {
+                r->chunk_frame = chunk_frame;
+                r->chunk_count = in_chunk;
+            }
             if (err != RQ_OK || last) {
                 return err;
             }

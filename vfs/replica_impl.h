@@ -70,6 +70,8 @@ struct rq_replica {
     /* The strand's (at open, the opener's). */
     struct rq_replica_watch *watches; /* borrows */
     uint8_t *chunk;                   /* owns; RQ_CHUNK_BYTES */
+    uint32_t chunk_frame;             /* it still holds frames of the last append: the first of them, and */
+    uint32_t chunk_count;             /* how many; a reset forgets all frames, these too */
     uint8_t *page1_next;
     uint8_t *frame; /* one frame: a page source may read the replica while its pages are appended */
     uint8_t *zeros; /* a page */
