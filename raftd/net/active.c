@@ -26,6 +26,8 @@ struct rq_active {
     pthread_mutex_t lock;
     struct rq_active_line *first, *last; /* guarded by lock; waited for; longest quiet first */
 
+    const struct rq_active_line *served; /* guarded by lock: the only one of this round, until its thread first waits */
+
     /* The watcher's. */
     int credit;
     unsigned rounds;
@@ -66,6 +68,8 @@ bool rq_active_wait(struct rq_active *a, struct rq_active_line *line)
     if (!done) {
         list_remove(a, line);
         line->known = how == EPOLL_CTL_MOD;
+    } else if (a->first != a->last) {
+        rq_door_open(&a->door);
     }
     pthread_mutex_unlock(&a->lock);
     return done;
@@ -79,9 +83,19 @@ void rq_active_forget(struct rq_active *a, struct rq_active_line *line)
     }
 }
 
+/* Whose request is being served sends nothing before it is answered.  While nobody else is there the door stays shut, which spares
+ * opening and shutting it for each commit of a lone writer. */
 static void leave_watch(void *ctx)
 {
-    rq_door_leave(&((struct rq_active *)ctx)->door);
+    struct rq_active *a = ctx;
+    pthread_mutex_lock(&a->lock);
+    const bool alone = a->first != NULL && a->first == a->last && a->first == a->served;
+    if (alone && rq_door_is_mine(&a->door)) {
+        a->served = NULL;
+        rq_door_leave_shut(&a->door);
+    }
+    pthread_mutex_unlock(&a->lock);
+    rq_door_leave(&a->door);
 }
 
 static void take_watch(void *ctx)
@@ -100,6 +114,7 @@ static int take(struct rq_active *a, struct rq_active_line *taken[TAKE_MAX])
             taken[i] = events[i].data.ptr;
             list_remove(a, taken[i]);
         }
+        a->served = n == 1 ? taken[0] : NULL;
         pthread_mutex_unlock(&a->lock);
     }
     return n;

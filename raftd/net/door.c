@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 static _Thread_local const struct rq_door *mine; /* whose watcher this thread is */
+static _Thread_local const struct rq_door *kept; /* or will be again: it was left shut, and nobody may have opened it */
 
 static void set_open(struct rq_door *d, bool open)
 {
@@ -60,8 +61,22 @@ bool rq_door_wait(struct rq_door *d, int timeout_ms)
     return came >= 0 && begin(d, came > 0);
 }
 
+/* Nobody has needed it meanwhile. */
+static bool still_shut(struct rq_door *d)
+{
+    kept = NULL;
+    pthread_mutex_lock(&d->lock);
+    const bool shut = d->kept;
+    d->kept = false;
+    pthread_mutex_unlock(&d->lock);
+    return shut;
+}
+
 void rq_door_take(struct rq_door *d)
 {
+    if (kept == d && still_shut(d)) {
+        mine = d;
+    }
     if (mine != d) {
         (void)begin(d, false);
     }
@@ -76,4 +91,26 @@ void rq_door_leave(struct rq_door *d)
         set_open(d, true);
         pthread_mutex_unlock(&d->lock);
     }
+}
+
+void rq_door_leave_shut(struct rq_door *d)
+{
+    if (mine == d) {
+        mine = NULL;
+        kept = d;
+        pthread_mutex_lock(&d->lock);
+        d->kept = true;
+        pthread_mutex_unlock(&d->lock);
+    }
+}
+
+void rq_door_open(struct rq_door *d)
+{
+    pthread_mutex_lock(&d->lock);
+    if (d->kept) {
+        d->kept = false;
+        d->watched = false;
+        set_open(d, true);
+    }
+    pthread_mutex_unlock(&d->lock);
 }

@@ -16,7 +16,8 @@ struct rq_door {
     int set;   /* borrows */
     int sleep; /* holds set, armed for one event: shut from then on, until somebody opens it */
     pthread_mutex_t lock;
-    bool watched; /* guarded by lock */
+    bool watched; /* guarded by lock, as kept */
+    bool kept;    /* the watcher is away, and has left the door shut */
 };
 
 enum rq_err rq_door_init(struct rq_door *d, int set);
@@ -26,6 +27,11 @@ void rq_door_fini(struct rq_door *d);
 bool rq_door_wait(struct rq_door *d, int timeout_ms);
 void rq_door_leave(struct rq_door *d); /* may be called by who is not the watcher, as the next */
 void rq_door_take(struct rq_door *d);  /* unless there is one */
+
+/* Leaves for a moment, with the door shut: for whom nobody could come in.  It stays so until he takes his place again, or somebody
+ * who knows better opens it. */
+void rq_door_leave_shut(struct rq_door *d);
+void rq_door_open(struct rq_door *d); /* any thread; if it was left shut */
 bool rq_door_is_mine(const struct rq_door *d);
 
 #endif

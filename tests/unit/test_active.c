@@ -119,6 +119,50 @@ static void quiet_line_is_given_back(void)
     close(line.active.fd);
 }
 
+static atomic_bool waits, goes_on;
+
+/* As for a disk, with the line given back before. */
+static void echo_after_a_wait(struct rq_active_line *a)
+{
+    char c;
+    ssize_t n = recv(a->fd, &c, 1, MSG_DONTWAIT);
+    if (n <= 0) {
+        rq_active_forget(active, a);
+        atomic_store(&line_of(a)->ended, true);
+        return;
+    }
+    if (!rq_active_wait(active, a)) {
+        atomic_store(&broken, true);
+    }
+    rq_strand_will_block();
+    atomic_store(&waits, true);
+    await_flag(&goes_on);
+    rq_strand_goes_on();
+    if (send(a->fd, &c, 1, MSG_NOSIGNAL) != 1) {
+        atomic_store(&broken, true);
+    }
+}
+
+static void line_that_comes_while_the_only_one_waits_is_served(void)
+{
+    static struct line first, second;
+    open_line(&first, echo_after_a_wait);
+    check_eq(send(first.other_end, "x", 1, 0), 1);
+    await_flag(&waits);
+    open_line(&second, echo);
+    check_eq(send(second.other_end, "x", 1, 0), 1);
+    check(answered(second.other_end));
+    atomic_store(&goes_on, true);
+    check(answered(first.other_end));
+    check(!atomic_load(&broken));
+    struct line *const lines[] = { &first, &second };
+    for (int i = 0; i < 2; i++) {
+        close(lines[i]->other_end);
+        await_flag(&lines[i]->ended);
+        close(lines[i]->active.fd);
+    }
+}
+
 static struct rq_strand strand;
 static struct rq_task task;
 static atomic_bool carried;
@@ -149,6 +193,7 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(every_request_of_every_line_is_answered),
         TAP(quiet_line_is_given_back),
+        TAP(line_that_comes_while_the_only_one_waits_is_served),
         TAP(held_strand_is_carried_when_let_go),
     };
     if (rq_active_new(&active) != RQ_OK) {

@@ -122,6 +122,48 @@ static void who_comes_back_too_late_does_not_watch(void)
     close_all();
 }
 
+static void door_that_was_left_shut_lets_nobody_in(void)
+{
+    open_all();
+    check(rq_door_wait(&door, 0));
+    rq_door_leave_shut(&door);
+    check(!rq_door_is_mine(&door));
+    ring();
+    check(!would_wake());
+    check(!rq_door_wait(&door, 0));
+    rq_door_take(&door);
+    check(rq_door_is_mine(&door));
+    check(!would_wake());
+    close_all();
+}
+
+static void who_opens_it_lets_one_in(void)
+{
+    pthread_t thread;
+    pthread_barrier_t both;
+    void *became;
+    open_all();
+    check_eq(pthread_barrier_init(&both, NULL, 2), 0);
+    check(rq_door_wait(&door, 0));
+    rq_door_open(&door); /* not left shut: nothing happens */
+    ring();
+    check(!would_wake());
+    rq_door_leave_shut(&door);
+    rq_door_open(&door);
+    check_eq(pthread_create(&thread, NULL, come_and_stay, &both), 0);
+    pthread_barrier_wait(&both);
+    rq_door_take(&door);
+    const bool mine = rq_door_is_mine(&door);
+    pthread_barrier_wait(&both);
+    pthread_join(thread, &became);
+    pthread_barrier_destroy(&both);
+    check(became != NULL);
+    check(!mine);
+    rq_door_take(&door);
+    check(rq_door_is_mine(&door));
+    close_all();
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -129,6 +171,8 @@ int main(int argc, char **argv)
         TAP(event_while_nobody_watches_wakes_one),
         TAP(who_comes_back_before_anybody_was_needed_watches_on),
         TAP(who_comes_back_too_late_does_not_watch),
+        TAP(door_that_was_left_shut_lets_nobody_in),
+        TAP(who_opens_it_lets_one_in),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
