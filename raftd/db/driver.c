@@ -100,15 +100,14 @@ static void loop_done(struct rq_driver *d)
 }
 
 /* Several writers come back together after a batch.  Without this the first of them would start a sync of its own, and the others
- * wait for two: batches of 1 and n - 1 in turn.  So a batch waits: for all of them where the disk takes longer than they do; else
- * for half of them, and while these are at the disk the other half makes its next commits.  A single writer never waits. */
+ * wait for two: batches of 1 and n - 1 in turn.  So where the disk takes longer than they do, a batch waits for all of them.  Where
+ * they take longer the disk is not to wait for anybody: what comes meanwhile is batch enough.  A single writer never waits. */
 static void gather(struct rq_driver *d)
 {
-    uint64_t wanted = d->sync_ns > d->company * COMEBACK_NS ? d->company : (d->company + 1) / 2;
-    if (wanted <= 1) {
+    if (d->company <= 1 || d->sync_ns <= d->company * COMEBACK_NS) {
         return;
     }
-    uint64_t upto = d->written + wanted;
+    uint64_t upto = d->written + d->company;
     uint64_t end = d->written_ns + (2 * d->sync_ns < GATHER_NS_MAX ? 2 * d->sync_ns : GATHER_NS_MAX);
     struct timespec until = { (time_t)(end / 1000000000u), (long)(end % 1000000000u) };
     pthread_mutex_lock(&d->gather_lock);
