@@ -28,6 +28,10 @@ struct flag {
 static const struct flag flags[] = {
     FLAG("auth", FLAG_STRING, auth, "",
          "JSON file that says who may do what over HTTP; if not set, everybody everything"),
+    FLAG("auto-optimize-int", FLAG_DURATION, auto_optimize_int_ns, "24h",
+         "how often the leader runs PRAGMA optimize on the database that HTTP means; 0 for never"),
+    FLAG("auto-vacuum-int", FLAG_DURATION, auto_vacuum_int_ns, "0h0m0s",
+         "how often the leader runs VACUUM on it; 0 for never"),
     FLAG("bootstrap-expect", FLAG_UINT, bootstrap_expect, "0",
          "found a cluster when so many nodes have found each other by -join"),
     FLAG("bootstrap-expect-timeout", FLAG_DURATION, bootstrap_timeout_ns, "120s", "how long to wait for them"),

@@ -32,11 +32,12 @@ struct rq_flags {
     bool non_voter;
     uint64_t heartbeat_timeout_ns, election_timeout_ns;
     bool shutdown_stepdown, shutdown_remove, remove_shutdown;
-    uint64_t reap_voter_ns, reap_reader_ns; /* 0: never */
-    uint64_t raft_snap;                     /* entries since the last descriptor that call for a new one */
-    uint64_t raft_snap_int_ns;              /* how often that is looked at */
-    uint64_t compare_int_ns;                /* ours: the same for comparing with other nodes; 0: never */
-    uint64_t scrub_int_ns;                  /* ours: from the start of one scrub to the next; 0: never */
+    uint64_t reap_voter_ns, reap_reader_ns;            /* 0: never */
+    uint64_t raft_snap;                                /* entries since the last descriptor that call for a new one */
+    uint64_t raft_snap_int_ns;                         /* how often that is looked at */
+    uint64_t auto_vacuum_int_ns, auto_optimize_int_ns; /* of the database that HTTP means; 0: never */
+    uint64_t compare_int_ns;                           /* ours: the same for comparing with other nodes; 0: never */
+    uint64_t scrub_int_ns;                             /* ours: from the start of one scrub to the next; 0: never */
     struct { /* what rqlited has and nothing here depends on: checked, and not looked at */
         uint64_t connect_timeout_ns, apply_timeout_ns, commit_timeout_ns, lease_timeout_ns, snap_wal_bytes;
         bool compress;

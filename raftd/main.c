@@ -720,6 +720,7 @@ static void start_http(struct raftd *d)
                    .batch_size = at_most(d->flags.queue_batch_size),
                    .timeout_ms = d->flags.queue_timeout_ns / 1000000u,
                    .transaction = d->flags.queue_transaction },
+        .upkeep = { d->flags.auto_vacuum_int_ns, d->flags.auto_optimize_int_ns },
         .transactions = { .open_max = at_most(d->flags.tx_max),
                           .idle_ms = d->flags.tx_idle_timeout_ns / 1000000u,
                           .lifetime_ms = d->flags.tx_lifetime_ns / 1000000u },

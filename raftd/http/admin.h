@@ -35,11 +35,12 @@ struct rq_admin {
     const char *http_addr, *http_adv_addr, *raft_adv_addr;
     const char *api_url; /* "http://host:port" */
     const char *allow_origin;
-    const struct rq_http_tls_files *tls; /* NULL: plain HTTP */
-    bool auth;                           /* there is a credentials file */
-    bool foreign_keys;                   /* are enforced in what comes over HTTP */
-    uint64_t started_s;                  /* seconds since 1970 */
-    _Atomic int64_t last_backup_s;       /* likewise; 0: none */
+    const struct rq_http_tls_files *tls;          /* NULL: plain HTTP */
+    bool auth;                                    /* there is a credentials file */
+    bool foreign_keys;                            /* are enforced in what comes over HTTP */
+    uint64_t started_s;                           /* seconds since 1970 */
+    _Atomic int64_t last_backup_s;                /* likewise; 0: none */
+    _Atomic int64_t last_vacuum_s, next_vacuum_s; /* automatic ones, likewise */
     struct rq_admin_times times;
 };
 

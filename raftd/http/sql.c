@@ -49,6 +49,7 @@ struct rq_sql_service {
     struct rq_crew *crew;
     struct rq_deadlines *deadlines;
     struct rq_write_queue *queue;
+    struct rq_upkeep *upkeep;
     _Atomic(struct rq_transactions *) transactions; /* as desks, and before them */
 };
 
@@ -658,7 +659,8 @@ static bool choose_stage(struct errand *e)
     bool reads = e->kind == RQ_SQL_QUERY;
     if (e->kind == RQ_SQL_REQUEST) {
         enum rq_err err;
-        reads = on_reader(e, QUICK_STEPS, ask_only_reads, &err) != 0 && err == RQ_OK; /* the executor takes it as well */
+        reads =
+            on_reader(e, QUICK_STEPS, ask_only_reads, &err) != 0 && err == RQ_OK; /* the executor takes it as well */
     }
     if (reads) {
         e->stage = prove_stage;
@@ -865,6 +867,7 @@ static void now_and_then(void *ctx)
     if (desks != NULL) {
         rq_transactions_sweep(atomic_load(&s->transactions));
         rq_desks_sweep(desks);
+        rq_upkeep_look(s->upkeep, desks);
     }
 }
 
@@ -878,6 +881,9 @@ enum rq_err rq_sql_service_new(const struct rq_sql_service_config *config, struc
     enum rq_err err = rq_crew_new(SLOW_THREADS, "raftd-sql", &s->crew);
     if (err == RQ_OK) {
         err = rq_write_queue_new(&config->queue, &s->queue);
+    }
+    if (err == RQ_OK) {
+        err = rq_upkeep_new(&config->upkeep, config->admin, &s->upkeep);
     }
     if (err == RQ_OK) {
         err = rq_deadlines_new(now_and_then, s, &s->deadlines);

@@ -17,6 +17,7 @@
 #include "raftd/http/admin.h"
 #include "raftd/http/server.h"
 #include "raftd/http/transactions.h"
+#include "raftd/http/upkeep.h"
 #include "raftd/http/write_queue.h"
 #include "raftd/wire/err.h"
 
@@ -28,6 +29,7 @@ struct rq_sql_service_config {
     bool foreign_keys;
     unsigned readers_max; /* connections of one database that only read; 0: any number */
     struct rq_write_queue_config queue;
+    struct rq_upkeep_config upkeep;
     struct rq_transactions_config transactions; /* without the instance */
 };
 

@@ -243,6 +243,16 @@ static void put_snapshots(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_va
     }
 }
 
+static void put_auto_vacuum(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *store)
+{
+    const int64_t last_s = atomic_load(&a->last_vacuum_s), next_s = atomic_load(&a->next_vacuum_s);
+    if (next_s > 0) { /* it is on */
+        yyjson_mut_val *in = put_obj(doc, store, "auto_vacuum");
+        rq_http_put_time(doc, in, "last_vacuum", (time_t)last_s);
+        rq_http_put_time(doc, in, "next_vacuum_after", (time_t)next_s);
+    }
+}
+
 void rq_status_put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
     yyjson_mut_val *store = put_obj(doc, root, "store");
@@ -260,6 +270,7 @@ void rq_status_put_store(struct rq_admin *a, yyjson_mut_doc *doc, yyjson_mut_val
     rq_cluster_members(atomic_load(&a->cluster), &members);
 
     yyjson_mut_obj_add_str(doc, store, "addr", a->raft_adv_addr);
+    put_auto_vacuum(a, doc, store);
     put_catchup(a, doc, store);
     put_compare(a, doc, store);
     put_databases(doc, store, catalog);

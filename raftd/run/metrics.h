@@ -59,6 +59,10 @@
     X(snapshot, upgrade_ok)                                                                  \
     X(store, nodes_reaped_failed)                                                            \
     X(store, nodes_reaped_ok)                                                                \
+    X(store, num_auto_optimizes)                                                             \
+    X(store, num_auto_optimizes_failed)                                                      \
+    X(store, num_auto_vacuums)                                                               \
+    X(store, num_auto_vacuums_failed)                                                        \
     X(store, num_backups)                                                                    \
     X(store, num_boots)                                                                      \
     X(store, num_ignored_joins)                                                              \

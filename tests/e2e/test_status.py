@@ -116,6 +116,29 @@ def s2_6_debug_vars_has_all_sections_or_one():
     equal(variables(node, "http")["num_status"], before + 1)
 
 
+@test(seconds=120)
+def s1_1_the_leader_vacuums_and_optimizes():
+    node = Raftd(None, "-auto-vacuum-int", "200ms", "-auto-optimize-int", "200ms")
+
+    def ask(method, path, body=None):
+        return json.loads(node.request(method, path, body)[1])["results"]
+
+    def read(sql):
+        return ask("GET", "/db/query?q=" + sql.replace(" ", "+"))[0]["values"]
+
+    ask("POST", "/db/execute", b'["CREATE TABLE t(x)", "CREATE INDEX i ON t(x)"]')
+    ask("POST", "/db/execute", b'["INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT zeroblob(500) || i FROM n"]')
+    wait_for(lambda: read("SELECT count(*) FROM sqlite_master WHERE name='sqlite_stat1'") == [[1]], "there are statistics", 60)
+    ask("POST", "/db/execute", b'["DELETE FROM t WHERE rowid > 10"]')
+    wait_for(lambda: read("PRAGMA freelist_count") == [[0]] and read("PRAGMA page_count")[0][0] < 50, "the free pages are gone", 60)
+    equal(read("SELECT count(*) FROM t"), [[10]], "rows")
+    store = variables(node, "store")
+    check(store["num_auto_vacuums"] > 0 and store["num_auto_optimizes"] > 0, store)
+    vacuum = node.status()["store"]["auto_vacuum"]
+    check("2020" < vacuum["last_vacuum"] <= vacuum["next_vacuum_after"], vacuum)
+    check("auto_vacuum" not in Raftd().status()["store"], "without the flag there is none")
+
+
 @test
 def s2_7_licenses_are_told_as_text():
     node = Raftd(None, "-node-id", "1")
