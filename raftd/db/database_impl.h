@@ -97,7 +97,7 @@ struct rq_database {
     struct rq_repair *repair;     /* borrows; guarded by info_lock; waits for its entry */
     void (*changed)(void *ctx);   /* guarded by info_lock, as its ctx; NULL: nobody watches */
     void *changed_ctx;
-    atomic_bool waits;            /* for a body that it lacks */
+    atomic_bool waits; /* for a body that it lacks */
     _Atomic uint64_t last_use_ms;
     atomic_bool short_of_space; /* a committed transaction waits for it, and the strand with it */
     atomic_bool stirred;
