@@ -172,7 +172,7 @@ static bool set_flag(struct rq_flags *f, const struct flag *flag, const char *va
 
 static bool is_zero(const struct rq_flags *f, const struct flag *flag)
 {
-    return *(const uint64_t *)(const void *)((const char *)f + flag->offset) == 0;
+    return *(const uint64_t *)((const char *)f + flag->offset) == 0;
 }
 
 static bool is_routable(const char *host)

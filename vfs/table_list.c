@@ -388,7 +388,7 @@ enum rq_err rq_table_list_read(struct rq_table_list *l, const struct rq_page_vie
     rq_bytes_init(&r.stack, SIZE_MAX);
     rq_bytes_init(&r.row, ROW_BYTES_MAX);
     rq_bytes_init(&r.rows, SIZE_MAX);
-    rq_bytes_init(&r.text, 2 * ROW_BYTES_MAX);
+    rq_bytes_init(&r.text, (size_t)2 * ROW_BYTES_MAX);
     r.page = malloc(view->page_size != 0 ? view->page_size : 1);
     if (r.page == NULL) {
         err = RQ_NOMEM;
@@ -396,7 +396,7 @@ enum rq_err rq_table_list_read(struct rq_table_list *l, const struct rq_page_vie
         err = read_schema(&r);
     }
     if (err == RQ_OK) {
-        err = take_rows(l, (const struct rq_table_row *)(const void *)r.rows.data,
+        err = take_rows(l, (const struct rq_table_row *)r.rows.data,
                         (uint32_t)(r.rows.size / sizeof(struct rq_table_row)));
     }
     rq_bytes_fini(&r.stack);

@@ -55,7 +55,7 @@ void rq_change_records_trace(struct rq_change_records *r, uint64_t version, uint
 static inline const uint32_t *rq_change_record_pages(const struct rq_change_records *r,
                                                      const struct rq_change_record *record)
 {
-    return (const uint32_t *)(const void *)r->pages.data + record->first_page;
+    return (const uint32_t *)r->pages.data + record->first_page;
 }
 
 #endif

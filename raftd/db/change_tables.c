@@ -83,7 +83,7 @@ static size_t set_count(const struct set *s)
 
 static uint32_t set_at(const struct set *s, size_t i)
 {
-    return ((const uint32_t *)(const void *)s->numbers.data)[i];
+    return ((const uint32_t *)s->numbers.data)[i];
 }
 
 static void set_clear(struct set *s)
@@ -152,7 +152,7 @@ static enum rq_err set_names(struct rq_change_tables *t, const struct set *s, st
         }
         bytes += strlen(name) + 1;
     }
-    char **names = (char **)(void *)t->sorted.data;
+    char **names = (char **)t->sorted.data;
     if (count > 1) {
         qsort((void *)names, count, sizeof *names, compare_names);
     }
@@ -196,7 +196,7 @@ static enum rq_err gather_pages(struct rq_change_tables *t, const struct rq_chan
         *ret_lost = *ret_lost || r->lost;
         err = rq_bytes_put(&t->pages, rq_change_record_pages(records, r), r->page_count * sizeof(uint32_t));
     }
-    uint32_t *pages = (uint32_t *)(void *)t->pages.data;
+    uint32_t *pages = (uint32_t *)t->pages.data;
     size_t count = t->pages.size / sizeof *pages, kept = 0;
     if (records->count > 1) {
         qsort(pages, count, sizeof *pages, compare_numbers);
@@ -213,7 +213,7 @@ static enum rq_err gather_pages(struct rq_change_tables *t, const struct rq_chan
 /* To all of the batch: whoever had those pages before it, or is told to have them after it. */
 static enum rq_err add_owners(struct rq_change_tables *t, const struct rq_page_view *after)
 {
-    const uint32_t *pages = (const uint32_t *)(const void *)t->pages.data;
+    const uint32_t *pages = (const uint32_t *)t->pages.data;
     const size_t count = t->pages.size / sizeof *pages;
     struct rq_page_owner owner;
     enum rq_err err = RQ_OK;
@@ -233,7 +233,7 @@ static enum rq_err add_owners(struct rq_change_tables *t, const struct rq_page_v
 
 static enum rq_err bring_owners(struct rq_change_tables *t, const struct rq_page_view *view, bool lost)
 {
-    const uint32_t *pages = (const uint32_t *)(const void *)t->pages.data;
+    const uint32_t *pages = (const uint32_t *)t->pages.data;
     const size_t count = t->pages.size / sizeof *pages;
     if (t->known && !lost && count <= view->page_count / WALK_SHARE + 16) {
         const enum rq_err err = rq_page_owners_advance(t->owners, view, pages, count);

@@ -52,12 +52,12 @@ static void put_address(yyjson_mut_doc *doc, yyjson_mut_val *addresses, const st
 {
     char host[INET6_ADDRSTRLEN], text[sizeof host + 8];
     const bool four = i->ifa_addr->sa_family == AF_INET;
-    const void *address = four ? (const void *)&((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr
-                               : &((const struct sockaddr_in6 *)(const void *)i->ifa_addr)->sin6_addr;
+    const void *address = four ? (const void *)&((const struct sockaddr_in *)i->ifa_addr)->sin_addr
+                               : &((const struct sockaddr_in6 *)i->ifa_addr)->sin6_addr;
     unsigned ones = 0;
     if (i->ifa_netmask != NULL) {
-        ones = four ? ones_of(&((const struct sockaddr_in *)(const void *)i->ifa_netmask)->sin_addr, 4)
-                    : ones_of(&((const struct sockaddr_in6 *)(const void *)i->ifa_netmask)->sin6_addr, 16);
+        ones = four ? ones_of(&((const struct sockaddr_in *)i->ifa_netmask)->sin_addr, 4)
+                    : ones_of(&((const struct sockaddr_in6 *)i->ifa_netmask)->sin6_addr, 16);
     }
     if (inet_ntop(i->ifa_addr->sa_family, address, host, sizeof host) != NULL) {
         (void)snprintf(text, sizeof text, "%s/%u", host, ones);
@@ -68,7 +68,7 @@ static void put_address(yyjson_mut_doc *doc, yyjson_mut_val *addresses, const st
 /* "02:fc:00:00:00:01"; that of a loopback is all zeros, and "" */
 static void put_hardware(yyjson_mut_doc *doc, yyjson_mut_val *one, const struct ifaddrs *i)
 {
-    const struct sockaddr_ll *link = (const struct sockaddr_ll *)(const void *)i->ifa_addr;
+    const struct sockaddr_ll *link = (const struct sockaddr_ll *)i->ifa_addr;
     char text[3 * sizeof link->sll_addr + 1] = "";
     for (unsigned n = 0;
          n < link->sll_halen && n < sizeof link->sll_addr && ones_of(link->sll_addr, link->sll_halen) > 0; n++) {
