@@ -24,6 +24,7 @@ struct mend {
     uint64_t index;
     struct rq_voice voices[RQ_VOICES_MAX];
     unsigned count, asked; /* of them that give it; that there are */
+    unsigned voters;       /* of the cluster, with this node if it is one */
     struct rq_ask_state state;
     uint64_t *hashes[RQ_VOICES_MAX]; /* owns: of pages from first on */
     uint32_t first;
@@ -156,8 +157,21 @@ static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t
     return err;
 }
 
+/* Against a page that nothing speaks against but the others it takes a majority of all voters: one of two alone is not more right than
+ * the other. */
+static bool is_decided(struct mend *m, uint32_t pgno)
+{
+    struct rq_opinion opinions[RQ_VOICES_MAX];
+    const uint32_t at = pgno - m->first;
+    uint64_t right;
+    for (unsigned i = 0; i < m->count; i++) {
+        opinions[i] = (struct rq_opinion){ m->voices[i].votes, m->hashes[i], at + 1 };
+    }
+    return rq_verdict_page(opinions, m->count, at, m->voters / 2 + 1, &right);
+}
+
 /* From one of those that have the right one; which it then has to be. */
-static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, uint8_t *page)
+static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, bool disputed, uint8_t *page)
 {
     struct mend *m = ctx;
     struct rq_opinion opinions[RQ_VOICES_MAX];
@@ -167,6 +181,11 @@ static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, uint8_t
     const uint8_t *data;
     uint64_t right = 0;
     uint32_t got;
+    if (disputed && !is_decided(m, pgno)) {
+        rq_note(RQ_LEVEL_ERROR, "a quarantined database is not mended: too few voters are there to tell whose page is the right one",
+                "id=%u page=%u index=%llu asked=%u of=%u", m->id, pgno, (unsigned long long)m->index, m->count, m->voters);
+        return RQ_CORRUPT;
+    }
     for (unsigned i = 0; i < m->count; i++) {
         opinions[i] = (struct rq_opinion){ true, m->hashes[i], at + 1 };
     }
@@ -219,7 +238,6 @@ static void note_mended(const struct mend *m, struct rq_database *db, const stru
 
 enum rq_err rq_mend(struct rq_cluster *c, struct rq_database *db, uint64_t *ret_compared, uint64_t *ret_mended)
 {
-    unsigned voters;
     bool self_votes;
     struct mend *m = calloc(1, sizeof *m);
     if (m == NULL) {
@@ -227,7 +245,7 @@ enum rq_err rq_mend(struct rq_cluster *c, struct rq_database *db, uint64_t *ret_
     }
     m->cluster = c;
     m->id = rq_database_id(db);
-    m->asked = rq_voices(c, m->voices, &voters, &self_votes);
+    m->asked = rq_voices(c, m->voices, &m->voters, &self_votes);
     rq_bytes_init(&m->answer, RQ_CLUSTER_REPLY_MAX);
     struct rq_repair r = { .nonce = rq_random_id(), .source = { m, on_open, on_hashes, on_page } };
     rq_database_repair_begin(db, &r);

@@ -1,5 +1,6 @@
 /* Mend: the wrong pages of a quarantined database come from the others, each proved by what a majority of those that can be asked says
- * it is at the same place of the log. */
+ * it is at the same place of the log.  Only members speak whose own pages are what their own records say; a page here that is that as well is
+ * replaced only when a majority of all voters has it otherwise. */
 #ifndef RAFTD_CLUSTER_MEND_H
 #define RAFTD_CLUSTER_MEND_H
 

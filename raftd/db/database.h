@@ -285,7 +285,9 @@ struct rq_repair_source {
     void *ctx;
     enum rq_err (*open)(void *ctx, uint64_t index, struct rq_replica_state *ret_state);
     enum rq_err (*hashes)(void *ctx, uint32_t first, uint32_t count, uint64_t *ret_hashes); /* RQ_MARK_PAGES_MAX */
-    enum rq_err (*page)(void *ctx, uint32_t pgno, uint32_t page_size, uint8_t *page);
+    /* disputed: our own page is what this host's records say that it is at this very version, so that either side may be the wrong one.
+     * CORRUPT: not decided. */
+    enum rq_err (*page)(void *ctx, uint32_t pgno, uint32_t page_size, bool disputed, uint8_t *page);
 };
 
 /* A quarantined database is mended where the log has the MARK entry of this nonce: pages that are not what they should be become one

@@ -42,16 +42,20 @@ static void wrong_fini(struct wrong *w)
     free(w->page);
 }
 
-/* Our own page, unless it is what raftd did not write there. */
-static enum rq_err is_right(struct wrong *w, uint32_t pgno, uint64_t hash, bool *ret_right)
+/* Our own page, unless it is what raftd did not write there: then the records of this host prove that it is wrong.  One of the same version
+ * that is as it was written is as good as that of any other single host. */
+static enum rq_err is_right(struct wrong *w, uint32_t pgno, uint64_t hash, bool *ret_right, bool *ret_disputed)
 {
     struct rq_database *db = w->db;
+    const bool same_version = db->file.version == w->state.version;
     if (pgno > db->file.page_count) {
         *ret_right = hash == w->zero_hash; /* rule Z: what does not come is zero */
+        *ret_disputed = same_version;
         return RQ_OK;
     }
     enum rq_err err = rq_replica_read(db->replica, pgno, w->page);
     *ret_right = err == RQ_OK && rq_page_hash(w->page, w->state.page_size) == hash;
+    *ret_disputed = err == RQ_OK && same_version;
     return err == RQ_CORRUPT ? RQ_OK : err;
 }
 
@@ -85,15 +89,15 @@ static enum rq_err next_wrong(void *ctx, uint32_t *ret_pgno, const uint8_t **ret
             w->repair->compared += w->count;
         }
         const uint64_t hash = w->hashes[w->next - w->first];
-        bool right;
-        enum rq_err err = is_right(w, w->next, hash, &right);
+        bool right, disputed;
+        enum rq_err err = is_right(w, w->next, hash, &right, &disputed);
         if (err != RQ_OK) {
             return err;
         }
         if (right) {
             continue;
         }
-        err = from->page(from->ctx, w->next, w->state.page_size, w->page);
+        err = from->page(from->ctx, w->next, w->state.page_size, disputed, w->page);
         if (err == RQ_OK && rq_page_hash(w->page, w->state.page_size) != hash) {
             err = RQ_CORRUPT; /* it is not what they said */
         }

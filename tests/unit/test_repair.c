@@ -128,8 +128,8 @@ static void fence(void)
 /* --- the others ---------------------------------------------------------------------------------------------------------- */
 
 static struct {
-    bool older, lies, away;
-    unsigned pages;
+    bool older, lies, away, decides_nothing;
+    unsigned pages, disputed;
     uint64_t index;
 } there;
 
@@ -158,10 +158,14 @@ static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t
     return RQ_OK;
 }
 
-static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, uint8_t *page)
+static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, bool disputed, uint8_t *page)
 {
     (void)ctx;
     check_eq(page_size, PAGE);
+    there.disputed += disputed;
+    if (disputed && there.decides_nothing) {
+        return RQ_CORRUPT;
+    }
     page_of(right.fill, right.version, pgno, page);
     page[300] ^= there.lies && there.pages == 1;
     there.pages++;
@@ -171,7 +175,7 @@ static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, uint8_t
 static enum rq_err repair(uint64_t nonce, struct rq_repair *r)
 {
     *r = (struct rq_repair){ .nonce = NONCE, .source = { NULL, on_open, on_hashes, on_page } };
-    there.pages = 0;
+    there.pages = there.disputed = 0;
     rq_database_repair_begin(lone.db, r);
     mark(nonce, 0, 0);
     return rq_database_repair_wait(lone.db, r, 0);
@@ -235,6 +239,7 @@ static void wrong_pages_come_back(void)
     check_eq(repair(NONCE, &r), RQ_OK);
     check(r.mended == 2 && there.pages == 2 && r.compared == PAGES && there.index == right.index);
     check_eq(strcmp(r.first_pages, "5,120"), 0);
+    check_eq(there.disputed, 0); /* their hashes say that they are wrong */
     check(is_right());
     memcpy(fill, right.fill, sizeof fill);
     fill[5] = 'c';
@@ -260,6 +265,7 @@ static void what_was_missed_comes_too(void)
     check_eq(state(), RQ_DB_QUARANTINED);
     check_eq(repair(NONCE, &r), RQ_OK);
     check_eq(r.mended, 3); /* page 1, too */
+    check_eq(there.disputed, 0); /* and nothing is claimed about the version that was missed */
     check(is_right());
     commit(fill);
     check(is_right());
@@ -271,10 +277,16 @@ static void what_others_have_otherwise_is_replaced(void)
 {
     struct rq_repair r;
     begin();
+    damage(5);
     fence();
     right.fill[33] = 'x';
+    there.decides_nothing = true;
+    check_eq(repair(NONCE, &r), RQ_CORRUPT); /* one word against another */
+    check_eq(state(), RQ_DB_QUARANTINED);
+    there.decides_nothing = false;
     check_eq(repair(NONCE, &r), RQ_OK);
-    check_eq(r.mended, 1);
+    check_eq(r.mended, 2);
+    check_eq(there.disputed, 1);
     check(is_right());
     lone_end();
 }
