@@ -15,6 +15,7 @@
 
 #include "raftd/cluster/cluster.h"
 #include "raftd/cluster/recovery.h"
+#include "raftd/cluster/survivor.h"
 #include "raftd/db/adopt.h"
 #include "raftd/db/background.h"
 #include "raftd/db/catalog.h"
@@ -132,13 +133,12 @@ static void parse_flags(struct raftd *d, int argc, char **argv)
     set_level(d->flags.raft_log_level);
 }
 
-static void refuse_recovery(const struct raftd *d)
+static void refuse_recovery(const struct raftd *d, const char *why)
 {
     rq_refuse(
-        "%s/peers.json: this node was being brought up to date, and some of its databases are newer than its log: name "
-        "another node first in that file, if one is left; else remove the file and found a new cluster from the "
-        "databases as they are: raftd -refound %s",
-        d->home.raft_dir, d->flags.data_dir);
+        "%s/peers.json: %s; or name another node first in that file, if one is left; else remove the file and found a "
+        "new cluster from the databases as they are, without what is missing: raftd -refound %s",
+        d->home.raft_dir, why, d->flags.data_dir);
 }
 
 /* An operator has said that a majority is lost for good.  What goes on is another cluster from here on: who was away, or in doubt of
@@ -163,7 +163,7 @@ static void find_recovery(struct raftd *d)
     struct rq_file_info info;
     char *fetching = rq_path_join(d->home.raft_dir, "fetching");
     if (d->disk->ops->stat(d->disk, fetching, &info) == RQ_OK) {
-        refuse_recovery(d);
+        refuse_recovery(d, "this node was being brought up to date, and has some of its databases in part");
     }
     free(fetching);
     d->recovers = true;
@@ -431,9 +431,16 @@ static void recover(struct raftd *d, struct rq_log_found *found)
                                    .snapshot_index = d->descriptor.index,
                                    .snapshot_term = d->descriptor.term,
                                    .snapshot_installed = d->descriptor.installed };
-    const uint64_t snapshot = d->descriptor.index, last = snapshot > found->last_index ? snapshot : found->last_index;
-    if (d->newest_stamp > last) {
-        refuse_recovery(d); /* what goes on would write other entries under the indexes that its replicas have */
+    const struct rq_survivor survivor = { .disk = d->disk,
+                                          .dir = d->home.dir,
+                                          .staged_dir = d->home.staged_dir,
+                                          .log = d->log,
+                                          .descriptor = &d->descriptor,
+                                          .newest_stamp = d->newest_stamp };
+    char why[512];
+    enum rq_err err = rq_survivor_check(&survivor, why);
+    if (err != RQ_OK) {
+        refuse_recovery(d, why[0] != '\0' ? why : rq_err_text(err));
     }
     rq_directory_write_identity(&d->home, d->flags.node_id);
     rq_cluster_self(d->cluster, &self);
@@ -441,7 +448,7 @@ static void recover(struct raftd *d, struct rq_log_found *found)
     self.votes = true;
     rq_note(RQ_LEVEL_WARN, "the majority is lost, says peers.json: this node goes on alone, with all it has",
             "last=%llu committed=%llu", (unsigned long long)found->last_index, (unsigned long long)found->committed);
-    enum rq_err err = rq_node_recover(d->log, &node, &self);
+    err = rq_node_recover(d->log, &node, &self);
     if (err == RQ_OK) {
         err = rq_recovery_done(d->disk, d->home.raft_dir);
     }
