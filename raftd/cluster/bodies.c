@@ -53,7 +53,9 @@ struct rq_bodies {
 struct courier {
     struct rq_carriage *carriage;
     uint64_t instance;
-    bool full; /* guarded by the bodies' lock: it had no space, at the last attempt */
+    bool counts; /* it votes; else it is to, and does so the sooner */
+    bool full;   /* guarded by the bodies' lock, as has: it had no space, at the last attempt */
+    bool has;  /* durably */
 };
 
 struct rq_carriage {
@@ -64,7 +66,9 @@ struct rq_carriage {
     unsigned refs; /* the database's, and each courier's */
     unsigned majority, durable;
     unsigned moving; /* couriers with a stream */
-    unsigned others; /* couriers */
+    bool votes;      /* this node, when it was begun */
+    unsigned others; /* couriers, of whom so many count: */
+    unsigned voters;
     bool left;
     void (*done)(void *ctx);
     void *ctx;
@@ -325,18 +329,18 @@ static void carriage_unref_locked(struct rq_carriage *c)
     }
 }
 
-static enum rq_err bring_to(struct rq_carriage *c, uint64_t instance)
+static enum rq_err bring_to(struct rq_carriage *c, const struct courier *to)
 {
     struct rq_bodies *b = c->bodies;
     struct rq_head_body head = { .body_bytes = c->entry.body_bytes, .origin = c->entry.origin };
     struct rq_conduit *conduit;
     memcpy(head.hash, c->entry.hash, sizeof head.hash);
-    enum rq_err err = open_conduit(b, instance, RQ_HEAD_BRING, &head, &conduit);
+    enum rq_err err = open_conduit(b, to->instance, RQ_HEAD_BRING, &head, &conduit);
     if (err != RQ_OK) {
         return err;
     }
     pthread_mutex_lock(&b->lock);
-    c->moving++;
+    c->moving += to->counts;
     pthread_mutex_unlock(&b->lock);
     err = send_file(b, c->file, 0, c->entry.body_bytes, conduit, c);
     if (err == RQ_OK || err == RQ_EXISTS) { /* it has it already, and says so by its END */
@@ -344,7 +348,7 @@ static enum rq_err bring_to(struct rq_carriage *c, uint64_t instance)
     }
     rq_conduit_free(conduit);
     pthread_mutex_lock(&b->lock);
-    c->moving--;
+    c->moving -= to->counts;
     pthread_mutex_unlock(&b->lock);
     return err;
 }
@@ -356,10 +360,11 @@ static void *courier_thread(void *arg)
     struct rq_bodies *b = c->bodies;
     bool goes_on = true;
     while (goes_on) {
-        enum rq_err err = bring_to(c, courier->instance);
+        enum rq_err err = bring_to(c, courier);
         pthread_mutex_lock(&b->lock);
         courier->full = err == RQ_FULL;
-        if (err == RQ_OK && ++c->durable == c->majority && !c->left) {
+        courier->has = err == RQ_OK;
+        if (err == RQ_OK && courier->counts && ++c->durable == c->majority && !c->left) {
             c->done(c->ctx);
         }
         /* Who could not be reached in time fetches it. */
@@ -409,13 +414,16 @@ static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *entry, stru
     for (unsigned i = 0; i < members.count; i++) {
         const struct rq_member *m = &members.list[i];
         voters += m->role == RQ_MEMBER_VOTER;
-        if (m->role == RQ_MEMBER_VOTER && m->instance != b->config.instance) {
-            c->couriers[others++] = (struct courier){ .carriage = c, .instance = m->instance };
+        if ((m->role == RQ_MEMBER_VOTER || m->votes) && m->instance != b->config.instance) {
+            const bool counts = m->role == RQ_MEMBER_VOTER;
+            c->couriers[others++] = (struct courier){ .carriage = c, .instance = m->instance, .counts = counts };
+            c->voters += counts;
         }
     }
     c->others = others;
     c->majority = voters / 2 + 1;
-    c->durable = voters - others; /* here, when the caller has synced it */
+    c->durable = voters - c->voters; /* here, when the caller has synced it */
+    c->votes = c->durable > 0;
     for (unsigned i = 0; err == RQ_OK && i < others; i++) {
         pthread_mutex_lock(&b->lock);
         c->refs++;
@@ -435,15 +443,54 @@ static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *entry, stru
     return RQ_OK;
 }
 
+static void on_holders(void *ctx, struct rq_carriage *c, struct rq_instances *ret_holders)
+{
+    struct rq_bodies *b = ctx;
+    *ret_holders = (struct rq_instances){ 1, { b->config.instance } };
+    pthread_mutex_lock(&b->lock);
+    for (unsigned i = 0; c != NULL && i < c->others; i++) {
+        if (c->couriers[i].has) {
+            ret_holders->list[ret_holders->count++] = c->couriers[i].instance;
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* Are the voters those that it is brought to? */
+static bool is_for(const struct rq_carriage *c, const struct rq_members *members)
+{
+    unsigned others = 0;
+    bool votes = false;
+    for (unsigned i = 0; i < members->count; i++) {
+        const struct rq_member *m = &members->list[i];
+        bool known = m->role != RQ_MEMBER_VOTER || m->instance == c->bodies->config.instance;
+        votes = votes || (m->role == RQ_MEMBER_VOTER && known);
+        others += m->role == RQ_MEMBER_VOTER && !known;
+        for (unsigned k = 0; !known && k < c->others; k++) {
+            known = c->couriers[k].counts && c->couriers[k].instance == m->instance;
+        }
+        if (!known) {
+            return false;
+        }
+    }
+    return others == c->voters && votes == c->votes;
+}
+
 static enum rq_carriage_state on_state(struct rq_carriage *c)
 {
     struct rq_bodies *b = c->bodies;
+    struct rq_members members;
+    struct rq_instances holders;
     bool full = false;
+    b->config.members(b->config.ctx, &members);
+    on_holders(b, c, &holders);
+    const bool done = rq_members_are_majority(&members, &holders), past = !is_for(c, &members);
     pthread_mutex_lock(&b->lock);
     for (unsigned i = 0; i < c->others; i++) {
-        full = full || c->couriers[i].full;
+        full = full || (c->couriers[i].counts && c->couriers[i].full);
     }
-    const enum rq_carriage_state state = c->durable >= c->majority               ? RQ_CARRIAGE_DONE
+    const enum rq_carriage_state state = done                                    ? RQ_CARRIAGE_DONE
+                                         : past                                  ? RQ_CARRIAGE_PAST
                                          : c->durable + c->moving >= c->majority ? RQ_CARRIAGE_MOVES
                                          : full                                  ? RQ_CARRIAGE_FULL
                                                                                  : RQ_CARRIAGE_WAITS;
@@ -493,11 +540,13 @@ static enum rq_err fetch_from(struct rq_bodies *b, const struct rq_entry_staged 
     return err;
 }
 
-/* OK: it is here.  NOTFOUND: every other member has said that it is not there.  Else another time. */
+/* OK: it is here.  NOTFOUND: every other member has said that it is not there; or so many voters that none of them would make a majority
+ * without one that had it (docs/protocol.md#who-holds-a-body): that one has applied it, and released it.  Else another time. */
 static enum rq_err fetch(struct rq_bodies *b, struct want *w)
 {
     struct rq_members members;
-    unsigned others = 0, none = 0;
+    struct rq_instances lack = { 1, { b->config.instance } };
+    unsigned others = 0;
     if (is_here(b, w->entry.hash, w->entry.body_bytes)) {
         return RQ_OK;
     }
@@ -517,7 +566,9 @@ static enum rq_err fetch(struct rq_bodies *b, struct want *w)
         if (err == RQ_OK) {
             return err;
         }
-        none += err == RQ_NOTFOUND;
+        if (err == RQ_NOTFOUND) {
+            lack.list[lack.count++] = members.list[i].instance;
+        }
         if (!w->told) {
             w->told = true;
             rq_note(RQ_LEVEL_WARN, "a database waits for a staged body", "id=%u version=%llu bytes=%llu err=%s",
@@ -525,7 +576,8 @@ static enum rq_err fetch(struct rq_bodies *b, struct want *w)
                     (unsigned long long)w->entry.body_bytes, rq_err_name(err));
         }
     }
-    return others > 0 && none == others ? RQ_NOTFOUND : RQ_AWAY;
+    const bool nowhere = lack.count > others || rq_members_are_majority(&members, &lack);
+    return others > 0 && nowhere ? RQ_NOTFOUND : RQ_AWAY;
 }
 
 /* Who cannot be served now goes behind the others. */
@@ -595,7 +647,7 @@ enum rq_err rq_bodies_new(const struct rq_bodies_config *config, struct rq_bodie
         return RQ_NOMEM;
     }
     b->config = *config;
-    b->carrier = (struct rq_carrier){ b, on_is_alone, on_bring, on_fetch, on_state, on_leave };
+    b->carrier = (struct rq_carrier){ b, on_is_alone, on_bring, on_fetch, on_state, on_holders, on_leave };
     pthread_mutex_init(&b->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

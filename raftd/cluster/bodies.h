@@ -1,6 +1,7 @@
 /* Bodies: staged bodies between the nodes.  docs/protocol.md#staged-bodies.
  *
- *   bring   here --> every voter, in parallel       before the entry that names it is proposed
+ *   bring   here --> every voter, in parallel,      before the entry that names it is proposed
+ *                    and who is to be one
  *   fetch   any member that has it --> here         before an entry is applied whose body is missing
  *
  * Each body on its way has a thread of its own, which waits for network and disk, and holds a window of it; so a slow member keeps

@@ -8,9 +8,12 @@
 #include "raftd/ops/journal.h"
 #include "raftd/wire/head.h"
 
+#define HEAD_BYTES_MAX (64u + RQ_MEMBERS_MAX * 8u)
 #define APPEND_WAIT_MS 2000 /* for the leader's answer; who gets none asks again */
 
 /* --- to others: raft messages --------------------------------------------------------------------------------------------------- */
+
+_Static_assert(RQ_ASK_HOLDERS_MAX == RQ_MEMBERS_MAX, "all may hold it");
 
 struct sending {
     struct rq_cluster *cluster;
@@ -59,10 +62,16 @@ static void on_propose(void *ctx, uint64_t leader_id, struct rq_submit *s)
     struct rq_cluster *c = ctx;
     struct proposal *p = malloc(sizeof *p);
     struct rq_bytes head;
-    rq_bytes_init(&head, 64);
+    uint8_t holders[RQ_MEMBERS_MAX * sizeof(uint64_t)];
+    for (unsigned i = 0; i < s->holders.count; i++) {
+        rq_put_u64(holders + i * sizeof(uint64_t), s->holders.list[i]);
+    }
+    rq_bytes_init(&head, HEAD_BYTES_MAX);
     const struct rq_ask ask = {
         .kind = RQ_ASK_APPEND,
-        .append = { .type = s->type, .bytes = (uint32_t)s->blob->bytes },
+        .append = { .type = s->type,
+                    .holders = { holders, s->holders.count * (uint32_t)sizeof(uint64_t) },
+                    .bytes = (uint32_t)s->blob->bytes },
     };
     enum rq_err err = p == NULL ? RQ_NOMEM : rq_ask_put(&head, &ask);
     struct rq_peer_state state;
@@ -180,6 +189,9 @@ static void asked_append(struct rq_cluster *c, uint64_t from, struct rq_call *ca
     a->call = call;
     a->from = from;
     a->submit = (struct rq_submit){ .type = ask->append.type, .here = true, .blob = blob, .done = appended };
+    for (uint32_t at = 0; at < ask->append.holders.bytes; at += sizeof(uint64_t)) {
+        a->submit.holders.list[a->submit.holders.count++] = rq_get_u64(ask->append.holders.data + at);
+    }
     rq_driver_submit(d, &a->submit);
 }
 
@@ -233,6 +245,9 @@ static void on_request(void *ctx, const struct rq_peer_who *from, struct rq_call
             break;
         case RQ_ASK_REACH:
             rq_cluster_asked_reach(c, from, call, &ask);
+            break;
+        case RQ_ASK_HELD:
+            rq_cluster_asked_held(c, call);
             break;
         case RQ_ASK_ABOUT:
             rq_cluster_asked_about(c, call);
@@ -444,6 +459,7 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
                                       on_install,
                                       rq_cluster_on_removed,
                                       on_send_round,
+                                      rq_cluster_may_vote,
                                       rq_cluster_ask_index };
     pthread_mutex_init(&c->lock, NULL);
     rq_cluster_self(c, &c->waiting[0]);

@@ -1,6 +1,7 @@
 /* Inside of the cluster: cluster.c (messages, requests, members), cluster_join.c (becoming a member),
  * cluster_members.c (what members ask for), cluster_contact.c (who answers), learn.c (who the members are), reach.c (a leader that
- * a member does not hear), reap.c, removal.c (of this node), copy_source.c and catchup.c (databases that are copied). */
+ * a member does not hear), holding.c (who may vote, for the sake of staged bodies), reap.c, removal.c (of this node), copy_source.c and
+ * catchup.c (databases that are copied). */
 #ifndef RAFTD_CLUSTER_CLUSTER_IMPL_H
 #define RAFTD_CLUSTER_CLUSTER_IMPL_H
 
@@ -34,6 +35,16 @@ struct rq_removal { /* loop context, but for out while asks */
     bool out;
 };
 
+struct rq_holding { /* loop context */
+    uint64_t term;    /* of the leadership that the rest is of */
+    uint64_t needed;  /* members count when they have everything up to here; nothing behind it names a body, as far as... */
+    uint64_t scanned; /* ...here */
+    unsigned count;
+    struct rq_holder {
+        uint64_t instance, held, asked_ms; /* asked_ms: at last */
+    } list[RQ_MEMBERS_MAX];
+};
+
 struct rq_cluster {
     struct rq_cluster_config config;
     struct rq_peers *peers;
@@ -49,6 +60,7 @@ struct rq_cluster {
     unsigned next_asked;       /* loop context: of the members, when no leader is known */
 
     struct rq_standing standing; /* reach.c */
+    struct rq_holding holding;   /* holding.c */
     struct rq_reaper reaper;     /* reap.c */
     struct rq_removal removal;   /* removal.c */
     atomic_bool removed;         /* this node; by all that is known */
@@ -112,6 +124,12 @@ void rq_cluster_asked_remove(struct rq_cluster *c, struct rq_call *call, const s
 void rq_cluster_asked_transfer(struct rq_cluster *c, struct rq_call *call, const struct rq_ask *ask,
                                const uint8_t *data, size_t bytes);
 void rq_cluster_asked_about(struct rq_cluster *c, struct rq_call *call);
+
+/* --- holding.c --- */
+
+/* For struct rq_forward. */
+bool rq_cluster_may_vote(void *cluster, const struct rq_members *members);
+void rq_cluster_asked_held(struct rq_cluster *c, struct rq_call *call);
 
 /* --- reap.c --- */
 

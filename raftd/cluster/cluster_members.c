@@ -6,9 +6,12 @@
 #include "raftd/cluster/cluster_turn.h"
 #include "raftd/db/catalog.h"
 #include "raftd/ops/journal.h"
+#include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
 #define PASS_ON_MS   10000 /* for the leader's answer */
+#define REMOVE_WAIT_MS  2000 /* until the voters that are left are known to have what they need */
+#define REMOVE_AGAIN_MS 20
 #define RECONNECT_MS 500   /* for a connection to it: a leader that is gone is believed in for about so long */
 
 /* A change of the membership that somebody wants: a node, or a thread of this one. */
@@ -20,6 +23,8 @@ struct wish {
     struct rq_member member;           /* JOIN */
     bool is_known;                     /* and the members are told nothing new */
     char name[RQ_MEMBER_TEXT_MAX + 1]; /* REMOVE, TRANSFER */
+    struct rq_later again;             /* REMOVE, until then: */
+    uint64_t again_until_ms;           /* 0: not tried yet */
     size_t bytes;
     uint8_t ask[]; /* to be passed on to the leader */
 };
@@ -229,10 +234,27 @@ static const char *remove_refusal(enum rq_err err)
         case RQ_MISUSE:
             return "the only voter of a cluster cannot be removed";
         case RQ_BUSY:
-            return "the membership is being changed, or too few voters would be in reach; try again";
+            return "the membership is being changed, or too few voters would be in reach that have all that is committed; try "
+                   "again";
         default:
             return rq_err_text(err);
     }
+}
+
+/* It has to ask the others first (holding.c). */
+static bool remove_again(struct wish *w)
+{
+    const uint64_t now = rq_clock_ms();
+    struct rq_driver *d = atomic_load(&w->cluster->driver);
+    if (w->again_until_ms == 0) {
+        w->again_until_ms = now + REMOVE_WAIT_MS;
+    }
+    if (now >= w->again_until_ms) {
+        return false;
+    }
+    w->again = (struct rq_later){ .strand = rq_driver_loop(d), .task = &w->task };
+    rq_driver_post_later(d, &w->again, REMOVE_AGAIN_MS);
+    return true;
 }
 
 static void run_remove(struct rq_task *task)
@@ -245,7 +267,7 @@ static void run_remove(struct rq_task *task)
     const struct rq_members *members = rq_node_members(node);
     const struct rq_member *m = members != NULL ? find_member(members, w->name) : NULL;
     enum rq_err err = m == NULL ? RQ_NOTFOUND : rq_node_remove(node, m->instance, removed, w);
-    if (err != RQ_OK) {
+    if (err != RQ_OK && (err != RQ_BUSY || !remove_again(w))) {
         refuse(w, err, remove_refusal(err));
     }
 }

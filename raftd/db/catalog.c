@@ -5,6 +5,7 @@
 
 #include "raftd/db/catalog_impl.h"
 #include "raftd/db/identity.h"
+#include "raftd/db/staged.h"
 #include "raftd/db/wal_care.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/entry.h"
@@ -954,7 +955,7 @@ static enum rq_err release_log(struct rq_catalog *c, uint64_t index)
     return err == RQ_OK ? rq_shelf_release(c->shelf, t.released, is_alone(c) ? 0 : RQ_SHELF_LINGER_LOOKS) : err;
 }
 
-static enum rq_err sync_replicas(struct rq_picture *p)
+enum rq_err rq_catalog_sync_replicas(struct rq_picture *p)
 {
     enum rq_err err = RQ_OK;
     for (uint32_t i = 0; err == RQ_OK && i < p->descriptor.database_count; i++) {
@@ -1022,7 +1023,7 @@ enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
     }
     enum rq_err err = take_picture(c, &p, text);
     if (err == RQ_OK) {
-        err = sync_replicas(&p);
+        err = rq_catalog_sync_replicas(&p);
     }
     if (err == RQ_OK) {
         err = rq_descriptor_write(c->config.disk, c->config.raft_dir, &p.descriptor);
@@ -1226,6 +1227,48 @@ enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c)
 {
     enum rq_err err = name_undelivered(c, true);
     return err == RQ_OK ? rq_shelf_sweep(c->shelf, is_alone(c) ? 0 : RQ_SHELF_EXPECT_LOOKS) : err;
+}
+
+/* Its entry is applied, or will never be: the body is not missed.  A power loss may undo that, but then the body is still here. */
+static bool is_applied(struct rq_catalog *c, const struct rq_shelf_named *named)
+{
+    struct rq_database_info info;
+    struct rq_database *db = rq_catalog_find_id(c, named->db_id);
+    if (db == NULL) {
+        return true;
+    }
+    rq_database_info(db, &info);
+    rq_database_unref(db);
+    return info.state != RQ_DB_QUARANTINED && info.applied_index >= named->index;
+}
+
+enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index)
+{
+    uint64_t held = rq_driver_view(c->driver).delivered; /* before the list: what was delivered is named */
+    struct rq_shelf_named *list;
+    size_t count;
+    bool unapplied = false;
+    enum rq_err err = rq_shelf_list_named(c->shelf, rq_catalog_snapshot(c).index, &list, &count);
+    if (err != RQ_OK) {
+        return err;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct rq_file *file;
+        if (list[i].index > held || is_applied(c, &list[i])) {
+            continue;
+        }
+        if (rq_staged_open_file(c->config.disk, c->config.staged_dir, list[i].hash, list[i].bytes, &file) == RQ_OK) {
+            c->config.disk->ops->close(file);
+            unapplied = true;
+        } else {
+            held = list[i].index - 1;
+        }
+    }
+    free(list);
+    /* A body has its name before the name is durable. */
+    err = unapplied ? c->config.disk->ops->sync_dir(c->config.disk, c->config.staged_dir) : RQ_OK;
+    *ret_index = held;
+    return err;
 }
 
 enum rq_err rq_catalog_look_at_bodies(struct rq_catalog *c)

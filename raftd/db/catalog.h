@@ -112,6 +112,9 @@ struct rq_catalog_snapshot {
 struct rq_catalog_snapshot rq_catalog_snapshot(struct rq_catalog *c);
 /* The state machine at an index that this node has applied, as compaction takes it.  Errors as there. */
 enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_picture, char text[512]);
+/* Everything that an entry of the log up to here names is here to stay: each staged body is durable, or its entry applied.  May wait
+ * for the disk.  IO is final; NOMEM. */
+enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index);
 /* The staged bodies that wait for the log to be compacted past them. */
 uint64_t rq_catalog_body_bytes(const struct rq_catalog *c);
 /* Each RQ_SHELF_LOOK_MS: deletes the bodies whose time is over.  IO is final. */

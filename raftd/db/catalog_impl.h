@@ -94,6 +94,8 @@ struct rq_picture {
 };
 /* Fills in the descriptor's databases, room for which is there, from the list, each on its strand; p->n waits for them, too. */
 void rq_catalog_describe(struct rq_picture *p);
+/* What is described becomes durable in the replicas.  BUSY: one has lost its name, try again. */
+enum rq_err rq_catalog_sync_replicas(struct rq_picture *p);
 void rq_catalog_picture_fini(struct rq_picture *p);
 
 #endif

@@ -246,6 +246,9 @@ enum rq_err rq_catalog_install_end(struct rq_catalog *c, const struct rq_descrip
     if (err == RQ_OK) {
         err = on_loop(c, picture, run_look);
     }
+    if (err == RQ_OK) { /* one that the log had brought as far was not written, nor synced */
+        err = rq_catalog_sync_replicas(&p);
+    }
     if (err == RQ_OK) {
         err = rq_descriptor_write(c->config.disk, c->config.raft_dir, &p.descriptor);
     }

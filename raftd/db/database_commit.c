@@ -354,20 +354,25 @@ static void attempt_free(struct attempt *a)
 
 static void retry_later(struct rq_database *db);
 
-/* May its entry be proposed?  Not before a majority has its body; nor so long after that it may have been swept there. */
+/* May its entry be proposed?  Not before a majority has its body; nor so long after that it may have been swept there.  It is brought
+ * again then, and when others have come to vote; who has it already says so. */
 static bool is_carried(struct rq_database *db)
 {
-    if (db->carriage == NULL) {
+    const struct rq_carrier *carrier = db->env.carrier;
+    if (db->in_flight->body == NULL || carrier == NULL || (db->carriage == NULL && carrier->is_alone(carrier->ctx))) {
         return true;
     }
-    if (db->env.carrier->state(db->carriage) != RQ_CARRIAGE_DONE) {
-        return false;
+    if (db->carriage != NULL) {
+        const enum rq_carriage_state state = carrier->state(db->carriage);
+        if (state == RQ_CARRIAGE_DONE && rq_clock_ms() - db->carried_ms < RQ_CARRY_FRESH_MS) {
+            return true;
+        }
+        if (state != RQ_CARRIAGE_DONE && state != RQ_CARRIAGE_PAST) {
+            return false;
+        }
+        carrier->leave(db->carriage);
+        db->carriage = NULL;
     }
-    if (rq_clock_ms() - db->carried_ms < RQ_CARRY_FRESH_MS) {
-        return true;
-    }
-    db->env.carrier->leave(db->carriage);
-    db->carriage = NULL;
     if (bring(db, NULL) != RQ_OK) {
         db->env.fatal(db->env.ctx, "no memory", RQ_NOMEM);
     }
@@ -467,6 +472,9 @@ static void submit_in_flight(struct rq_database *db)
         .blob = rq_blob_ref(db->in_flight_blob),
         .done = on_submitted,
     };
+    if (db->in_flight->body != NULL && db->env.carrier != NULL) {
+        db->env.carrier->holders(db->env.carrier->ctx, db->carriage, &a->submit.holders);
+    }
     db->attempt_open = true;
     db->attempt_leader = db->env.leader(db->env.ctx);
     db->env.submit(db->env.ctx, &a->submit);

@@ -202,11 +202,19 @@ static bool gives_up_leading(struct rq_driver *d)
     return rq_node_transfer(d->node, 0, handed_over, NULL) == RQ_OK;
 }
 
+/* A staged body has to be where a majority of those is that vote on its entry: not of those that voted when it was brought. */
+static bool is_held(struct rq_driver *d, const struct rq_submit *s)
+{
+    const struct rq_members *members = rq_node_members(d->node);
+    return s->type != RQ_ENTRY_STAGED || d->forward == NULL || !rq_node_leads(d->node) || members == NULL ||
+           rq_members_are_majority(members, &s->holders);
+}
+
 static void run_submit(struct rq_task *task)
 {
     struct rq_submit *s = (struct rq_submit *)task;
     struct rq_driver *d = s->driver;
-    enum rq_err err = rq_node_submit(d->node, s->type, s->blob, &s->index, &s->term);
+    enum rq_err err = is_held(d, s) ? rq_node_submit(d->node, s->type, s->blob, &s->index, &s->term) : RQ_BUSY;
     const uint64_t leader = atomic_load(&d->leader_id);
     if (err == RQ_AWAY && !s->here && d->forward != NULL && leader != 0 && leader != d->id) {
         s->forwarded = true;
@@ -388,6 +396,12 @@ static void on_members(void *ctx, const struct rq_members *members)
     d->forward->members(d->forward->ctx, members);
 }
 
+static bool on_may_vote(void *ctx, const struct rq_members *members)
+{
+    const struct rq_driver *d = ctx;
+    return d->forward->may_vote(d->forward->ctx, members);
+}
+
 static void on_install(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id)
 {
     const struct rq_driver *d = ctx;
@@ -543,6 +557,7 @@ static void run_start(struct rq_task *task)
         .write_wanted = on_write_wanted,
         .send = d->forward != NULL ? on_send : NULL,
         .send_round = d->forward != NULL ? on_send_round : NULL,
+        .may_vote = d->forward != NULL && d->forward->may_vote != NULL ? on_may_vote : NULL,
         .fatal = on_fatal,
     };
     const struct rq_node_machine machine = {

@@ -24,6 +24,7 @@ struct rq_submit {
     bool here;            /* another node asks: it is not passed on */
     bool forwarded;       /* the driver's: it was passed on */
     struct rq_blob *blob; /* the driver takes the reference */
+    struct rq_instances holders; /* STAGED: who has the body durably */
     uint64_t term;        /* OK: in which it was appended */
     uint64_t index;       /* OK, and it was not passed on: where */
     enum rq_err err;      /* the driver's */
@@ -43,6 +44,8 @@ struct rq_forward {
     void (*install)(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id);
     void (*removed)(void *ctx);
     void (*send_round)(void *ctx, uint64_t to, const struct rq_round *round); /* as send */
+    /* As in struct rq_node_env. */
+    bool (*may_vote)(void *ctx, const struct rq_members *members);
     /* Asks that leader for a read index; answered by rq_driver_index(), never from inside the call. */
     void (*ask_index)(void *ctx, uint64_t leader_id, uint64_t question);
 };

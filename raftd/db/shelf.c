@@ -12,6 +12,7 @@ struct need {
     struct rq_origin origin;
     uint64_t index; /* of the entry that names it; 0: expected or lingering */
     uint64_t bytes; /* named: of the body */
+    uint32_t db_id; /* named: whose transaction it is */
     unsigned looks; /* that are left, when it is not named */
 };
 
@@ -186,12 +187,33 @@ enum rq_err rq_shelf_name(struct rq_shelf *s, const struct rq_entry_staged *entr
         n = add(s);
     }
     if (n != NULL) {
-        *n = (struct need){ .origin = entry->origin, .index = index, .bytes = entry->body_bytes };
+        *n = (struct need){ .origin = entry->origin, .index = index, .bytes = entry->body_bytes, .db_id = entry->head.db_id };
         memcpy(n->hash, entry->hash, sizeof n->hash);
         s->named_bytes += entry->body_bytes;
     }
     pthread_mutex_unlock(&s->lock);
     return n == NULL ? RQ_NOMEM : RQ_OK;
+}
+
+enum rq_err rq_shelf_list_named(struct rq_shelf *s, uint64_t behind, struct rq_shelf_named **ret_list, size_t *ret_count)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&s->lock);
+    struct rq_shelf_named *list = malloc((s->count + 1) * sizeof *list);
+    for (size_t i = 0; list != NULL && i < s->count; i++) {
+        const struct need *n = &s->needs[i];
+        if (n->index > behind) {
+            list[count] = (struct rq_shelf_named){ .bytes = n->bytes, .index = n->index, .db_id = n->db_id };
+            memcpy(list[count++].hash, n->hash, sizeof n->hash);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (list == NULL) {
+        return RQ_NOMEM;
+    }
+    *ret_list = list;
+    *ret_count = count;
+    return RQ_OK;
 }
 
 uint64_t rq_shelf_named_bytes(struct rq_shelf *s)

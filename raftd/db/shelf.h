@@ -41,6 +41,14 @@ enum rq_err rq_shelf_forget(struct rq_shelf *s, const uint8_t hash[RQ_BODY_HASH_
 
 /* The entry was delivered. */
 enum rq_err rq_shelf_name(struct rq_shelf *s, const struct rq_entry_staged *entry, uint64_t index);
+/* A named body; its file need not be here. */
+struct rq_shelf_named {
+    uint8_t hash[RQ_BODY_HASH_BYTES];
+    uint64_t bytes, index;
+    uint32_t db_id;
+};
+/* Those that are named behind that index, in no order.  Caller frees. */
+enum rq_err rq_shelf_list_named(struct rq_shelf *s, uint64_t behind, struct rq_shelf_named **ret_list, size_t *ret_count);
 /* Of all that are named. */
 uint64_t rq_shelf_named_bytes(struct rq_shelf *s);
 /* The log holds nothing up to index any more: those bodies linger for so many looks, or are deleted now (0). */

@@ -166,3 +166,39 @@ const struct rq_member *rq_members_find_name(const struct rq_members *members, c
     }
     return NULL;
 }
+
+bool rq_instances_has(const struct rq_instances *set, uint64_t instance)
+{
+    bool has = false;
+    for (unsigned i = 0; i < set->count; i++) {
+        has = has || set->list[i] == instance;
+    }
+    return has;
+}
+
+/* The voters, and how many of them are in the set. */
+static unsigned count_voters(const struct rq_members *members, const struct rq_instances *set, unsigned *ret_in_set)
+{
+    unsigned voters = 0;
+    *ret_in_set = 0;
+    for (unsigned i = 0; i < members->count; i++) {
+        const bool votes = members->list[i].role == RQ_MEMBER_VOTER;
+        voters += votes;
+        *ret_in_set += votes && rq_instances_has(set, members->list[i].instance);
+    }
+    return voters;
+}
+
+bool rq_members_are_majority(const struct rq_members *members, const struct rq_instances *set)
+{
+    unsigned in_set;
+    const unsigned voters = count_voters(members, set, &in_set);
+    return in_set > voters / 2;
+}
+
+bool rq_members_meet_majorities(const struct rq_members *members, const struct rq_instances *set)
+{
+    unsigned in_set;
+    const unsigned voters = count_voters(members, set, &in_set);
+    return voters - in_set <= voters / 2;
+}

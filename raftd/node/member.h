@@ -54,6 +54,19 @@ enum rq_err rq_members_decode(const uint8_t *data, size_t bytes, struct rq_membe
 
 /* It, and nobody else. */
 bool rq_members_are_only(const struct rq_members *members, uint64_t instance);
+
+/* Some of the members, in no order. */
+struct rq_instances {
+    unsigned count;
+    uint64_t list[RQ_MEMBERS_MAX];
+};
+
+bool rq_instances_has(const struct rq_instances *set, uint64_t instance);
+/* More than half of the voters are among them. */
+bool rq_members_are_majority(const struct rq_members *members, const struct rq_instances *set);
+/* Whichever voters make a majority, one of them is among these. */
+bool rq_members_meet_majorities(const struct rq_members *members, const struct rq_instances *set);
+
 /* NULL: not there. */
 const struct rq_member *rq_members_find(const struct rq_members *members, uint64_t instance);
 /* The newest instance of that name. */

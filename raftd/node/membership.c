@@ -68,11 +68,27 @@ static bool majority_answers(const struct rq_members *members, const struct rq_c
     return heard > voters / 2;
 }
 
+static unsigned count_voters(const struct rq_members *members)
+{
+    unsigned voters = 0;
+    for (unsigned i = 0; i < members->count; i++) {
+        voters += members->list[i].role == RQ_MEMBER_VOTER;
+    }
+    return voters;
+}
+
+/* One change makes one voter more, or one less, or leaves them as they are. */
+static bool may_vote(const struct rq_membership *ms, const struct rq_core *core, const struct rq_members *members)
+{
+    return count_voters(members) == count_voters(&ms->members) || core->env.may_vote == NULL ||
+           core->env.may_vote(core->env.ctx, members);
+}
+
 static enum rq_err submit(struct rq_membership *ms, struct rq_core *core, const struct rq_members *members)
 {
     uint8_t *data;
     size_t bytes;
-    if (!majority_answers(members, core)) {
+    if (!majority_answers(members, core) || !may_vote(ms, core, members)) {
         return RQ_BUSY;
     }
     enum rq_err err = rq_members_encode(members, &data, &bytes);

@@ -59,6 +59,9 @@ struct rq_node_env {
     /* For another member; copies what it needs before it returns.  An AppendEntries names its entries only by prev_log_index and
      * n_entries: they are in the log.  NULL in a cluster of one, which has nobody to talk to. */
     void (*send)(void *ctx, const struct raft_message *message);
+    /* May exactly these vote from now on, though some of what the log names is elsewhere (staged bodies)?  False: not now, it is asked
+     * again.  NULL: always. */
+    bool (*may_vote)(void *ctx, const struct rq_members *members);
     /* For another member: its rq_node_receive_round().  What is lost is asked again.  NULL as send. */
     void (*send_round)(void *ctx, uint64_t to, const struct rq_round *round);
     /* For an instance that is no member, by a committed configuration of this index: its rq_node_told_removed().  Best effort: it

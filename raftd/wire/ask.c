@@ -20,10 +20,10 @@ static void put_member(struct rq_mp_writer *w, const struct rq_ask_member *m)
 enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
 {
     static const uint32_t fields[] = {
-        [RQ_ASK_APPEND] = 3,    [RQ_ASK_JOIN] = 9,        [RQ_ASK_NOTIFY] = 9,    [RQ_ASK_REMOVE] = 2,
+        [RQ_ASK_APPEND] = 4,    [RQ_ASK_JOIN] = 9,        [RQ_ASK_NOTIFY] = 9,    [RQ_ASK_REMOVE] = 2,
         [RQ_ASK_TURN_TAKE] = 2, [RQ_ASK_TURN_WANTED] = 3, [RQ_ASK_TURN_HELD] = 2, [RQ_ASK_INDEX] = 1,
         [RQ_ASK_REACH] = 2,     [RQ_ASK_ABOUT] = 1,       [RQ_ASK_TRANSFER] = 2,  [RQ_ASK_STATE] = 3,
-        [RQ_ASK_HASHES] = 5,    [RQ_ASK_PAGES] = 5,
+        [RQ_ASK_HASHES] = 5,    [RQ_ASK_PAGES] = 5,       [RQ_ASK_HELD] = 1,
     };
     const size_t before = out->size;
     struct rq_mp_writer w;
@@ -32,6 +32,7 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
     switch (ask->kind) {
         case RQ_ASK_APPEND:
             rq_mp_put_uint(&w, ask->append.type);
+            rq_mp_put_bin(&w, ask->append.holders.data, ask->append.holders.bytes);
             rq_mp_put_bin_head(&w, ask->append.bytes);
             break;
         case RQ_ASK_JOIN:
@@ -43,6 +44,7 @@ enum rq_err rq_ask_put(struct rq_bytes *out, const struct rq_ask *ask)
             rq_mp_put_text(&w, ask->name);
             break;
         case RQ_ASK_INDEX:
+        case RQ_ASK_HELD:
             break;
         case RQ_ASK_REACH:
             rq_mp_put_uint(&w, ask->instance);
@@ -117,12 +119,22 @@ static struct rq_ask_held get_held(struct rq_mp_reader *r)
     return held;
 }
 
+static struct rq_ask_holders get_holders(struct rq_mp_reader *r)
+{
+    struct rq_ask_holders holders;
+    holders.data = rq_mp_get_bin(r, RQ_ASK_HOLDERS_MAX * sizeof(uint64_t), &holders.bytes);
+    if (holders.bytes % sizeof(uint64_t) != 0) {
+        rq_mp_read_fail(r, RQ_PROTOCOL);
+    }
+    return holders;
+}
+
 enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
 {
     struct rq_mp_reader r;
     struct rq_ask ask = { .kind = RQ_ASK_APPEND };
     rq_mp_read_begin(&r, data, bytes);
-    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_PAGES);
+    const uint64_t kind = rq_mp_get_uint(&r, RQ_ASK_APPEND, RQ_ASK_HELD);
     if (r.err != RQ_OK) {
         return r.err;
     }
@@ -130,6 +142,7 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
     switch (ask.kind) {
         case RQ_ASK_APPEND:
             ask.append.type = (uint16_t)rq_mp_get_uint(&r, 1, UINT16_MAX);
+            ask.append.holders = get_holders(&r);
             ask.append.data = rq_mp_get_bin(&r, UINT32_MAX, &ask.append.bytes);
             break;
         case RQ_ASK_JOIN:
@@ -141,6 +154,7 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret)
             ask.name = get_text(&r);
             break;
         case RQ_ASK_INDEX:
+        case RQ_ASK_HELD:
             break;
         case RQ_ASK_REACH:
             ask.instance = rq_mp_get_uint(&r, 1, UINT64_MAX);

@@ -3,7 +3,8 @@
  * The body of each is one msgpack array, its first element the kind.  An answer is an array without a kind: who asked knows what
  * for.  Errors come as FAILED, with words.
  *
- *   APPEND   an entry for the leader's log         term in which it was appended; AWAY, FULL, BUSY, TOOBIG: it was not
+ *   APPEND   an entry for the leader's log, and    term in which it was appended; AWAY, FULL, BUSY, TOOBIG: it was not
+ *            who has its staged body
  *   JOIN     I want to be a member                 the cluster's id, and its members: I am one now
  *   NOTIFY   I wait for others, to found one       the same, or id 0 as long as there is no cluster; how many wait
  *   REMOVE   this member is to leave               (empty)
@@ -12,6 +13,8 @@
  *            you, the leader: I could lead
  *   ABOUT    who are you?                          version, address of the HTTP API, and how far it is
  *   TRANSFER let this voter lead, or any other     (empty): it does
+ *   HELD     how far do you have all that the      index: up to it nothing that any entry names is missing here (staged bodies)
+ *            log names?
  *
  * A database where the log has a MARK entry (raftd/cluster/marks.h).  UNREADY: not there yet; QUARANTINED: it is fenced here; NOTFOUND: not
  * held any more:
@@ -53,6 +56,7 @@ enum rq_ask_kind {
     RQ_ASK_STATE = 17,
     RQ_ASK_HASHES = 18,
     RQ_ASK_PAGES = 19,
+    RQ_ASK_HELD = 20,
 };
 
 /* A node that wants to be a member, as it describes itself; who relays a JOIN to the leader repeats what it has proved. */
@@ -71,10 +75,18 @@ struct rq_ask_held {
     uint32_t bytes;
 };
 
+/* A list of instances, u64 each, big-endian. */
+struct rq_ask_holders {
+    const uint8_t *data; /* borrows */
+    uint32_t bytes;
+};
+#define RQ_ASK_HOLDERS_MAX 64u
+
 struct rq_ask {
     enum rq_ask_kind kind;
     struct {
         uint16_t type;
+        struct rq_ask_holders holders; /* STAGED: instances that have the body; else empty */
         const uint8_t *data; /* borrows; a put leaves it out: the caller sends it behind */
         uint32_t bytes;
     } append;
@@ -101,7 +113,7 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret);
 enum rq_err rq_ask_put_appended(struct rq_bytes *out, uint64_t term);
 enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret_term);
 
-/* To INDEX. */
+/* To INDEX and HELD. */
 enum rq_err rq_ask_put_index(struct rq_bytes *out, uint64_t index);
 enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index);
 /* To STATE. */

@@ -48,6 +48,18 @@ void golden_ask_append(struct rq_bytes *out)
     must(rq_bytes_put(out, drop_entry, sizeof drop_entry));
 }
 
+/* The head alone: the entry is entry-staged.hex. */
+void golden_ask_append_staged(struct rq_bytes *out)
+{
+    uint8_t holders[2 * sizeof(uint64_t)];
+    rq_put_u64(holders, INSTANCE);
+    rq_put_u64(holders + sizeof(uint64_t), INSTANCE + 1);
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_APPEND,
+                                           .append = { .type = RQ_ENTRY_STAGED,
+                                                       .holders = { holders, sizeof holders },
+                                                       .bytes = 64 } }));
+}
+
 void golden_ask_join(struct rq_bytes *out)
 {
     put_member_ask(out, RQ_ASK_JOIN);
@@ -92,6 +104,11 @@ void golden_head_fetch(struct rq_bytes *out)
 void golden_ask_index(struct rq_bytes *out)
 {
     must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_INDEX }));
+}
+
+void golden_ask_held(struct rq_bytes *out)
+{
+    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_HELD }));
 }
 
 void golden_ask_about(struct rq_bytes *out)

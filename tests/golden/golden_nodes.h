@@ -11,6 +11,8 @@ void golden_ask_notify(struct rq_bytes *out);
 void golden_ask_remove(struct rq_bytes *out);
 void golden_ask_reach(struct rq_bytes *out);
 void golden_ask_index(struct rq_bytes *out);
+void golden_ask_append_staged(struct rq_bytes *out);
+void golden_ask_held(struct rq_bytes *out);
 void golden_ask_about(struct rq_bytes *out);
 void golden_ask_transfer(struct rq_bytes *out);
 void golden_answer_about(struct rq_bytes *out);

@@ -81,6 +81,15 @@ static void on_removed(void *ctx)
     rig.removed_count++;
 }
 
+static bool may_vote(void *ctx, const struct rq_members *members)
+{
+    (void)ctx;
+    if (rig.asked_to_vote.count == 0) {
+        rig.asked_to_vote = *members;
+    }
+    return !rig.may_not_vote;
+}
+
 static void tell_removed(void *ctx, uint64_t instance, uint64_t index)
 {
     (void)ctx;
@@ -98,6 +107,7 @@ enum rq_err rig_start_with(struct rq_node_config *config)
                                      .write_wanted = write_wanted,
                                      .send = send_message,
                                      .send_round = send_round,
+                                     .may_vote = may_vote,
                                      .tell_removed = tell_removed,
                                      .fatal = on_fatal };
     config->id = SELF;

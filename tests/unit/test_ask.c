@@ -11,6 +11,8 @@ static const uint8_t entry[] = { 0x91, 0x07 };
 static const uint8_t held[2 * RQ_ASK_HELD_BYTES] = { 1, 2, 3, 4, 5 };
 static const struct rq_ask asks[] = {
     { .kind = RQ_ASK_APPEND, .append = { .type = 6, .bytes = sizeof entry } },
+    { .kind = RQ_ASK_APPEND, .append = { .type = 4, .holders = { held, 24 }, .bytes = sizeof entry } },
+    { .kind = RQ_ASK_HELD },
     { .kind = RQ_ASK_JOIN,
       .member = { UINT64_MAX, STR("n2"), STR("host2:4002"), STR("host2:4001"), true, key, STR("bob"), STR("secret") } },
     { .kind = RQ_ASK_NOTIFY,
@@ -62,6 +64,8 @@ static void each_ask_comes_back(void)
         check_eq(got.kind, ask->kind);
         check(got.append.type == ask->append.type && got.append.bytes == ask->append.bytes);
         check(got.append.bytes == 0 || memcmp(got.append.data, entry, sizeof entry) == 0);
+        check(got.append.holders.bytes == ask->append.holders.bytes);
+        check(got.append.holders.bytes == 0 || memcmp(got.append.holders.data, held, got.append.holders.bytes) == 0);
         check(same(got.name, ask->name) && got.instance == ask->instance);
         check(got.member.instance == ask->member.instance && got.member.votes == ask->member.votes);
         check(same(got.member.name, ask->member.name) && same(got.member.raft_addr, ask->member.raft_addr) &&

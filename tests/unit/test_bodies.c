@@ -278,6 +278,15 @@ static void voters_count_and_others_do_not(void)
     struct rq_carriage *c = bring(0, file);
     check_eq(carrier(0)->state(c), RQ_CARRIAGE_DONE);
     carrier(0)->leave(c);
+    check(!has(1) && !has(2));
+    members.list[2].votes = true; /* it is to, and gets it as well, but nobody waits for it */
+    c = bring(0, NULL);
+    check_eq(carrier(0)->state(c), RQ_CARRIAGE_DONE);
+    net_until(has(2));
+    check(!has(1));
+    carrier(0)->leave(c);
+    members.list[2].votes = false;
+    check_eq(rq_shelf_discard(hosts[2].shelf, entry.hash), RQ_OK);
     members.list[0].role = RQ_MEMBER_STANDBY; /* one that writes, and does not vote */
     members.list[1].role = RQ_MEMBER_VOTER;
     c = bring(0, NULL);
@@ -399,9 +408,11 @@ static void a_damaged_body_of_another_is_not_let_in(void)
     end();
 }
 
+/* One of three has it, and one of two voters: the other one alone is no majority. */
 static void it_is_gone_only_when_all_have_said_so(void)
 {
     begin(2);
+    members.list[1].role = RQ_MEMBER_STANDBY;
     make(2);
     rq_shelf_reads(hosts[2].shelf);
     rq_shelf_close(hosts[2].shelf, file);
@@ -419,6 +430,50 @@ static void it_is_gone_only_when_all_have_said_so(void)
     fetch(1);
     net_until(atomic_load(&done_count) == 2);
     check_eq(done_err, RQ_NOTFOUND);
+    end();
+}
+
+/* Whoever had it has released it, if this node and those that are left are a majority: nobody waits for who is lost for good. */
+static void it_is_gone_when_a_majority_of_the_voters_lacks_it(void)
+{
+    begin(2);
+    make(2);
+    rq_shelf_reads(hosts[2].shelf);
+    rq_shelf_close(hosts[2].shelf, file);
+    fetch(0);
+    net_until(atomic_load(&done_count) == 1);
+    check_eq(done_err, RQ_NOTFOUND);
+    check(!has(0));
+    end();
+}
+
+static bool holds(struct rq_carriage *c, unsigned i)
+{
+    struct rq_instances set;
+    carrier(0)->holders(carrier(0)->ctx, c, &set);
+    return rq_instances_has(&set, hosts[i].net.instance);
+}
+
+static void who_comes_to_vote_is_brought_it_as_well(void)
+{
+    begin(2);
+    members.list[2].role = RQ_MEMBER_STANDBY;
+    make(0);
+    struct rq_carriage *c = bring(0, file);
+    net_until(carrier(0)->state(c) == RQ_CARRIAGE_DONE);
+    check(holds(c, 0) && holds(c, 1) && !holds(c, 2));
+    members.list[2].role = RQ_MEMBER_VOTER;
+    check_eq(carrier(0)->state(c), RQ_CARRIAGE_DONE); /* two of three */
+    members.list[1].role = RQ_MEMBER_STANDBY;
+    check_eq(carrier(0)->state(c), RQ_CARRIAGE_PAST); /* one of two, and nobody is on his way to the other */
+    carrier(0)->leave(c);
+    check(holds(NULL, 0) && !holds(NULL, 1));
+    start(2);
+    meet();
+    c = bring(0, NULL);
+    net_until(carrier(0)->state(c) == RQ_CARRIAGE_DONE);
+    check(holds(c, 0) && !holds(c, 1) && holds(c, 2));
+    carrier(0)->leave(c);
     end();
 }
 
@@ -474,6 +529,8 @@ int main(int argc, char **argv)
         TAP(a_fetch_goes_on_where_one_was_killed),
         TAP(a_damaged_body_of_another_is_not_let_in),
         TAP(it_is_gone_only_when_all_have_said_so),
+        TAP(it_is_gone_when_a_majority_of_the_voters_lacks_it),
+        TAP(who_comes_to_vote_is_brought_it_as_well),
         TAP(heads_are_as_documented),
     };
     net_stream = on_stream;

@@ -770,7 +770,9 @@ static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *staged, str
                             void (*done)(void *ctx), void *done_ctx, struct rq_carriage **ret_carriage)
 {
     (void)ctx, (void)staged;
-    rq_disk_real()->ops->close(file);
+    if (file != NULL) {
+        rq_disk_real()->ops->close(file);
+    }
     world.brought = done;
     world.brought_ctx = done_ctx;
     world.carriage = RQ_CARRIAGE_WAITS;
@@ -793,6 +795,12 @@ static enum rq_carriage_state on_carriage_state(struct rq_carriage *c)
     return world.carriage;
 }
 
+static void on_holders(void *ctx, struct rq_carriage *c, struct rq_instances *ret_holders)
+{
+    (void)ctx;
+    *ret_holders = (struct rq_instances){ 2, { 1, c == NULL ? 1 : 2 } };
+}
+
 static void on_leave(struct rq_carriage *c)
 {
     (void)c;
@@ -804,6 +812,7 @@ static const struct rq_carrier others = {
     .bring = on_bring,
     .fetch = on_fetch,
     .state = on_carriage_state,
+    .holders = on_holders,
     .leave = on_leave,
 };
 
@@ -853,6 +862,29 @@ static void entry_is_not_proposed_before_others_have_its_body(void)
     check_eq(answer_count, 2);
     check_eq(answers[1].err, RQ_OK);
     check_eq(world.leaves, 2);
+    end();
+}
+
+/* The voters have become others before the entry was proposed, or before it was appended. */
+static void body_is_brought_again_when_others_vote(void)
+{
+    begin_among_others();
+    commit_staged(0, 'a');
+    world.carriage = RQ_CARRIAGE_PAST;
+    world.brought(world.brought_ctx);
+    settle();
+    check(world.submitted == NULL && world.brings == 2 && world.leaves == 1);
+    majority_has_it();
+    check(world.submitted != NULL && world.submitted->holders.count == 2 && world.submitted->holders.list[1] == 2);
+    append(RQ_BUSY); /* the leader knows of other voters */
+    world.carriage = RQ_CARRIAGE_PAST;
+    time_passes();
+    check(world.submitted == NULL && world.brings == 3);
+    majority_has_it();
+    append(RQ_OK);
+    give_committed();
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_OK);
     end();
 }
 
@@ -1015,6 +1047,7 @@ int main(int argc, char **argv)
         TAP(staged_first_commit_that_was_damaged_makes_no_file),
         TAP(staged_body_that_is_gone_is_said),
         TAP(entry_is_not_proposed_before_others_have_its_body),
+        TAP(body_is_brought_again_when_others_vote),
         TAP(missing_body_is_waited_for),
         TAP(damaged_body_is_fetched_again),
         TAP(body_that_nobody_has_is_said),

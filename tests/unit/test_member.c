@@ -206,6 +206,43 @@ static void found_by_instance_and_the_newest_by_name(void)
     check(rq_members_find_name(&m, "d") == NULL);
 }
 
+static struct rq_members voters(unsigned count)
+{
+    static const char *const names[] = { "a", "b", "c", "d", "e" };
+    struct rq_members m = { 0 };
+    for (unsigned i = 0; i < count; i++) {
+        add(&m, i + 1, names[i], true);
+    }
+    return m;
+}
+
+/* Whatever set there is, of whatever members: by counting them out. */
+static void sets_that_majorities_cannot_avoid(void)
+{
+    for (unsigned count = 1; count <= 5; count++) {
+        const struct rq_members m = voters(count);
+        for (unsigned in = 0; in < 1u << count; in++) {
+            struct rq_instances set = { 0 };
+            bool meets = true;
+            for (unsigned i = 0; i < count; i++) {
+                if ((in >> i & 1) != 0) {
+                    set.list[set.count++] = i + 1;
+                }
+            }
+            for (unsigned other = 0; other < 1u << count; other++) {
+                const bool is_majority = (unsigned)__builtin_popcount(other) * 2 > count;
+                meets = meets && (!is_majority || (other & in) != 0);
+            }
+            check_eq(rq_members_meet_majorities(&m, &set), meets);
+            check_eq(rq_members_are_majority(&m, &set), set.count * 2 > count);
+        }
+    }
+    struct rq_members m = three(); /* two of them vote */
+    check(!rq_members_are_majority(&m, &(struct rq_instances){ 2, { 2, 3 } }));
+    check(rq_members_meet_majorities(&m, &(struct rq_instances){ 2, { 2, 3 } }));
+    check(!rq_members_meet_majorities(&m, &(struct rq_instances){ 2, { 3, 99 } }));
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -216,6 +253,7 @@ int main(int argc, char **argv)
         TAP(what_is_no_list_is_refused),
         TAP(every_truncation_and_any_flipped_byte_is_survived),
         TAP(found_by_instance_and_the_newest_by_name),
+        TAP(sets_that_majorities_cannot_avoid),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -253,6 +253,32 @@ static void newcomer_out_of_reach_is_not_promoted(void)
     check_eq(role_of(NEWCOMER), RQ_MEMBER_STANDBY);
 }
 
+static void voters_become_others_only_when_the_machine_says_so(void)
+{
+    lead_three_that_answer();
+    rig.may_not_vote = true;
+    rig.asked_to_vote.count = 0;
+    check_eq(join(NEWCOMER, true), RQ_OK); /* as a standby, which changes no vote */
+    answers(PEER_A);
+    check_eq(answer.calls, 1);
+    answers(NEWCOMER);
+    answers(PEER_A);
+    check_eq(role_of(NEWCOMER), RQ_MEMBER_STANDBY);
+    check_eq(rig.asked_to_vote.count, 4);
+    check_eq(rig.asked_to_vote.list[3].role, RQ_MEMBER_VOTER);
+    rig.asked_to_vote.count = 0;
+    check_eq(rq_node_remove(rig.node, PEER_B, on_done, NULL), RQ_BUSY);
+    check(is_member(PEER_B));
+    check(rq_members_find(&rig.asked_to_vote, PEER_B) == NULL);
+    rig.may_not_vote = false;
+    answers(PEER_A);
+    check_eq(role_of(NEWCOMER), RQ_MEMBER_VOTER);
+    answers(PEER_A);
+    answers(NEWCOMER);
+    check_eq(rq_node_remove(rig.node, PEER_B, on_done, NULL), RQ_OK);
+    check(!is_member(PEER_B));
+}
+
 static void only_voter_stays(void)
 {
     rig_start_leading();
@@ -588,6 +614,7 @@ int main(int argc, char **argv)
         TAP(only_a_leader_with_an_entry_of_its_own_term_changes_members),
         TAP(no_change_that_leaves_less_than_a_majority_in_reach),
         TAP(newcomer_out_of_reach_is_not_promoted),
+        TAP(voters_become_others_only_when_the_machine_says_so),
         TAP(only_voter_stays),
         TAP(removed_member_is_told_when_that_is_committed_and_whenever_it_is_heard),
         TAP(change_that_another_leader_overwrites_is_told_and_undone),

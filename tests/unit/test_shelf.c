@@ -137,6 +137,34 @@ static void what_the_log_has_released_lingers_for_others(void)
     end();
 }
 
+static void what_is_named_is_listed_until_the_log_releases_it(void)
+{
+    begin();
+    struct rq_shelf_named *list;
+    size_t count;
+    struct rq_entry_staged a = make('a'), b = make('b');
+    b.head.db_id = 8;
+    check_eq(rq_shelf_expect(shelf, a.hash, first, RQ_SHELF_FOR_EVER), RQ_OK);
+    check_eq(rq_shelf_list_named(shelf, 0, &list, &count), RQ_OK);
+    check_eq(count, 0);
+    free(list);
+    check_eq(rq_shelf_name(shelf, &a, 10), RQ_OK);
+    check_eq(rq_shelf_name(shelf, &b, 20), RQ_OK);
+    check_eq(rq_shelf_list_named(shelf, 9, &list, &count), RQ_OK);
+    check_eq(count, 2);
+    free(list);
+    check_eq(rq_shelf_list_named(shelf, 10, &list, &count), RQ_OK);
+    check_eq(count, 1);
+    check(list[0].index == 20 && list[0].db_id == 8 && list[0].bytes == b.body_bytes);
+    check(memcmp(list[0].hash, b.hash, sizeof b.hash) == 0);
+    free(list);
+    check_eq(rq_shelf_release(shelf, 20, 1), RQ_OK);
+    check_eq(rq_shelf_list_named(shelf, 0, &list, &count), RQ_OK);
+    check_eq(count, 0);
+    free(list);
+    end();
+}
+
 static void who_reads_goes_on_reading(void)
 {
     begin();
@@ -190,6 +218,7 @@ int main(int argc, char **argv)
         TAP(two_transactions_with_the_same_pages_share_a_body),
         TAP(what_was_brought_and_never_named_is_swept_in_time),
         TAP(what_the_log_has_released_lingers_for_others),
+        TAP(what_is_named_is_listed_until_the_log_releases_it),
         TAP(who_reads_goes_on_reading),
         TAP(a_sweep_leaves_what_is_needed_or_not_ours),
     };

@@ -419,8 +419,19 @@ static void queue(struct fleet_app *a)
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
 
+/* As vfs/snapshot.c says at the beginning of each reading. */
+static bool is_fenced(const struct fleet_app *a)
+{
+    return a->has_control && atomic_load(&a->control.head->state) == RQ_DB_QUARANTINED;
+}
+
 static void read_database(struct fleet_app *a)
 {
+    if (is_fenced(a)) {
+        fleet_count(FLEET_reads_refused);
+        rest(a);
+        return;
+    }
     if (fleet_chance(300)) {
         truth_read(a, 0, "local");
         fleet_count(FLEET_local_reads);
@@ -439,7 +450,7 @@ static void read_database(struct fleet_app *a)
 static void go_on_reading(struct fleet_app *a)
 {
     const struct heard h = take_heard(a);
-    if (h.any && h.type == RQ_MSG_READY) {
+    if (h.any && h.type == RQ_MSG_READY && !is_fenced(a)) {
         truth_read(a, a->shown, a->max_age == 0 ? "linearizable" : "bounded");
         fleet_count(a->max_age == 0 ? FLEET_linearizable_reads : FLEET_bounded_reads);
         rest(a);

@@ -15,7 +15,7 @@ enum { AGAIN_MS = 200 };
 
 struct courier {
     uint64_t instance, due_ms;
-    bool done;
+    bool done, counts; /* counts: it votes */
 };
 
 struct rq_carriage {
@@ -24,7 +24,8 @@ struct rq_carriage {
     uint64_t id;
     struct rq_entry_staged entry;
     uint8_t *data; /* owns: the body */
-    unsigned majority, durable, courier_count;
+    unsigned majority, durable, voters, courier_count;
+    bool votes; /* this host, when it was begun */
     struct courier couriers[FLEET_HOSTS_MAX];
     void (*done)(void *ctx);
     void *ctx;
@@ -127,28 +128,64 @@ static enum rq_err on_bring(void *ctx, const struct rq_entry_staged *entry, stru
     for (unsigned i = 0; i < members.count; i++) {
         const struct rq_member *m = &members.list[i];
         voters += m->role == RQ_MEMBER_VOTER;
-        if (m->role == RQ_MEMBER_VOTER && m->instance != b->config.instance) {
-            c->couriers[c->courier_count++] = (struct courier){ .instance = m->instance };
+        const bool counts = m->role == RQ_MEMBER_VOTER;
+        if ((counts || m->votes) && m->instance != b->config.instance) {
+            c->couriers[c->courier_count++] = (struct courier){ .instance = m->instance, .counts = counts };
+            c->voters += counts;
         }
     }
     c->majority = voters / 2 + 1;
-    c->durable = voters - c->courier_count; /* here, when the caller has synced it */
+    c->durable = voters - c->voters; /* here, when the caller has synced it */
+    c->votes = c->durable > 0;
     b->carriages = c;
     *ret_carriage = c;
     return RQ_OK;
 }
 
+static void on_holders(void *ctx, struct rq_carriage *c, struct rq_instances *ret_holders)
+{
+    const struct rq_bodies *b = ctx;
+    *ret_holders = (struct rq_instances){ 1, { b->config.instance } };
+    for (unsigned i = 0; c != NULL && i < c->courier_count; i++) {
+        if (c->couriers[i].done || fleet_plant == FLEET_PLANT_EARLY_BODY) {
+            ret_holders->list[ret_holders->count++] = c->couriers[i].instance;
+        }
+    }
+}
+
+/* Are the voters those that it is brought to? */
+static bool is_for(const struct rq_carriage *c, const struct rq_members *members)
+{
+    unsigned others = 0, known = 0;
+    bool votes = false;
+    for (unsigned i = 0; i < members->count; i++) {
+        const struct rq_member *m = &members->list[i];
+        const bool self = m->instance == c->bodies->config.instance, voter = m->role == RQ_MEMBER_VOTER;
+        votes = votes || (voter && self);
+        others += voter && !self;
+        for (unsigned k = 0; voter && k < c->courier_count; k++) {
+            known += c->couriers[k].counts && c->couriers[k].instance == m->instance;
+        }
+    }
+    return others == known && others == c->voters && votes == c->votes;
+}
+
 static enum rq_carriage_state on_state(struct rq_carriage *c)
 {
+    struct rq_bodies *b = c->bodies;
+    struct rq_members members;
+    struct rq_instances holders;
     unsigned reached = 0;
+    b->config.members(b->config.ctx, &members);
+    on_holders(b, c, &holders);
     for (unsigned i = 0; i < c->courier_count; i++) {
         const struct fleet_host *to = net_host(c->couriers[i].instance);
-        reached += !c->couriers[i].done && to != NULL && net_linked(c->bodies->host, to);
+        reached += c->couriers[i].counts && !c->couriers[i].done && to != NULL && net_linked(c->bodies->host, to);
     }
-    return c->durable >= c->majority               ? RQ_CARRIAGE_DONE
-           : fleet_plant == FLEET_PLANT_EARLY_BODY ? RQ_CARRIAGE_DONE
-           : c->durable + reached >= c->majority   ? RQ_CARRIAGE_MOVES
-                                                   : RQ_CARRIAGE_WAITS;
+    return rq_members_are_majority(&members, &holders) ? RQ_CARRIAGE_DONE
+           : !is_for(c, &members)                      ? RQ_CARRIAGE_PAST
+           : c->durable + reached >= c->majority       ? RQ_CARRIAGE_MOVES
+                                                       : RQ_CARRIAGE_WAITS;
 }
 
 static void on_leave(struct rq_carriage *c)
@@ -168,13 +205,16 @@ static void bring(struct rq_carriage *c, struct courier *courier)
     if (to == NULL || !net_linked(from, to)) {
         return;
     }
+    courier->due_ms = fleet->now_ms + AGAIN_MS;
+    if (fleet_chance(fleet->lose_body_permille)) {
+        return;
+    }
     struct fleet_message m = { .kind = FLEET_BODY, .from = from->number, .to = to->number, .to_life = to->life };
     m.id = c->id;
     m.body = c->entry;
     m.bytes = c->entry.body_bytes;
     m.data = malloc(m.bytes);
     memcpy(m.data, c->data, m.bytes);
-    courier->due_ms = fleet->now_ms + AGAIN_MS;
     net_send(&m, fleet_below(5 * fleet->delay_ms_max + 1));
 }
 
@@ -210,7 +250,7 @@ void bodies_taken(struct fleet_host *h, const struct fleet_message *m)
         if (courier->instance == fleet->hosts[m->from].instance && !courier->done) {
             courier->done = true;
             fleet_count(FLEET_bodies_brought);
-            if (++c->durable == c->majority) {
+            if (courier->counts && ++c->durable == c->majority) {
                 c->done(c->ctx);
             }
         }
@@ -247,12 +287,15 @@ static void give(void *ctx)
     }
 }
 
-/* As there: OK, it is here; NOTFOUND, every other member says that it has it not; else another time. */
+/* As there: OK, it is here; NOTFOUND, every other member says that it has it not, or a majority of the voters; else another time. */
 static enum rq_err fetch(const struct rq_bodies *b, const struct want *w)
 {
-    unsigned others = 0, none = 0;
-    for (unsigned i = 0; i < fleet->host_count; i++) {
-        struct fleet_host *from = &fleet->hosts[i];
+    struct rq_members members;
+    struct rq_instances lack = { 1, { b->config.instance } };
+    unsigned others = 0;
+    b->config.members(b->config.ctx, &members);
+    for (unsigned i = 0; i < members.count; i++) {
+        struct fleet_host *from = net_host(members.list[i].instance);
         if (from == b->host) {
             continue;
         }
@@ -267,9 +310,12 @@ static enum rq_err fetch(const struct rq_bodies *b, const struct want *w)
             fatal_if_io(err);
             return err;
         }
-        none += g.err == RQ_NOTFOUND;
+        if (g.err == RQ_NOTFOUND) {
+            lack.list[lack.count++] = from->instance;
+        }
     }
-    return others > 0 && none == others ? RQ_NOTFOUND : RQ_AWAY;
+    const bool nowhere = lack.count > others || rq_members_are_majority(&members, &lack);
+    return others > 0 && nowhere ? RQ_NOTFOUND : RQ_AWAY;
 }
 
 static void tick(void *ctx)
@@ -283,11 +329,11 @@ static void tick(void *ctx)
         }
     }
     struct want *w = b->wants;
-    if (w != NULL && fleet_chance(50)) {
+    if (w != NULL && fleet_chance(fleet->fetch_permille)) {
         const enum rq_err err = fetch(b, w);
         if (err == RQ_OK || err == RQ_NOTFOUND) {
             b->wants = w->next;
-            fleet_count(FLEET_bodies_fetched);
+            fleet_count(err == RQ_OK ? FLEET_bodies_fetched : FLEET_bodies_nowhere);
             w->done(w->ctx, err);
             free(w);
         }
@@ -307,7 +353,7 @@ enum rq_err rq_bodies_new(const struct rq_bodies_config *config, struct rq_bodie
 {
     struct rq_bodies *b = calloc(1, sizeof *b);
     b->config = *config;
-    b->carrier = (struct rq_carrier){ b, on_is_alone, on_bring, on_fetch, on_state, on_leave };
+    b->carrier = (struct rq_carrier){ b, on_is_alone, on_bring, on_fetch, on_state, on_holders, on_leave };
     b->host = fleet->current;
     b->host->bodies = b;
     *ret_bodies = b;

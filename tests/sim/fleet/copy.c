@@ -186,6 +186,10 @@ static void leave(struct rq_catchup *u, enum rq_err err)
     if (err == RQ_OK) {
         fleet_count(FLEET_installs);
     }
+    if (err == RQ_OK && fleet->majority_is_lost && fleet->now_ms < fleet->calm_ms) {
+        fleet->survivor = u->host; /* its databases may be newer than its log is now */
+        fleet->calm_ms = fleet->now_ms;
+    }
     u->host->committed = 0; /* what is delivered next is behind it, if the log did not come so far by itself */
     if (u->wanted <= u->picture.index && (err == RQ_OK || err == RQ_EXISTS)) {
         u->wanted = 0;
@@ -219,12 +223,40 @@ static void go_on(struct rq_catchup *u)
     }
 }
 
+/* A database that is fenced, from any other host. */
+static void make_anew(struct rq_catchup *u, struct rq_database *db)
+{
+    struct rq_database_info info;
+    struct rq_copy_count count = { 0 };
+    struct original o = { .host = &fleet->hosts[fleet_below(fleet->host_count)] };
+    const struct rq_copy_source source = { &o, on_open, on_hashes, on_pages, on_changed, on_held };
+    rq_database_info(db, &info);
+    if (info.state == RQ_DB_QUARANTINED && o.host != u->host && o.host->state == FLEET_READY && host_works(o.host)) {
+        const enum rq_err err = rq_database_install(db, &source, &count);
+        fleet_trace("host %u makes a database anew from host %u: %s", u->host->number, o.host->number, rq_err_name(err));
+        if (err == RQ_OK) {
+            fleet_count(FLEET_made_anew);
+        }
+    }
+    rq_origins_fini(&o.origins);
+}
+
 static void tick(void *ctx)
 {
     struct rq_catchup *u = ctx;
     u->due_ms = fleet->now_ms + 1 + fleet_below(60);
     host_settle(u->host);
     if (host_waits_for_body(u->host)) {
+        return;
+    }
+    for (unsigned i = 0; u->host->state == FLEET_READY && !u->copies && i < FLEET_DATABASES; i++) {
+        struct rq_database *db = host_database(u->host, fleet->truth[i].id);
+        if (db != NULL) {
+            make_anew(u, db);
+            rq_database_unref(db);
+        }
+    }
+    if (u->wanted == 0 && !u->copies) {
         return;
     }
     if (u->copies) {
@@ -239,7 +271,7 @@ static void tick(void *ctx)
 void copy_tick(struct fleet_host *h)
 {
     struct rq_catchup *u = h->catchup;
-    if (u != NULL && (u->wanted != 0 || u->copies) && fleet->now_ms >= u->due_ms) {
+    if (u != NULL && fleet->now_ms >= u->due_ms) {
         (void)host_run(h, tick, u);
     }
 }

@@ -220,7 +220,7 @@ static void millisecond(void)
 static void lose_majority(void)
 {
     struct fleet *f = fleet;
-    const unsigned survivor = fleet_below(f->host_count), another = (survivor + 1) % f->host_count;
+    const unsigned survivor = f->survivor != NULL ? f->survivor->number : fleet_below(f->host_count), another = (survivor + 1) % f->host_count;
     for (unsigned i = 0; i < f->host_count; i++) {
         struct fleet_host *h = &f->hosts[i];
         if (h->state != FLEET_DEAD) {
@@ -232,24 +232,34 @@ static void lose_majority(void)
     }
 }
 
+static void lose_for_good(struct fleet_host *h)
+{
+    if (h->state != FLEET_DEAD) {
+        host_die(h, false);
+    }
+    h->absent = true;
+    h->restart_at = FLEET_NEVER;
+}
+
 static void calm_down(void)
 {
     struct fleet *f = fleet;
     fleet_trace("calm");
+    f->lose_body_permille = 0;
+    f->fetch_permille = f->one_is_replaced ? f->fetch_permille : 50;
     memset(f->deaf, 0, sizeof f->deaf);
     f->chaos_at = FLEET_NEVER;
     if (f->majority_is_lost) {
         lose_majority();
     }
-    for (unsigned left = f->minority_stays_down && !f->majority_is_lost ? (f->host_count - 1) / 2 : 0; left > 0;
-         left--) {
-        struct fleet_host *h = &f->hosts[fleet_below(f->host_count)];
-        if (h->state != FLEET_DEAD) {
-            host_die(h, false);
-        }
-        h->absent = true;
-        h->restart_at = FLEET_NEVER;
+    const bool leaves_some = f->minority_stays_down && !f->majority_is_lost && !f->one_is_replaced;
+    for (unsigned left = leaves_some ? (f->voter_count - 1) / 2 : 0; left > 0; left--) {
+        lose_for_good(&f->hosts[fleet_below(f->voter_count)]);
         fleet_count(FLEET_minorities_down);
+    }
+    if (f->one_is_replaced) {
+        f->removed = &f->hosts[fleet_below(f->voter_count)];
+        lose_for_good(f->removed);
     }
     for (unsigned i = 0; i < f->host_count; i++) {
         struct fleet_host *h = &f->hosts[i];
@@ -315,13 +325,49 @@ static void tell_of_all(void)
 static void heal_until(bool (*done)(void), const char *what)
 {
     const uint64_t end_ms = fleet->now_ms + HEAL_MS;
-    while (!fleet->ends && !done()) {
+    while (!done()) {
         if (fleet->now_ms >= end_ms) {
             tell_of_all();
             fleet_fail("does not heal: %s", what);
         }
         millisecond();
     }
+}
+
+/* Who came later votes in the place of the one that is lost, which an operator has removed. */
+static bool is_replaced(void)
+{
+    struct fleet *f = fleet;
+    struct rq_members members;
+    for (unsigned i = 0; i < f->host_count; i++) {
+        struct fleet_host *h = &f->hosts[i];
+        if (!host_leads_voters(h, &members)) {
+            continue;
+        }
+        const bool there = rq_members_find(&members, f->removed->instance) != NULL;
+        const struct rq_member *last = rq_members_find(&members, f->hosts[f->host_count - 1].instance);
+        if (!there && last->role == RQ_MEMBER_VOTER) {
+            return true;
+        }
+        if (there && fleet_chance(50)) {
+            host_remove(h, f->removed->instance);
+        }
+    }
+    return false;
+}
+
+/* Then another one is lost for good, as soon as the cluster may do without it: it was the last that had what nobody has fetched from it. */
+static void replace_one(void)
+{
+    struct fleet *f = fleet;
+    heal_until(is_replaced, "the one that is lost is not replaced");
+    struct fleet_host *h;
+    do {
+        h = &f->hosts[fleet_below(f->host_count)];
+    } while (h == f->removed);
+    lose_for_good(h);
+    f->fetch_permille = 50;
+    fleet_count(FLEET_removals);
 }
 
 /* --- a seed ------------------------------------------------------------------------------------------------------------------ */
@@ -334,7 +380,11 @@ static void draw(void)
     f->chaos_random = seeded_next(&f->random);
     f->entropy = seeded_next(&f->random);
     f->begin_ms = f->now_ms = BEGIN_MS;
-    f->host_count = counts[fleet_below(8)];
+    f->host_count = f->voter_count = counts[fleet_below(8)];
+    f->host_count += f->voter_count == 3 && fleet_chance(350);
+    f->one_is_replaced = f->host_count > f->voter_count && fleet_chance(600);
+    f->lose_body_permille = fleet_chance(f->one_is_replaced ? 800 : 300) ? 300 : 0;
+    f->fetch_permille = fleet_chance(f->one_is_replaced ? 200 : 500) ? 50 : 2;
     f->app_count = f->host_count + fleet_below(f->host_count + 1);
     f->delay_ms_max = fleet_chance(700) ? 4 : 40;
     f->lose_permille = fleet_chance(500) ? 0 : fleet_below(50);
@@ -342,10 +392,8 @@ static void draw(void)
     f->trailing_max = fleet_chance(700) ? 20 : 300;
     f->minority_stays_down = fleet_chance(400);
     f->big_permille = fleet_chance(500) ? 50 : 400;
-    /* Who lacks a body that all others but the lost ones have released waits until those are removed from the cluster. */
-    f->big_permille = f->minority_stays_down && fleet_plant != FLEET_PLANT_EARLY_BODY ? 0 : f->big_permille;
     f->hung_permille = fleet_chance(800) ? 0 : 20;
-    f->majority_is_lost = f->host_count > 1 && fleet_chance(100);
+    f->majority_is_lost = f->host_count > 1 && !f->one_is_replaced && fleet_chance(130);
     f->calm_ms = f->now_ms + 700 + fleet_below(2000);
     f->chaos_at = f->now_ms + 300;
 }
@@ -365,11 +413,14 @@ void fleet_run(struct fleet *f)
         millisecond();
     }
     calm_down();
+    if (f->removed != NULL) {
+        replace_one();
+    }
     heal_until(all_have_written, "not every application gets something done");
     f->rests = true;
     heal_until(all_rest, "not every host comes to the same end");
     for (unsigned i = 0; i < f->host_count; i++) {
-        if (!f->hosts[i].absent && !f->ends) {
+        if (!f->hosts[i].absent) {
             truth_equal(&f->hosts[i]);
         }
     }

@@ -49,7 +49,10 @@
     X(partitions)            \
     X(pauses)                \
     X(minorities_down)       \
+    X(promotions)            \
+    X(removals)              \
     X(recoveries)            \
+    X(recoveries_refused)    \
     X(transfers)             \
     X(apps_killed)           \
     X(asks_unanswered)       \
@@ -64,6 +67,8 @@
     X(staged)                \
     X(bodies_brought)        \
     X(bodies_fetched)        \
+    X(bodies_nowhere)        \
+    X(made_anew)             \
     X(turns_granted)         \
     X(turns_moved)           \
     X(turns_given_up)        \
@@ -88,12 +93,15 @@ enum fleet_counter {
     X(ANEW, "commit-anew")                    /* a lost connection: the transaction is made again, on the new head */ \
     X(UNKNOWN_AS_FAILED, "unknown-as-failed") /* out of time: the application is told that it failed */               \
     X(ANY_BASE, "any-base")                   /* a transaction is applied whatever it was made on */                  \
+    X(ANY_VOTER, "any-voter")                 /* who comes to vote may lack what the others have */                   \
     X(EARLY_BODY, "early-body")               /* its entry is proposed before a majority has the body */              \
     X(OTHER_ORIGINS, "other-origins")         /* what is installed says that others made the last transactions */     \
     X(EMPTY_INSTALL, "empty-install")         /* a descriptor is taken over without the databases */                  \
     X(OLD_INDEX, "old-index")                 /* a follower is given no read index, and believes it */                \
     X(LOST_GRANT, "lost-grant")               /* a host is not told that it has the turn */                           \
     X(TWO_RECOVER, "two-recover")             /* two survivors of a lost majority go on, each by itself */            \
+    X(RECOVER_NEWER, "recover-newer")         /* a survivor goes on though its replicas are newer than its log */         \
+    X(RECOVER_BODILESS, "recover-bodiless")   /* ... and though it lacks a staged body */                              \
     X(NO_STAMPS, "no-stamps")                 /* a start does not wait for what the replicas hold */                  \
     X(LIE_SYNC, "lie-sync")                   /* disks say that data is synced, and it is not */
 
@@ -210,7 +218,9 @@ struct fleet {
     uint64_t *counters;
     const struct sweep_without *without;
     uint64_t begin_ms, now_ms, calm_ms;
-    unsigned host_count, app_count;
+    unsigned host_count, app_count, voter_count; /* hosts behind those voters come to vote later */
+    struct fleet_host *survivor;                 /* of a majority that is to be lost; NULL: any */
+    struct fleet_host *removed;                  /* it is lost for good, and is to leave the cluster; NULL: none */
     struct fleet_host hosts[FLEET_HOSTS_MAX];
     struct fleet_app apps[FLEET_APPS_MAX];
     struct fleet_host *current; /* whose code is on the stack */
@@ -223,8 +233,9 @@ struct fleet {
     unsigned delay_ms_max, lose_permille, crash_permille, trailing_max, big_permille, hung_permille;
     uint64_t chaos_random, chaos_at;
     unsigned chaos_count;
-    bool minority_stays_down, majority_is_lost;
-    bool ends;  /* nothing more is to be seen in this seed */
+    unsigned lose_body_permille; /* of those that are brought */
+    unsigned fetch_permille; /* each millisecond: a body that is waited for is asked for */
+    bool minority_stays_down, majority_is_lost, one_is_replaced;
     bool rests; /* applications begin nothing new */
 
     struct fleet_truth truth[FLEET_DATABASES];
@@ -261,6 +272,9 @@ bool host_works(const struct fleet_host *h);          /* alive, and not paused *
 void host_settle(struct fleet_host *h);               /* all that is ready; from inside */
 bool host_waits_for_body(const struct fleet_host *h); /* a database of its does */
 void host_transfer(struct fleet_host *h);
+void host_remove(struct fleet_host *h, uint64_t instance); /* is asked to have that member removed */
+/* It leads, and these are the voters by a committed list. */
+bool host_leads_voters(struct fleet_host *h, struct rq_members *ret_members);
 struct rq_database *host_database(const struct fleet_host *h, uint32_t id); /* counted; NULL */
 
 /* net.c */

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftd/cluster/survivor.h"
 #include "raftd/db/stamps.h"
+#include "raftd/node/core.h"
 #include "raftd/ops/journal.h"
 #include "tests/sim/fleet/fleet.h"
 #include "tests/support/seeded.h"
@@ -35,7 +37,7 @@ void host_init(struct fleet_host *h, unsigned number)
         .cache_bytes = CACHE_BYTES,
         .shuffle = seeded_next(&fleet->random),
     };
-    h->restart_at = fleet->now_ms + fleet_below(30);
+    h->restart_at = fleet->now_ms + fleet_below(number < fleet->voter_count ? 30 : 3000);
 }
 
 bool host_works(const struct fleet_host *h)
@@ -125,7 +127,8 @@ static enum rq_err found_cluster(struct fleet_host *h)
     for (unsigned i = 0; i < members.count; i++) {
         const struct fleet_host *other = &fleet->hosts[i];
         struct rq_member *m = &members.list[i];
-        *m = (struct rq_member){ .instance = other->instance, .role = RQ_MEMBER_VOTER, .votes = true };
+        *m = (struct rq_member){ .instance = other->instance, .votes = true };
+        m->role = i < fleet->voter_count ? RQ_MEMBER_VOTER : RQ_MEMBER_STANDBY;
         snprintf(m->name, sizeof m->name, "%s", other->name);
         snprintf(m->raft_addr, sizeof m->raft_addr, "%s", other->raft_address);
         snprintf(m->http_addr, sizeof m->http_addr, "%s", other->http_address);
@@ -166,18 +169,23 @@ static void open_log(struct start *s)
     }
 }
 
-/* As main.c does with peers.json.  One that has databases in part lets another one go on; then there is no disaster at all. */
+/* As main.c does with peers.json.  One that has databases in part, or lacks a body, lets another one go on; then there is no disaster at
+ * all. */
 static bool recover(struct start *s)
 {
     struct fleet_host *h = s->host;
     struct rq_file_info info;
     struct rq_member self;
+    char text[512];
+    const struct rq_survivor survivor = { h->rig.disk, RIG_DIR, RIG_STAGED_DIR, h->rig.log, &s->descriptor, h->newest_stamp };
     struct rq_node_config node = { .found = s->found,
                                    .snapshot_index = s->descriptor.index,
                                    .snapshot_term = s->descriptor.term,
                                    .snapshot_installed = s->descriptor.installed };
-    if (h->rig.disk->ops->stat(h->rig.disk, RIG_RAFT_DIR "/fetching", &info) == RQ_OK ||
-        s->descriptor.ahead > s->found.last_index) {
+    const bool fetching = h->rig.disk->ops->stat(h->rig.disk, RIG_RAFT_DIR "/fetching", &info) == RQ_OK;
+    if (fetching || rq_survivor_check(&survivor, text) != RQ_OK) {
+        fleet_trace("host %u does not go on alone: %s", h->number, fetching ? "fetching" : text);
+        fleet_count(FLEET_recoveries_refused);
         return false;
     }
     const bool given_up = s->descriptor.installed &&
@@ -234,7 +242,6 @@ static void open_cluster(struct fleet_host *h)
 static void open_catalog(struct start *s)
 {
     struct fleet_host *h = s->host;
-    const struct rq_carrier *carrier;
     char text[512] = "";
     const struct rq_catalog_config config = {
         .disk = h->rig.disk,
@@ -254,6 +261,12 @@ static void open_catalog(struct start *s)
     must(rq_stamps_check(h->rig.disk, RIG_DIR, h->rig.catalog, &s->descriptor, h->rig.log,
                          rq_catalog_is_fetching(h->rig.catalog), &h->newest_stamp, text),
          text);
+}
+
+static void load_databases(struct start *s)
+{
+    struct fleet_host *h = s->host;
+    const struct rq_carrier *carrier;
     must(rq_cluster_carry_bodies(h->cluster, h->rig.disk, RIG_STAGED_DIR, rq_catalog_shelf(h->rig.catalog), &carrier),
          "the bodies");
     rq_catalog_set_carrier(h->rig.catalog, carrier);
@@ -298,6 +311,7 @@ static void start(void *ctx)
     rq_pool_shuffle(h->rig.pool, h->rig.shuffle++);
     open_cluster(h);
     open_log(s);
+    open_catalog(s);
     if (h->recovers) {
         h->recovered = recover(s);
         h->recovers = false;
@@ -307,7 +321,7 @@ static void start(void *ctx)
         }
         rq_cluster_is(h->cluster, h->recovered ? CLUSTER + 1 + h->number : CLUSTER, NULL);
     }
-    open_catalog(s);
+    load_databases(s);
     start_node(s);
 }
 
@@ -495,4 +509,68 @@ static void transfer(void *ctx)
 void host_transfer(struct fleet_host *h)
 {
     (void)host_run(h, transfer, h);
+}
+
+struct removal {
+    struct rq_task task;
+    struct fleet_host *host;
+    uint64_t instance;
+};
+
+static void removed(void *ctx, enum rq_err err)
+{
+    const struct fleet_host *h = ctx;
+    fleet_trace("host %u has removed a member: %s", h->number, rq_err_name(err));
+}
+
+static void run_remove(struct rq_task *task)
+{
+    struct removal *r = (struct removal *)task;
+    (void)rq_node_remove(rq_driver_node(r->host->rig.driver), r->instance, removed, r->host);
+    free(r);
+}
+
+static void post_removal(void *ctx)
+{
+    struct removal *r = ctx;
+    rq_strand_post(rq_driver_loop(r->host->rig.driver), &r->task, RQ_HAND_OVER);
+}
+
+void host_remove(struct fleet_host *h, uint64_t instance)
+{
+    struct removal *r = malloc(sizeof *r);
+    *r = (struct removal){ { .run = run_remove }, h, instance };
+    (void)host_run(h, post_removal, r);
+}
+
+struct leading {
+    struct rq_task task;
+    struct fleet_host *host;
+    struct rq_members *members;
+    bool committed, done;
+};
+
+static void run_leading(struct rq_task *task)
+{
+    struct leading *l = (struct leading *)task;
+    struct rq_node *node = rq_driver_node(l->host->rig.driver);
+    *l->members = *rq_node_members(node);
+    l->committed = rq_node_leads(node) && rq_node_core(node)->raft.configuration_uncommitted_index == 0;
+    l->done = true;
+}
+
+static void ask_leading(void *ctx)
+{
+    struct leading *l = ctx;
+    rq_strand_post(rq_driver_loop(l->host->rig.driver), &l->task, RQ_HAND_OVER);
+    while (!l->done) {
+        (void)rq_pool_run_one(l->host->rig.pool);
+    }
+}
+
+bool host_leads_voters(struct fleet_host *h, struct rq_members *ret_members)
+{
+    struct leading l = { .task = { .run = run_leading }, .host = h, .members = ret_members };
+    return h->state == FLEET_READY && host_works(h) && rq_driver_view(h->rig.driver).leads &&
+           host_run(h, ask_leading, &l) && l.committed;
 }

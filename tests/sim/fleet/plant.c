@@ -1,4 +1,8 @@
 /* Planted faults, put under the real code by the linker (--wrap); the others are at the seams of the simulation itself. */
+#include <string.h>
+
+#include "raftd/cluster/cluster_impl.h"
+#include "raftd/cluster/survivor.h"
 #include "raftd/db/stamps.h"
 #include "raftd/node/node.h"
 #include "raftd/wire/txn.h"
@@ -16,6 +20,14 @@ enum rq_err __wrap_rq_node_compacted(struct rq_node *n, uint64_t index, unsigned
 {
     const unsigned few = fleet_below(fleet->trailing_max);
     return __real_rq_node_compacted(n, index, few < trailing ? few : trailing);
+}
+
+/* No fault: nor do bodies that the log has released stay for long. */
+enum rq_err __real_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger_looks);
+enum rq_err __wrap_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger_looks);
+enum rq_err __wrap_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger_looks)
+{
+    return __real_rq_shelf_release(s, index, fleet_chance(700) ? 0 : linger_looks);
 }
 
 void __real_rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term);
@@ -84,4 +96,28 @@ enum rq_err __wrap_rq_txn_read(struct rq_txn_reader *reader, const uint8_t *data
         }
     }
     return err;
+}
+
+bool __real_rq_cluster_may_vote(void *cluster, const struct rq_members *members);
+bool __wrap_rq_cluster_may_vote(void *cluster, const struct rq_members *members);
+bool __wrap_rq_cluster_may_vote(void *cluster, const struct rq_members *members)
+{
+    const bool may = __real_rq_cluster_may_vote(cluster, members);
+    if (may) {
+        fleet_count(FLEET_promotions);
+    }
+    return may || fleet_plant == FLEET_PLANT_ANY_VOTER;
+}
+
+enum rq_err __real_rq_survivor_check(const struct rq_survivor *s, char text[512]);
+enum rq_err __wrap_rq_survivor_check(const struct rq_survivor *s, char text[512]);
+enum rq_err __wrap_rq_survivor_check(const struct rq_survivor *s, char text[512])
+{
+    const struct rq_survivor not_newer = { s->disk, s->dir, s->staged_dir, s->log, s->descriptor, 0 };
+    if (fleet_plant == FLEET_PLANT_RECOVER_NEWER) {
+        return __real_rq_survivor_check(&not_newer, text);
+    }
+    const enum rq_err err = __real_rq_survivor_check(s, text);
+    const bool lacks_body = err != RQ_OK && strstr(text, "body") != NULL;
+    return lacks_body && fleet_plant == FLEET_PLANT_RECOVER_BODILESS ? RQ_OK : err;
 }

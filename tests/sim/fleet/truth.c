@@ -280,9 +280,8 @@ static void look_at_one(void *ctx)
     if (l->info.state == RQ_DB_QUARANTINED && host_disk_failed(h)) {
         return; /* by a call that failed while it was being opened: it is mended, or the process is about to end */
     }
-    if (l->info.state == RQ_DB_QUARANTINED && h->recovered) {
-        fleet->ends = true; /* its log holds an entry whose body only the lost ones had */
-        return;
+    if (l->info.state == RQ_DB_QUARANTINED && !h->recovered && strncmp(l->info.message, "the staged body", 15) == 0) {
+        return; /* it is made anew from who has applied it */
     }
     if (l->info.state == RQ_DB_QUARANTINED) {
         fleet_fail("host %u: %s is quarantined: %s", h->number, fleet_database_names[l->database], l->info.message);
@@ -345,6 +344,9 @@ void truth_told(struct fleet_app *a, struct fleet_commit *c, enum rq_err err)
         fleet_count(FLEET_acknowledged);
         if (c->version == 0) {
             fleet_fail("transaction %" PRIu64 " is acknowledged, and is not committed", c->number);
+        }
+        if (a->host->applied[c->database] < c->version) { /* it may have gone on since, for who copies from it */
+            truth_look(a->host);
         }
         if (a->host->applied[c->database] < c->version) {
             fleet_fail("host %u has acknowledged version %" PRIu64 " and shows %" PRIu64, a->host->number, c->version,
