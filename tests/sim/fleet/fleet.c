@@ -392,6 +392,12 @@ static void draw(void)
     f->trailing_max = fleet_chance(700) ? 20 : 300;
     f->minority_stays_down = fleet_chance(400);
     f->big_permille = fleet_chance(500) ? 50 : 400;
+    if (fleet_chance(220)) { /* who lacks a body comes too late for it */
+        f->trailing_max = 3;
+        f->lose_body_permille = 400;
+        f->fetch_permille = 1;
+        f->big_permille = 500;
+    }
     f->hung_permille = fleet_chance(800) ? 0 : 20;
     f->majority_is_lost = f->host_count > 1 && !f->one_is_replaced && fleet_chance(130);
     f->calm_ms = f->now_ms + 700 + fleet_below(2000);

@@ -27,7 +27,7 @@ enum rq_err __real_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned
 enum rq_err __wrap_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger_looks);
 enum rq_err __wrap_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger_looks)
 {
-    return __real_rq_shelf_release(s, index, fleet_chance(700) ? 0 : linger_looks);
+    return __real_rq_shelf_release(s, index, fleet_chance(fleet->trailing_max < 10 ? 1000 : 700) ? 0 : linger_looks);
 }
 
 void __real_rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term);
