@@ -577,7 +577,7 @@ static enum rq_err fetch(struct rq_bodies *b, struct want *w)
         }
     }
     const bool nowhere = lack.count > others || rq_members_are_majority(&members, &lack);
-    return others > 0 && nowhere ? RQ_NOTFOUND : RQ_AWAY;
+    return (others > 0 && nowhere) || b->config.is_superseded(b->config.ctx) ? RQ_NOTFOUND : RQ_AWAY;
 }
 
 /* Who cannot be served now goes behind the others. */

@@ -29,6 +29,9 @@ struct rq_bodies_config {
     uint64_t instance; /* this node's */
     /* A copy of the members as they are known now; count 0: not known. */
     void (*members)(void *ctx, struct rq_members *ret_members);
+    /* The state of another member is to take the place of what the log here leads to, and nothing that is missing for it is worth waiting
+     * for; nor need the members of the log be those who have it. */
+    bool (*is_superseded)(void *ctx);
     void *ctx;
 };
 

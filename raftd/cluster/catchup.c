@@ -186,7 +186,7 @@ static enum rq_err install_databases(struct rq_cluster *c, struct remote *r, con
     for (uint32_t i = 0; err == RQ_OK && i < picture->database_count; i++) {
         struct rq_database *db = rq_catalog_find_id(c->catalog, picture->databases[i].id);
         if (db != NULL) { /* else an entry behind the picture has dropped it */
-            err = rq_database_install(db, &source, count);
+            err = rq_database_install(db, &source, false, count);
             if (err == RQ_QUARANTINED && !all) {
                 err = fence(db, r);
             }
@@ -264,7 +264,7 @@ static enum rq_err repair_from(struct rq_catchup *u, uint64_t instance, struct r
         return err;
     }
     const struct rq_copy_source source = source_of(&r);
-    err = rq_database_install(db, &source, &count);
+    err = rq_database_install(db, &source, true, &count);
     u->copies_left = u->copies_left || err != RQ_OK;
     remote_close(&r);
     pthread_mutex_lock(&u->lock);
@@ -483,6 +483,14 @@ void rq_catchup_wanted(struct rq_catchup *u, uint64_t index)
         pthread_cond_signal(&u->wake);
     }
     pthread_mutex_unlock(&u->lock);
+}
+
+bool rq_catchup_is_wanted(struct rq_catchup *u)
+{
+    pthread_mutex_lock(&u->lock);
+    const bool wanted = u->wanted != 0;
+    pthread_mutex_unlock(&u->lock);
+    return wanted;
 }
 
 void rq_catchup_stats(struct rq_catchup *u, struct rq_catchup_stats *ret_stats)

@@ -7,6 +7,7 @@
 #ifndef RAFTD_CLUSTER_CATCHUP_H
 #define RAFTD_CLUSTER_CATCHUP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "raftd/wire/err.h"
@@ -19,6 +20,9 @@ enum rq_err rq_catchup_new(struct rq_cluster *c, struct rq_catchup **ret_catchup
 
 /* Loop context.  At least that index; a fetch under way for a lower one goes on. */
 void rq_catchup_wanted(struct rq_catchup *u, uint64_t index);
+
+/* Any thread: the log is not what this node goes on by. */
+bool rq_catchup_is_wanted(struct rq_catchup *u);
 
 struct rq_catchup_stats {
     uint64_t installs, repairs; /* that came to their end */

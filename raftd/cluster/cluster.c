@@ -519,6 +519,12 @@ static void on_members_asked(void *ctx, struct rq_members *ret_members)
     rq_cluster_members(ctx, ret_members);
 }
 
+static bool on_is_superseded(void *ctx)
+{
+    const struct rq_cluster *c = ctx;
+    return atomic_load(&c->driver) != NULL && rq_catchup_is_wanted(c->catchup);
+}
+
 enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, const char *staged_dir,
                                     struct rq_shelf *shelf, const struct rq_carrier **ret_carrier)
 {
@@ -529,6 +535,7 @@ enum rq_err rq_cluster_carry_bodies(struct rq_cluster *c, struct rq_disk *disk, 
         .peers = c->peers,
         .instance = c->config.instance,
         .members = on_members_asked,
+        .is_superseded = on_is_superseded,
         .ctx = c,
     };
     struct rq_bodies *bodies;

@@ -1242,13 +1242,37 @@ static bool is_applied(struct rq_catalog *c, const struct rq_shelf_named *named)
     return info.state != RQ_DB_QUARANTINED && info.applied_index >= named->index;
 }
 
+/* Its log may have been compacted past what a fenced database has. */
+static enum rq_err up_to_fenced(struct rq_catalog *c, uint64_t *held)
+{
+    struct rq_database **list;
+    size_t count;
+    enum rq_err err = rq_catalog_list(c, &list, &count);
+    for (size_t i = 0; err == RQ_OK && i < count; i++) {
+        struct rq_database_info info;
+        rq_database_info(list[i], &info);
+        if (info.state == RQ_DB_QUARANTINED && info.file_index < *held) {
+            *held = info.file_index;
+        }
+        rq_database_unref(list[i]);
+    }
+    if (err == RQ_OK) {
+        free(list);
+    }
+    return err;
+}
+
 enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index)
 {
     uint64_t held = rq_driver_view(c->driver).delivered; /* before the list: what was delivered is named */
     struct rq_shelf_named *list;
     size_t count;
     bool unapplied = false;
-    enum rq_err err = rq_shelf_list_named(c->shelf, rq_catalog_snapshot(c).index, &list, &count);
+    enum rq_err err = up_to_fenced(c, &held);
+    if (err != RQ_OK) {
+        return err;
+    }
+    err = rq_shelf_list_named(c->shelf, rq_catalog_snapshot(c).index, &list, &count);
     if (err != RQ_OK) {
         return err;
     }

@@ -112,8 +112,8 @@ struct rq_catalog_snapshot {
 struct rq_catalog_snapshot rq_catalog_snapshot(struct rq_catalog *c);
 /* The state machine at an index that this node has applied, as compaction takes it.  Errors as there. */
 enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_picture, char text[512]);
-/* Everything that an entry of the log up to here names is here to stay: each staged body is durable, or its entry applied.  May wait
- * for the disk.  IO is final; NOMEM. */
+/* Everything that the log leads to up to here is here to stay: each staged body is durable, or its entry applied; and no database is
+ * fenced that lacks any of it.  May wait for the disk.  IO is final; NOMEM. */
 enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index);
 /* The staged bodies that wait for the log to be compacted past them. */
 uint64_t rq_catalog_body_bytes(const struct rq_catalog *c);

@@ -59,6 +59,7 @@ void rq_database_unref(struct rq_database *db)
         rq_control_close(&db->control);
     }
     rq_origins_fini(&db->origins);
+    rq_db_missed_fini(&db->missed);
     rq_origins_fini(&db->known.origins);
     rq_bytes_fini(&db->record);
     rq_bytes_fini(&db->work);
@@ -112,6 +113,7 @@ void rq_db_publish(struct rq_database *db)
         .page_size = db->file.page_size,
         .page_count = db->file.page_count,
         .applied_index = db->applied_index,
+        .file_index = db->file.stamp.index,
         .state = db->state,
         .diverged = db->diverged,
     };

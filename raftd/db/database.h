@@ -194,6 +194,7 @@ struct rq_database_info {
     uint64_t version;
     uint32_t page_size, page_count;
     uint64_t applied_index;
+    uint64_t file_index; /* of the newest entry that is in its file */
     enum rq_control_state state;
     bool diverged; /* the file holds what the log does not */
     char message[RQ_DB_TEXT_BYTES];
@@ -255,9 +256,10 @@ struct rq_copy_count {
 /* The replica becomes what the source has, if that is newer, or this one damaged: pages that differ are fetched, and become one
  * transaction, durable on return.  Readers see the old state until then, and so does a start after a kill; what was fetched until
  * then is not fetched again.  A quarantined
- * one is made anew.  Blocks; entries wait meanwhile.  BUSY: the source is older.  FULL: no space; CORRUPT: what came is not what was
+ * one is made anew.  by_itself: not as part of a whole state that is installed: it becomes only what the log here has led to by then (else
+ * UNREADY).  Blocks; entries wait meanwhile.  BUSY: the source is older.  FULL: no space; CORRUPT: what came is not what was
  * announced, or cannot be; or the errors of the source: nothing has happened.  EXISTS: dropped meanwhile. */
-enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source,
+enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source, bool by_itself,
                                 struct rq_copy_count *ret_count);
 
 /* No member has the database in order, and the log is to go on from where its state machine is elsewhere: so does this one.  If its
@@ -285,8 +287,8 @@ struct rq_repair_source {
     void *ctx;
     enum rq_err (*open)(void *ctx, uint64_t index, struct rq_replica_state *ret_state);
     enum rq_err (*hashes)(void *ctx, uint32_t first, uint32_t count, uint64_t *ret_hashes); /* RQ_MARK_PAGES_MAX */
-    /* disputed: our own page is what this host's records say that it is at this very version, so that either side may be the wrong one.
-     * CORRUPT: not decided. */
+    /* disputed: our own page is what this host's records say that it is, and the log has not changed it since, so that either side may be the
+     * wrong one.  CORRUPT: not decided. */
     enum rq_err (*page)(void *ctx, uint32_t pgno, uint32_t page_size, bool disputed, uint8_t *page);
 };
 

@@ -279,8 +279,12 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand
         return RQ_OK;
     }
     rq_db_end_doubt(db);
-    if (db->state == RQ_DB_QUARANTINED || e->index <= db->file.stamp.index) {
-        return RQ_OK; /* fenced, or in the file already */
+    if (e->index <= db->file.stamp.index) {
+        return RQ_OK; /* in the file already */
+    }
+    if (db->state == RQ_DB_QUARANTINED) {
+        rq_db_missed_add(db, e, &head, is_staged ? &staged : NULL);
+        return RQ_OK;
     }
     if (db->file.version != head.base) {
         rq_db_quarantine(db, RQ_CORRUPT, "the log does not go on where the file ends");
@@ -302,6 +306,7 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand
                        (unsigned long long)e->index, body ? "cannot be used" : "does not fit the file",
                        rq_err_text(err));
         rq_db_quarantine(db, err, text);
+        rq_db_missed_add(db, e, &head, is_staged ? &staged : NULL);
         return RQ_OK;
     }
     db->state = RQ_DB_LIVE;

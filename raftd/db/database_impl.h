@@ -40,6 +40,12 @@ struct rq_db_turn {
     struct rq_later tick_later;
 };
 
+/* What the log did to a database that was fenced: from one version to another; from > 0 == to: nothing is known. */
+struct rq_db_missed {
+    uint64_t from, to;
+    struct rq_page_set pages; /* that were changed */
+};
+
 struct rq_place {
     struct rq_strand strand;
     char name[];
@@ -66,6 +72,7 @@ struct rq_database {
     struct rq_origins origins;
     enum rq_control_state state;
     char message[RQ_DB_TEXT_BYTES];
+    struct rq_db_missed missed;
     bool dropped;
     bool
         needs_log; /* quarantined, but its files may be in order: then they get what they lack from the log, at a later start */
@@ -115,6 +122,15 @@ struct rq_db_errand {
     void *ctx;
     char text[RQ_DB_TEXT_BYTES];
 };
+
+/* --- database_missed.c --- */
+
+/* An entry with an effect that the fenced replica does not get.  staged: NULL, or what e holds. */
+void rq_db_missed_add(struct rq_database *db, const struct rq_log_entry *e, const struct rq_txn_head *head,
+                      const struct rq_entry_staged *staged);
+/* May that page be another one at the version of the log than at that of the file? */
+bool rq_db_missed_changed(const struct rq_database *db, uint32_t pgno);
+void rq_db_missed_fini(struct rq_db_missed *m);
 
 /* --- database.c --- */
 

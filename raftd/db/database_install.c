@@ -8,13 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "raftd/db/copy_file.h"
 #include "raftd/db/database_impl.h"
 #include "raftd/ops/journal.h"
+#include "raftd/run/clock.h"
 #include "raftd/wire/txn.h"
 
 #define ROUNDS_MAX 6u          /* then the source is to hold still, however much it goes on changing */
+#define LOG_WAIT_MS 1000u
+#define LOG_LOOK_MS 10u
 #define SYNC_BYTES (16u << 20) /* as in copy_file.c */
 
 struct install {
@@ -227,6 +231,7 @@ static void take_state(struct rq_database *db, struct rq_origins *origins)
     db->state = RQ_DB_LIVE;
     db->message[0] = '\0';
     db->needs_log = db->diverged = db->superseded = false;
+    rq_db_missed_fini(&db->missed);
 }
 
 static enum rq_err next_in_file(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
@@ -297,7 +302,21 @@ static enum rq_err begin(struct install *n, bool *ret_goes_on)
     return RQ_OK;
 }
 
-static enum rq_err install(struct rq_database *db, const struct rq_copy_source *source, struct rq_copy_count *count)
+/* Entries that come later are applied on this, and a start refuses a replica that is newer than its log.  The source holds still meanwhile. */
+static bool log_has_come_to(struct rq_database *db, uint64_t index)
+{
+    const uint64_t end_ms = rq_clock_ms() + LOG_WAIT_MS;
+    while (db->env.delivered(db->env.ctx) < index) {
+        if (!rq_pool_has_threads(db->env.pool) || rq_clock_ms() >= end_ms) {
+            return false;
+        }
+        nanosleep(&(struct timespec){ .tv_nsec = LOG_LOOK_MS * 1000000l }, NULL);
+    }
+    return true;
+}
+
+static enum rq_err install(struct rq_database *db, const struct rq_copy_source *source, bool by_itself,
+                           struct rq_copy_count *count)
 {
     struct install n = { .db = db, .from = source };
     bool goes_on;
@@ -316,6 +335,9 @@ static enum rq_err install(struct rq_database *db, const struct rq_copy_source *
         }
         if (err == RQ_OK) {
             err = follow_changes(&n);
+        }
+        if (err == RQ_OK && by_itself && !log_has_come_to(db, n.state.stamp.index)) {
+            err = RQ_UNREADY;
         }
         if (err == RQ_OK) {
             err = write_fetched(&n);
@@ -336,6 +358,7 @@ static enum rq_err install(struct rq_database *db, const struct rq_copy_source *
 
 struct installing {
     const struct rq_copy_source *source;
+    bool by_itself;
     struct rq_copy_count *count;
 };
 
@@ -343,7 +366,7 @@ static enum rq_err run_install(struct rq_database *db, void *ctx)
 {
     const struct installing *i = ctx;
     rq_strand_will_block();
-    const enum rq_err err = install(db, i->source, i->count);
+    const enum rq_err err = install(db, i->source, i->by_itself, i->count);
     if (!db->dropped) {
         rq_db_publish(db);
         rq_db_settle(db);
@@ -352,10 +375,10 @@ static enum rq_err run_install(struct rq_database *db, void *ctx)
     return err;
 }
 
-enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source,
+enum rq_err rq_database_install(struct rq_database *db, const struct rq_copy_source *source, bool by_itself,
                                 struct rq_copy_count *ret_count)
 {
-    struct installing i = { source, ret_count };
+    struct installing i = { source, by_itself, ret_count };
     return rq_db_call(db, run_install, &i);
 }
 

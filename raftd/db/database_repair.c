@@ -42,20 +42,19 @@ static void wrong_fini(struct wrong *w)
     free(w->page);
 }
 
-/* Our own page, unless it is what raftd did not write there: then the records of this host prove that it is wrong.  One of the same version
- * that is as it was written is as good as that of any other single host. */
+/* Our own page, unless it is what raftd did not write there: then the records of this host prove that it is wrong.  One that is as it was
+ * written, and that the log has not changed since, is as good as that of any other single host. */
 static enum rq_err is_right(struct wrong *w, uint32_t pgno, uint64_t hash, bool *ret_right, bool *ret_disputed)
 {
     struct rq_database *db = w->db;
-    const bool same_version = db->file.version == w->state.version;
+    *ret_disputed = !rq_db_missed_changed(db, pgno);
     if (pgno > db->file.page_count) {
         *ret_right = hash == w->zero_hash; /* rule Z: what does not come is zero */
-        *ret_disputed = same_version;
         return RQ_OK;
     }
     enum rq_err err = rq_replica_read(db->replica, pgno, w->page);
     *ret_right = err == RQ_OK && rq_page_hash(w->page, w->state.page_size) == hash;
-    *ret_disputed = err == RQ_OK && same_version;
+    *ret_disputed = *ret_disputed && err == RQ_OK;
     return err == RQ_CORRUPT ? RQ_OK : err;
 }
 
@@ -130,6 +129,7 @@ static void let_in(struct rq_database *db)
     db->state = RQ_DB_LIVE;
     db->message[0] = '\0';
     db->needs_log = false;
+    rq_db_missed_fini(&db->missed);
 }
 
 enum rq_err rq_db_repair(struct rq_database *db, struct rq_repair *r, uint64_t index)

@@ -25,6 +25,13 @@ static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_m
     lone.view = view;
     lone.marks++;
 }
+
+static uint64_t on_delivered(void *ctx)
+{
+    (void)ctx;
+    return lone.delivered;
+}
+
 static void on_fatal(void *ctx, const char *why, enum rq_err err) __attribute__((noreturn));
 static void on_fatal(void *ctx, const char *why, enum rq_err err)
 {
@@ -64,6 +71,7 @@ void lone_open(uint32_t id, uint64_t version)
     env.hashes_dir = "/data/raft/hashes";
     env.copies_dir = "/data/raft/copies";
     env.boot = rq_boot_id(); /* snapshots are of this machine, too */
+    env.delivered = on_delivered;
     env.marked = on_marked;
     env.fatal = on_fatal;
     struct rq_database_known known = { .version = version };

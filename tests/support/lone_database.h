@@ -16,6 +16,7 @@ extern struct lone {
     bool may_end;         /* else that ends the test */
     struct rq_view *view; /* at the last MARK entry */
     unsigned marks;       /* so many were applied */
+    uint64_t delivered;   /* by the log, it says */
 } lone;
 
 /* The database app.db in /data, on a new disk. */

@@ -37,6 +37,14 @@ static void on_members(void *ctx, struct rq_members *ret_members)
     *ret_members = members;
 }
 
+static atomic_bool superseded;
+
+static bool on_is_superseded(void *ctx)
+{
+    (void)ctx;
+    return atomic_load(&superseded);
+}
+
 static enum rq_err on_stream(void *ctx, const struct rq_peer_who *from, struct rq_stream *stream, const uint8_t *head,
                              size_t head_bytes, const struct rq_stream_ops **ret_ops, void **ret_ctx,
                              char text[RQ_TEXT_MAX + 1])
@@ -57,6 +65,7 @@ static void start(unsigned i)
         .peers = h->net.peers,
         .instance = h->net.instance,
         .members = on_members,
+        .is_superseded = on_is_superseded,
     };
     check_eq(rq_bodies_new(&config, &h->bodies), RQ_OK);
     h->runs = true;
@@ -447,6 +456,25 @@ static void it_is_gone_when_a_majority_of_the_voters_lacks_it(void)
     end();
 }
 
+static void it_is_given_up_when_nothing_needs_it_any_more(void)
+{
+    begin(2);
+    members.list[1].role = RQ_MEMBER_STANDBY;
+    make(2);
+    rq_shelf_reads(hosts[2].shelf);
+    rq_shelf_close(hosts[2].shelf, file);
+    fetch(0);
+    for (unsigned i = 0; i < 300; i++) {
+        check_eq(atomic_load(&done_count), 0);
+        net_pause();
+    }
+    atomic_store(&superseded, true);
+    net_until(atomic_load(&done_count) == 1);
+    check_eq(done_err, RQ_NOTFOUND);
+    atomic_store(&superseded, false);
+    end();
+}
+
 static bool holds(struct rq_carriage *c, unsigned i)
 {
     struct rq_instances set;
@@ -530,6 +558,7 @@ int main(int argc, char **argv)
         TAP(a_damaged_body_of_another_is_not_let_in),
         TAP(it_is_gone_only_when_all_have_said_so),
         TAP(it_is_gone_when_a_majority_of_the_voters_lacks_it),
+        TAP(it_is_given_up_when_nothing_needs_it_any_more),
         TAP(who_comes_to_vote_is_brought_it_as_well),
         TAP(heads_are_as_documented),
     };

@@ -39,8 +39,8 @@ static void open_database(uint64_t version, bool caught_up)
     }
 }
 
-/* A transaction after which the pages are full of this. */
-static void commit(const uint8_t fill[PAGES + 1])
+/* A transaction after which the pages are full of this; it carries those up to last. */
+static void commit_pages(const uint8_t fill[PAGES + 1], uint32_t last)
 {
     struct rq_bytes out;
     const struct rq_origin origin = { 99, right.version + 1 };
@@ -48,8 +48,11 @@ static void commit(const uint8_t fill[PAGES + 1])
     rq_bytes_init(&out, 1u << 20);
     right.page_count = PAGES;
     check_eq(rq_txn_begin(&out, &head, &origin), RQ_OK);
-    for (uint32_t i = 1; i <= PAGES; i++) {
+    for (uint32_t i = 1; i <= last; i++) {
         uint8_t before[PAGE], after[PAGE];
+        if (i > 1 && fill[i] == right.fill[i] && right.version > 0) {
+            continue;
+        }
         page_of(right.fill, right.version, i, before);
         page_of(fill, right.version + 1, i, after);
         check_eq(rq_txn_add(&out, i, right.version > 0 ? before : NULL, after, PAGE), RQ_OK);
@@ -60,6 +63,11 @@ static void commit(const uint8_t fill[PAGES + 1])
     right.index += 2;
     lone_apply(right.index, RQ_ENTRY_TXN, &out);
     rq_bytes_fini(&out);
+}
+
+static void commit(const uint8_t fill[PAGES + 1])
+{
+    commit_pages(fill, PAGES);
 }
 
 static void mark(uint64_t nonce, uint32_t first, uint32_t count)
@@ -265,9 +273,34 @@ static void what_was_missed_comes_too(void)
     check_eq(state(), RQ_DB_QUARANTINED);
     check_eq(repair(NONCE, &r), RQ_OK);
     check_eq(r.mended, 3); /* page 1, too */
-    check_eq(there.disputed, 0); /* and nothing is claimed about the version that was missed */
+    check_eq(there.disputed, 0); /* and nothing is claimed about pages that the log has changed */
     check(is_right());
     commit(fill);
+    check(is_right());
+    lone_end();
+}
+
+/* Of pages that the log has left alone its word still stands. */
+static void what_was_not_missed_is_disputed(void)
+{
+    struct rq_repair r;
+    uint8_t fill[PAGES + 1];
+    begin();
+    damage(5);
+    fence();
+    memcpy(fill, right.fill, sizeof fill);
+    for (unsigned i = 0; i < 3; i++) {
+        fill[77] = (uint8_t)('d' + i);
+        commit_pages(fill, i == 1 ? 77 : 78);
+    }
+    right.fill[33] = 'x';
+    there.decides_nothing = true;
+    check_eq(repair(NONCE, &r), RQ_CORRUPT);
+    check_eq(there.disputed, 1);
+    there.decides_nothing = false;
+    check_eq(repair(NONCE, &r), RQ_OK);
+    check_eq(there.disputed, 1);
+    check_eq(r.mended, 4); /* 1, 5, 33, 77 */
     check(is_right());
     lone_end();
 }
@@ -343,6 +376,7 @@ int main(int argc, char **argv)
         TAP_APART(mark_in_replay_is_nobodys),
         TAP(wrong_pages_come_back),
         TAP(what_was_missed_comes_too),
+        TAP(what_was_not_missed_is_disputed),
         TAP(what_others_have_otherwise_is_replaced),
         TAP(nothing_happens_unless_all_is_well),
         TAP(files_that_are_not_sound_are_left_alone),

@@ -422,7 +422,13 @@ static void queue(struct fleet_app *a)
 /* As vfs/snapshot.c says at the beginning of each reading. */
 static bool is_fenced(const struct fleet_app *a)
 {
-    return a->has_control && atomic_load(&a->control.head->state) == RQ_DB_QUARANTINED;
+    struct rq_database_info info = { .state = RQ_DB_EMPTY };
+    struct rq_database *db = host_database(a->host, fleet->truth[a->database].id);
+    if (db != NULL) {
+        rq_database_info(db, &info);
+        rq_database_unref(db);
+    }
+    return info.state == RQ_DB_QUARANTINED;
 }
 
 static void read_database(struct fleet_app *a)

@@ -211,7 +211,7 @@ static void go_on(struct rq_catchup *u)
     struct rq_database *db = rq_catalog_find_id(catalog, u->picture.databases[u->next++].id);
     enum rq_err err = u->from->life == u->from_life ? RQ_OK : RQ_AWAY;
     if (db != NULL && err == RQ_OK && fleet_plant != FLEET_PLANT_EMPTY_INSTALL) {
-        err = rq_database_install(db, &source, &count);
+        err = rq_database_install(db, &source, false, &count);
     }
     if (db != NULL) {
         rq_database_unref(db);
@@ -232,7 +232,7 @@ static void make_anew(struct rq_catchup *u, struct rq_database *db)
     const struct rq_copy_source source = { &o, on_open, on_hashes, on_pages, on_changed, on_held };
     rq_database_info(db, &info);
     if (info.state == RQ_DB_QUARANTINED && o.host != u->host && o.host->state == FLEET_READY && host_works(o.host)) {
-        const enum rq_err err = rq_database_install(db, &source, &count);
+        const enum rq_err err = rq_database_install(db, &source, true, &count);
         fleet_trace("host %u makes a database anew from host %u: %s", u->host->number, o.host->number, rq_err_name(err));
         if (err == RQ_OK) {
             fleet_count(FLEET_made_anew);
@@ -291,6 +291,11 @@ enum rq_err rq_catchup_new(struct rq_cluster *c, struct rq_catchup **ret_catchup
 void rq_catchup_wanted(struct rq_catchup *u, uint64_t index)
 {
     u->wanted = index > u->wanted ? index : u->wanted;
+}
+
+bool rq_catchup_is_wanted(struct rq_catchup *u)
+{
+    return u->wanted != 0;
 }
 
 /* There are no streams here. */

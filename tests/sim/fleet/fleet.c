@@ -220,6 +220,9 @@ static void millisecond(void)
 static void lose_majority(void)
 {
     struct fleet *f = fleet;
+    for (unsigned i = 0; f->survivor == NULL && i < f->host_count; i++) {
+        f->survivor = f->hosts[i].state != FLEET_DEAD && host_waits_for_body(&f->hosts[i]) ? &f->hosts[i] : NULL;
+    }
     const unsigned survivor = f->survivor != NULL ? f->survivor->number : fleet_below(f->host_count), another = (survivor + 1) % f->host_count;
     for (unsigned i = 0; i < f->host_count; i++) {
         struct fleet_host *h = &f->hosts[i];
@@ -392,14 +395,8 @@ static void draw(void)
     f->trailing_max = fleet_chance(700) ? 20 : 300;
     f->minority_stays_down = fleet_chance(400);
     f->big_permille = fleet_chance(500) ? 50 : 400;
-    if (fleet_chance(220)) { /* who lacks a body comes too late for it */
-        f->trailing_max = 3;
-        f->lose_body_permille = 400;
-        f->fetch_permille = 1;
-        f->big_permille = 500;
-    }
     f->hung_permille = fleet_chance(800) ? 0 : 20;
-    f->majority_is_lost = f->host_count > 1 && !f->one_is_replaced && fleet_chance(130);
+    f->majority_is_lost = f->host_count > 1 && !f->one_is_replaced && fleet_chance(200);
     f->calm_ms = f->now_ms + 700 + fleet_below(2000);
     f->chaos_at = f->now_ms + 300;
 }

@@ -169,6 +169,8 @@ struct fleet_host {
     uint64_t newest_stamp;
     uint64_t restart_at, paused_until, compact_at, tend_at;
     bool slow;
+    bool fenced[FLEET_DATABASES];      /* for lack of a staged body */
+    uint64_t released;                 /* its log begins behind it */
     uint64_t committed;                /* delivered in this life */
     uint64_t applied[FLEET_DATABASES]; /* version of the file, as it was seen last */
 };

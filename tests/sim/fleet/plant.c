@@ -18,8 +18,9 @@ enum rq_err __real_rq_node_compacted(struct rq_node *n, uint64_t index, unsigned
 enum rq_err __wrap_rq_node_compacted(struct rq_node *n, uint64_t index, unsigned trailing);
 enum rq_err __wrap_rq_node_compacted(struct rq_node *n, uint64_t index, unsigned trailing)
 {
-    const unsigned few = fleet_below(fleet->trailing_max);
-    return __real_rq_node_compacted(n, index, few < trailing ? few : trailing);
+    const unsigned few = fleet_below(fleet->trailing_max), left = few < trailing ? few : trailing;
+    fleet->current->released = index - left;
+    return __real_rq_node_compacted(n, index, left);
 }
 
 /* No fault: nor do bodies that the log has released stay for long. */
@@ -27,7 +28,8 @@ enum rq_err __real_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned
 enum rq_err __wrap_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger_looks);
 enum rq_err __wrap_rq_shelf_release(struct rq_shelf *s, uint64_t index, unsigned linger_looks)
 {
-    return __real_rq_shelf_release(s, index, fleet_chance(fleet->trailing_max < 10 ? 1000 : 700) ? 0 : linger_looks);
+    (void)index; /* of a longer log */
+    return __real_rq_shelf_release(s, fleet->current->released, fleet_chance(700) ? 0 : linger_looks);
 }
 
 void __real_rq_driver_forwarded(struct rq_driver *d, struct rq_submit *s, enum rq_err err, uint64_t term);

@@ -280,8 +280,13 @@ static void look_at_one(void *ctx)
     if (l->info.state == RQ_DB_QUARANTINED && host_disk_failed(h)) {
         return; /* by a call that failed while it was being opened: it is mended, or the process is about to end */
     }
-    if (l->info.state == RQ_DB_QUARANTINED && !h->recovered && strncmp(l->info.message, "the staged body", 15) == 0) {
-        return; /* it is made anew from who has applied it */
+    if (l->info.state != RQ_DB_QUARANTINED) {
+        h->fenced[l->database] = l->info.state == RQ_DB_EMPTY && h->fenced[l->database];
+    } else if (!h->recovered && strncmp(l->info.message, "the staged body", 15) == 0) {
+        h->fenced[l->database] = true;
+    }
+    if (l->info.state == RQ_DB_QUARANTINED && h->fenced[l->database]) {
+        return; /* it is made anew from who has applied it, also after another start */
     }
     if (l->info.state == RQ_DB_QUARANTINED) {
         fleet_fail("host %u: %s is quarantined: %s", h->number, fleet_database_names[l->database], l->info.message);
