@@ -55,7 +55,7 @@ struct courier {
     uint64_t instance;
     bool counts; /* it votes; else it is to, and does so the sooner */
     bool full;   /* guarded by the bodies' lock, as has: it had no space, at the last attempt */
-    bool has;  /* durably */
+    bool has;    /* durably */
 };
 
 struct rq_carriage {

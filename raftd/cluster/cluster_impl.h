@@ -36,10 +36,11 @@ struct rq_removal { /* loop context, but for out while asks */
 };
 
 struct rq_holding { /* loop context */
-    uint64_t term;    /* of the leadership that the rest is of */
-    uint64_t needed;  /* members count when they have everything up to here; nothing behind it names a body, as far as... */
+    uint64_t term;  /* of the leadership that the rest is of */
+    uint64_t
+        needed; /* members count when they have everything up to here; nothing behind it names a body, as far as... */
     uint64_t needed_ms; /* since when */
-    uint64_t scanned; /* ...here */
+    uint64_t scanned;   /* ...here */
     unsigned count;
     struct rq_holder {
         uint64_t instance, held, asked_ms, told_ms; /* ms: at last */

@@ -9,10 +9,10 @@
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
-#define PASS_ON_MS   10000 /* for the leader's answer */
-#define REMOVE_WAIT_MS  2000 /* until the voters that are left are known to have what they need */
+#define PASS_ON_MS      10000 /* for the leader's answer */
+#define REMOVE_WAIT_MS  2000  /* until the voters that are left are known to have what they need */
 #define REMOVE_AGAIN_MS 20
-#define RECONNECT_MS 500   /* for a connection to it: a leader that is gone is believed in for about so long */
+#define RECONNECT_MS    500 /* for a connection to it: a leader that is gone is believed in for about so long */
 
 /* A change of the membership that somebody wants: a node, or a thread of this one. */
 struct wish {
@@ -234,7 +234,8 @@ static const char *remove_refusal(enum rq_err err)
         case RQ_MISUSE:
             return "the only voter of a cluster cannot be removed";
         case RQ_BUSY:
-            return "the membership is being changed, or too few voters would be in reach that have all that is committed; try "
+            return "the membership is being changed, or too few voters would be in reach that have all that is "
+                   "committed; try "
                    "again";
         default:
             return rq_err_text(err);

@@ -211,8 +211,7 @@ static uint64_t best_of(struct rq_cluster *c, const struct rq_members *members)
         const struct rq_holder *holder = find(&c->holding, m->instance);
         struct rq_peer_state state = { 0 };
         const bool self = m->instance == c->config.instance;
-        const bool there =
-            self || (rq_peers_state(c->peers, m->instance, &state) && state.connected[RQ_PEER_REQUESTS]);
+        const bool there = self || (rq_peers_state(c->peers, m->instance, &state) && state.connected[RQ_PEER_REQUESTS]);
         if (m->role == RQ_MEMBER_VOTER && there && holder->told_ms < h->needed_ms + BEST_MS) {
             return h->needed;
         }

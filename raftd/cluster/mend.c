@@ -182,8 +182,10 @@ static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, bool di
     uint64_t right = 0;
     uint32_t got;
     if (disputed && !is_decided(m, pgno)) {
-        rq_note(RQ_LEVEL_ERROR, "a quarantined database is not mended: too few voters are there to tell whose page is the right one",
-                "id=%u page=%u index=%llu asked=%u of=%u", m->id, pgno, (unsigned long long)m->index, m->count, m->voters);
+        rq_note(RQ_LEVEL_ERROR,
+                "a quarantined database is not mended: too few voters are there to tell whose page is the right one",
+                "id=%u page=%u index=%llu asked=%u of=%u", m->id, pgno, (unsigned long long)m->index, m->count,
+                m->voters);
         return RQ_CORRUPT;
     }
     for (unsigned i = 0; i < m->count; i++) {

@@ -144,11 +144,12 @@ static enum rq_err follow(struct walk *w, const struct rq_log_entry *e)
 static void describe(const struct rq_survivor *s, const struct led *db, char text[512])
 {
     char *path = rq_staged_path(s->staged_dir, "", db->missing.hash);
-    (void)snprintf(text, 512,
-                   "%.100s: log entry %llu (version %llu) may have been acknowledged, and its staged body is not here, or "
-                   "damaged: bring the file %.200s (%llu bytes) from the disk of another node",
-                   db->name, (unsigned long long)db->index, (unsigned long long)db->missing.head.version,
-                   path != NULL ? path : s->staged_dir, (unsigned long long)db->missing.body_bytes);
+    (void)snprintf(
+        text, 512,
+        "%.100s: log entry %llu (version %llu) may have been acknowledged, and its staged body is not here, or "
+        "damaged: bring the file %.200s (%llu bytes) from the disk of another node",
+        db->name, (unsigned long long)db->index, (unsigned long long)db->missing.head.version,
+        path != NULL ? path : s->staged_dir, (unsigned long long)db->missing.body_bytes);
     free(path);
 }
 
@@ -189,7 +190,8 @@ enum rq_err rq_survivor_check(const struct rq_survivor *s, char text[512])
     const uint64_t last = given_up || rq_log_last(s->log) < d->index ? d->index : rq_log_last(s->log);
     text[0] = '\0';
     if (s->newest_stamp > last) { /* what goes on would write other entries under the indexes that its replicas have */
-        (void)snprintf(text, 512, "this node was being brought up to date, and some of its databases are newer than its log");
+        (void)snprintf(text, 512,
+                       "this node was being brought up to date, and some of its databases are newer than its log");
         return RQ_CORRUPT;
     }
     return look_for_bodies(s, last, text);

@@ -16,10 +16,10 @@
 #include "raftd/run/clock.h"
 #include "raftd/wire/txn.h"
 
-#define ROUNDS_MAX 6u          /* then the source is to hold still, however much it goes on changing */
+#define ROUNDS_MAX  6u /* then the source is to hold still, however much it goes on changing */
 #define LOG_WAIT_MS 1000u
 #define LOG_LOOK_MS 10u
-#define SYNC_BYTES (16u << 20) /* as in copy_file.c */
+#define SYNC_BYTES  (16u << 20) /* as in copy_file.c */
 
 struct install {
     struct rq_database *db;

@@ -21,13 +21,13 @@ struct rq_submit {
     struct rq_task task;
     struct rq_driver *driver;
     uint16_t type;
-    bool here;            /* another node asks: it is not passed on */
-    bool forwarded;       /* the driver's: it was passed on */
-    struct rq_blob *blob; /* the driver takes the reference */
+    bool here;                   /* another node asks: it is not passed on */
+    bool forwarded;              /* the driver's: it was passed on */
+    struct rq_blob *blob;        /* the driver takes the reference */
     struct rq_instances holders; /* STAGED: who has the body durably */
-    uint64_t term;        /* OK: in which it was appended */
-    uint64_t index;       /* OK, and it was not passed on: where */
-    enum rq_err err;      /* the driver's */
+    uint64_t term;               /* OK: in which it was appended */
+    uint64_t index;              /* OK, and it was not passed on: where */
+    enum rq_err err;             /* the driver's */
     /* Loop context.  OK: appended, its fate comes as a committed entry, unless another leader cuts it off.  UNKNOWN: it may have
      * been appended.  Else it was not. */
     void (*done)(struct rq_submit *s, enum rq_err err);

@@ -187,7 +187,9 @@ enum rq_err rq_shelf_name(struct rq_shelf *s, const struct rq_entry_staged *entr
         n = add(s);
     }
     if (n != NULL) {
-        *n = (struct need){ .origin = entry->origin, .index = index, .bytes = entry->body_bytes, .db_id = entry->head.db_id };
+        *n = (struct need){
+            .origin = entry->origin, .index = index, .bytes = entry->body_bytes, .db_id = entry->head.db_id
+        };
         memcpy(n->hash, entry->hash, sizeof n->hash);
         s->named_bytes += entry->body_bytes;
     }
@@ -195,7 +197,8 @@ enum rq_err rq_shelf_name(struct rq_shelf *s, const struct rq_entry_staged *entr
     return n == NULL ? RQ_NOMEM : RQ_OK;
 }
 
-enum rq_err rq_shelf_list_named(struct rq_shelf *s, uint64_t behind, struct rq_shelf_named **ret_list, size_t *ret_count)
+enum rq_err rq_shelf_list_named(struct rq_shelf *s, uint64_t behind, struct rq_shelf_named **ret_list,
+                                size_t *ret_count)
 {
     size_t count = 0;
     pthread_mutex_lock(&s->lock);

@@ -48,7 +48,8 @@ struct rq_shelf_named {
     uint32_t db_id;
 };
 /* Those that are named behind that index, in no order.  Caller frees. */
-enum rq_err rq_shelf_list_named(struct rq_shelf *s, uint64_t behind, struct rq_shelf_named **ret_list, size_t *ret_count);
+enum rq_err rq_shelf_list_named(struct rq_shelf *s, uint64_t behind, struct rq_shelf_named **ret_list,
+                                size_t *ret_count);
 /* Of all that are named. */
 uint64_t rq_shelf_named_bytes(struct rq_shelf *s);
 /* The log holds nothing up to index any more: those bodies linger for so many looks, or are deleted now (0). */

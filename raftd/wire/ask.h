@@ -87,7 +87,7 @@ struct rq_ask {
     struct {
         uint16_t type;
         struct rq_ask_holders holders; /* STAGED: instances that have the body; else empty */
-        const uint8_t *data; /* borrows; a put leaves it out: the caller sends it behind */
+        const uint8_t *data;           /* borrows; a put leaves it out: the caller sends it behind */
         uint32_t bytes;
     } append;
     struct rq_ask_member member; /* JOIN, NOTIFY */

@@ -54,10 +54,10 @@ void golden_ask_append_staged(struct rq_bytes *out)
     uint8_t holders[2 * sizeof(uint64_t)];
     rq_put_u64(holders, INSTANCE);
     rq_put_u64(holders + sizeof(uint64_t), INSTANCE + 1);
-    must(rq_ask_put(out, &(struct rq_ask){ .kind = RQ_ASK_APPEND,
-                                           .append = { .type = RQ_ENTRY_STAGED,
-                                                       .holders = { holders, sizeof holders },
-                                                       .bytes = 64 } }));
+    must(rq_ask_put(out,
+                    &(struct rq_ask){
+                        .kind = RQ_ASK_APPEND,
+                        .append = { .type = RQ_ENTRY_STAGED, .holders = { holders, sizeof holders }, .bytes = 64 } }));
 }
 
 void golden_ask_join(struct rq_bytes *out)

@@ -43,7 +43,7 @@ struct node_rig {
     struct rq_members members; /* as the machine was told last */
     unsigned members_told, removed_count;
     bool may_not_vote;
-    struct rq_members asked_to_vote; /* first, since count was 0 */
+    struct rq_members asked_to_vote;           /* first, since count was 0 */
     uint64_t install_index;                    /* that the machine was asked for */
     uint64_t told_removed, told_removed_index; /* whom the node told last that it was removed */
 };

@@ -272,7 +272,7 @@ static void what_was_missed_comes_too(void)
     commit(fill);
     check_eq(state(), RQ_DB_QUARANTINED);
     check_eq(repair(NONCE, &r), RQ_OK);
-    check_eq(r.mended, 3); /* page 1, too */
+    check_eq(r.mended, 3);       /* page 1, too */
     check_eq(there.disputed, 0); /* and nothing is claimed about pages that the log has changed */
     check(is_right());
     commit(fill);

@@ -214,12 +214,9 @@ static void a_sweep_leaves_what_is_needed_or_not_ours(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(one_that_is_not_to_come_takes_its_body_along),
-        TAP(two_transactions_with_the_same_pages_share_a_body),
-        TAP(what_was_brought_and_never_named_is_swept_in_time),
-        TAP(what_the_log_has_released_lingers_for_others),
-        TAP(what_is_named_is_listed_until_the_log_releases_it),
-        TAP(who_reads_goes_on_reading),
+        TAP(one_that_is_not_to_come_takes_its_body_along),      TAP(two_transactions_with_the_same_pages_share_a_body),
+        TAP(what_was_brought_and_never_named_is_swept_in_time), TAP(what_the_log_has_released_lingers_for_others),
+        TAP(what_is_named_is_listed_until_the_log_releases_it), TAP(who_reads_goes_on_reading),
         TAP(a_sweep_leaves_what_is_needed_or_not_ours),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);

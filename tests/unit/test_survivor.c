@@ -191,10 +191,8 @@ static void database_that_the_log_makes_and_drops(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(replicas_that_are_newer_than_the_log_are_told),
-        TAP(missing_body_is_told_with_its_file),
-        TAP(body_of_what_the_file_has_is_not_missed),
-        TAP(body_without_effect_is_not_missed),
+        TAP(replicas_that_are_newer_than_the_log_are_told), TAP(missing_body_is_told_with_its_file),
+        TAP(body_of_what_the_file_has_is_not_missed),       TAP(body_without_effect_is_not_missed),
         TAP(database_that_the_log_makes_and_drops),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -233,7 +233,8 @@ static void make_anew(struct rq_catchup *u, struct rq_database *db)
     rq_database_info(db, &info);
     if (info.state == RQ_DB_QUARANTINED && o.host != u->host && o.host->state == FLEET_READY && host_works(o.host)) {
         const enum rq_err err = rq_database_install(db, &source, true, &count);
-        fleet_trace("host %u makes a database anew from host %u: %s", u->host->number, o.host->number, rq_err_name(err));
+        fleet_trace("host %u makes a database anew from host %u: %s", u->host->number, o.host->number,
+                    rq_err_name(err));
         if (err == RQ_OK) {
             fleet_count(FLEET_made_anew);
         }

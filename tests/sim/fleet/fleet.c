@@ -223,7 +223,8 @@ static void lose_majority(void)
     for (unsigned i = 0; f->survivor == NULL && i < f->host_count; i++) {
         f->survivor = f->hosts[i].state != FLEET_DEAD && host_waits_for_body(&f->hosts[i]) ? &f->hosts[i] : NULL;
     }
-    const unsigned survivor = f->survivor != NULL ? f->survivor->number : fleet_below(f->host_count), another = (survivor + 1) % f->host_count;
+    const unsigned survivor = f->survivor != NULL ? f->survivor->number : fleet_below(f->host_count),
+                   another = (survivor + 1) % f->host_count;
     for (unsigned i = 0; i < f->host_count; i++) {
         struct fleet_host *h = &f->hosts[i];
         if (h->state != FLEET_DEAD) {

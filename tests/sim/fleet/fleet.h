@@ -100,8 +100,8 @@ enum fleet_counter {
     X(OLD_INDEX, "old-index")                 /* a follower is given no read index, and believes it */                \
     X(LOST_GRANT, "lost-grant")               /* a host is not told that it has the turn */                           \
     X(TWO_RECOVER, "two-recover")             /* two survivors of a lost majority go on, each by itself */            \
-    X(RECOVER_NEWER, "recover-newer")         /* a survivor goes on though its replicas are newer than its log */         \
-    X(RECOVER_BODILESS, "recover-bodiless")   /* ... and though it lacks a staged body */                              \
+    X(RECOVER_NEWER, "recover-newer")         /* a survivor goes on though its replicas are newer than its log */     \
+    X(RECOVER_BODILESS, "recover-bodiless")   /* ... and though it lacks a staged body */                             \
     X(NO_STAMPS, "no-stamps")                 /* a start does not wait for what the replicas hold */                  \
     X(LIE_SYNC, "lie-sync")                   /* disks say that data is synced, and it is not */
 
@@ -236,7 +236,7 @@ struct fleet {
     uint64_t chaos_random, chaos_at;
     unsigned chaos_count;
     unsigned lose_body_permille; /* of those that are brought */
-    unsigned fetch_permille; /* each millisecond: a body that is waited for is asked for */
+    unsigned fetch_permille;     /* each millisecond: a body that is waited for is asked for */
     bool minority_stays_down, majority_is_lost, one_is_replaced;
     bool rests; /* applications begin nothing new */
 

@@ -177,7 +177,8 @@ static bool recover(struct start *s)
     struct rq_file_info info;
     struct rq_member self;
     char text[512];
-    const struct rq_survivor survivor = { h->rig.disk, RIG_DIR, RIG_STAGED_DIR, h->rig.log, &s->descriptor, h->newest_stamp };
+    const struct rq_survivor survivor = { h->rig.disk, RIG_DIR,        RIG_STAGED_DIR,
+                                          h->rig.log,  &s->descriptor, h->newest_stamp };
     struct rq_node_config node = { .found = s->found,
                                    .snapshot_index = s->descriptor.index,
                                    .snapshot_term = s->descriptor.term,
