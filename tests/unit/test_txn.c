@@ -293,18 +293,18 @@ static void normal_form_hides_stamp_and_write_version(void)
 static void a_delta_says_which_bytes_it_covers(void)
 {
     static const uint8_t zeros[1024];
-    static uint8_t page[1024];
+    static uint8_t marked[1024];
     struct rq_bytes record;
     struct rq_delta delta;
-    page[40] = page[43] = page[500] = 1;
-    build_one(&record, zeros, page, 1024);
+    marked[40] = marked[43] = marked[500] = 1;
+    build_one(&record, zeros, marked, 1024);
     read_one(&record, &delta);
     check(rq_delta_covers(&delta, 1024, 40, 44) && rq_delta_covers(&delta, 1024, 0, 41));
     check(rq_delta_covers(&delta, 1024, 43, 100) && rq_delta_covers(&delta, 1024, 500, 501));
     check(!rq_delta_covers(&delta, 1024, 0, 40) && !rq_delta_covers(&delta, 1024, 44, 500));
     check(!rq_delta_covers(&delta, 1024, 501, 1024));
     rq_bytes_fini(&record);
-    build_one(&record, page, zeros, 1024); /* it becomes zero */
+    build_one(&record, marked, zeros, 1024); /* it becomes zero */
     read_one(&record, &delta);
     check(rq_delta_covers(&delta, 1024, 7, 8));
     rq_bytes_fini(&record);
