@@ -478,7 +478,7 @@ enum rq_err rq_catchup_new(struct rq_cluster *c, struct rq_catchup **ret_catchup
 void rq_catchup_wanted(struct rq_catchup *u, uint64_t index)
 {
     pthread_mutex_lock(&u->lock);
-    if (index > u->wanted) {
+    if (index != u->wanted) {
         u->wanted = index;
         pthread_cond_signal(&u->wake);
     }

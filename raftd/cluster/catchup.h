@@ -18,7 +18,7 @@ struct rq_catchup;
 /* With driver and catalog of the cluster. */
 enum rq_err rq_catchup_new(struct rq_cluster *c, struct rq_catchup **ret_catchup);
 
-/* Loop context.  At least that index; a fetch under way for a lower one goes on. */
+/* Loop context.  At least that index, whatever was wanted before; a fetch under way for another one goes on. */
 void rq_catchup_wanted(struct rq_catchup *u, uint64_t index);
 
 /* Any thread: the log is not what this node goes on by. */

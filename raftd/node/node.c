@@ -24,6 +24,7 @@ struct rq_node {
     struct rq_membership membership;
     struct rq_reads reads;
     uint64_t install_asked; /* index; 0: none */
+    uint64_t install_leader; /* whose offer it was */
     bool removed_told, settling;
 
     /* Bytes of what was submitted in this leadership and is not committed, by index modulo the number that may wait. */
@@ -101,8 +102,11 @@ static void tell_role(struct rq_node *n)
 static void ask_install(struct rq_node *n)
 {
     const struct rq_core_wanted *wanted = &n->core.wanted;
-    if (wanted->index > n->install_asked && n->machine.install != NULL) {
+    /* Another leader may offer less, which is enough then, and all there is: who had more may be gone. */
+    const bool news = wanted->index > n->install_asked || wanted->leader_id != n->install_leader;
+    if (wanted->index > 0 && news && n->machine.install != NULL) {
         n->install_asked = wanted->index;
+        n->install_leader = wanted->leader_id;
         n->machine.install(n->machine.ctx, wanted->index, wanted->term, wanted->leader_id);
     }
 }

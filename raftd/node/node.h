@@ -44,7 +44,7 @@ struct rq_node_machine {
     void (*members)(void *ctx, const struct rq_members *members);
     /* The leader has released what this node's log needs next: fetch the databases' state at this index or a later one from a member
      * that has it, make them and their descriptor (marked as installed) durable, then rq_node_installed().  Called again with a
-     * higher index when the leader has moved on; a fetch under way may go on.  NULL in a cluster of one. */
+     * higher index when the leader has moved on, and with any that another leader says; a fetch under way may go on.  NULL in a cluster of one. */
     void (*install)(void *ctx, uint64_t index, uint64_t term, uint64_t leader_id);
     /* This instance is no member any more, and that is committed: it stops taking part.  NULL in a cluster of one. */
     void (*removed)(void *ctx);

@@ -450,15 +450,36 @@ static void leader_that_is_to_go_hands_over_first(void)
 
 /* --- a state from another member ----------------------------------------------------------------------------------------- */
 
-static void feed_descriptor(uint64_t index, uint64_t term)
+static void feed_descriptor_of(uint64_t leader, uint64_t leader_term, uint64_t index, uint64_t term)
 {
-    struct raft_message m = { .type = RAFT_INSTALL_SNAPSHOT, .server_id = PEER_A, .server_address = "server1" };
-    m.install_snapshot.term = 3;
+    struct raft_message m = { .type = RAFT_INSTALL_SNAPSHOT, .server_id = leader, .server_address = "server" };
+    m.install_snapshot.term = leader_term;
     m.install_snapshot.last_index = index;
     m.install_snapshot.last_term = term;
     m.install_snapshot.conf_index = 1;
-    rig_feed_append((struct rig_append){ .term = 3, .prev = 1, .prev_term = 1 }); /* a heartbeat tells the term */
+    struct raft_message heartbeat = { .type = RAFT_APPEND_ENTRIES, .server_id = leader, .server_address = "server" };
+    heartbeat.append_entries.term = leader_term; /* tells the term */
+    heartbeat.append_entries.prev_log_index = 1;
+    heartbeat.append_entries.prev_log_term = 1;
+    rq_node_receive(rig.node, &heartbeat, NULL);
     rq_node_receive(rig.node, &m, NULL);
+}
+
+static void feed_descriptor(uint64_t index, uint64_t term)
+{
+    feed_descriptor_of(PEER_A, 3, index, term);
+}
+
+static void another_leader_offers_what_it_has(void)
+{
+    rig_start_member();
+    feed_descriptor_of(PEER_A, 3, 40, 2);
+    check_eq(rig.install_index, 40);
+    feed_descriptor_of(PEER_B, 4, 30, 2); /* what the other one had may be lost */
+    check_eq(rig.install_index, 30);
+    rig.install_index = 0;
+    feed_descriptor_of(PEER_B, 4, 30, 2);
+    check_eq(rig.install_index, 0);
 }
 
 static void state_is_fetched_before_the_log_begins_anew(void)
@@ -626,6 +647,7 @@ int main(int argc, char **argv)
         TAP(leader_leads_on_when_its_heir_does_not_take_over),
         TAP(best_heir_is_the_one_with_the_most_entries_that_answers),
         TAP(leader_that_is_to_go_hands_over_first),
+        TAP(another_leader_offers_what_it_has),
         TAP(state_is_fetched_before_the_log_begins_anew),
         TAP(log_without_room_is_full_until_it_takes_what_the_leader_sends),
         TAP(leader_is_told_what_is_there_already),
