@@ -111,7 +111,8 @@ static bool is_given_up(const struct sim_host *h, const struct rq_log_found *fou
 void check_reopened(struct sim_host *h, struct rq_log_found *found)
 {
     struct world *w = h->world;
-    uint64_t last = is_given_up(h, found) ? h->descriptor.state.index : found->last_index;
+    const bool given_up = is_given_up(h, found);
+    uint64_t last = given_up ? h->descriptor.state.index : found->last_index;
     if (last < h->stored) {
         sim_fail(w, "host %u lost entries it had reported durable: up to %" PRIu64 ", found %" PRIu64, h->number,
                  h->stored, last);
@@ -134,7 +135,11 @@ void check_reopened(struct sim_host *h, struct rq_log_found *found)
     }
     h->last = last;
     h->stored = last;
-    find_change(h);
+    if (given_up) { /* with the changes in it */
+        h->change_at = h->descriptor.configuration_index;
+    } else {
+        find_change(h);
+    }
 }
 
 /* From here on a start gives up a log that does not lead up to the descriptor. */

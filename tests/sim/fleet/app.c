@@ -380,6 +380,10 @@ static void commit(struct fleet_app *a, uint64_t base, uint64_t chain)
 static void think(struct fleet_app *a)
 {
     a->chain = truth_chain_of(a->host, a->database, &a->base);
+    if (truth_is_fenced(a->host, a->database)) {
+        be_out(a);
+        return;
+    }
     if (a->base < a->seen) {
         fleet_fail("host %u: application %u has seen version %" PRIu64 " and builds on %" PRIu64, a->host->number,
                    a->number, a->seen, a->base);

@@ -312,6 +312,8 @@ uint64_t truth_shown_at(unsigned database, uint64_t ms);
 /* The two pages of a transaction. */
 void truth_pages(const struct fleet_commit *c, uint8_t page1[FLEET_PAGE], uint32_t *ret_pgno, uint8_t page[FLEET_PAGE]);
 void truth_equal(const struct fleet_host *h);
+/* The replica could not be opened, for the disk of the host has failed: whoever reads it gets an error. */
+bool truth_is_fenced(struct fleet_host *h, unsigned database);
 /* Chain of the version that the host's file shows, and which that is. */
 uint64_t truth_chain_of(struct fleet_host *h, unsigned database, uint64_t *ret_version);
 

@@ -434,7 +434,7 @@ static void tend(void *ctx)
         rq_database_sweep(db);
         rq_database_unref(db);
     }
-    if (err != RQ_OK && err != RQ_BUSY) {
+    if (err != RQ_OK && err != RQ_BUSY && err != RQ_FULL) { /* as in background.c: who needs the space says so */
         rq_fatal("background work", err);
     }
 }
