@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "raftd/node/filter.h"
+#include "raftd/node/tell.h"
 
 /* Who owns memory in events and updates is not stated by raft.h and changes with the next version: exactly this one. */
 #if RAFT_VERSION_NUMBER != 2201
@@ -112,89 +113,6 @@ static void give_barrier_back(struct rq_core *core)
     }
 }
 
-/* --- what a leader has told whom ------------------------------------------------------------------------------------------- */
-
-static struct rq_core_peer *peer_of(struct rq_core *core, uint64_t id)
-{
-    for (unsigned i = 0; i < core->peer_count; i++) {
-        if (core->peers[i].id == id) {
-            return &core->peers[i];
-        }
-    }
-    if (core->peer_count ==
-        RQ_MEMBERS_MAX) { /* former members take the room: forget all, it only costs a message each */
-        core->peer_count = 0;
-    }
-    struct rq_core_peer *peer = &core->peers[core->peer_count++];
-    *peer = (struct rq_core_peer){ .id = id };
-    return peer;
-}
-
-static void send(struct rq_core *core, const struct raft_message *m)
-{
-    if (core->silent && m->type == RAFT_APPEND_ENTRIES_RESULT && m->append_entries_result.rejected == 0) {
-        return;
-    }
-    if (m->type == RAFT_APPEND_ENTRIES) {
-        const struct raft_append_entries *a = &m->append_entries;
-        uint64_t matched = a->prev_log_index + a->n_entries;
-        uint64_t told = a->leader_commit < matched ? a->leader_commit : matched;
-        struct rq_core_peer *peer = peer_of(core, m->server_id);
-        peer->told = told > peer->told ? told : peer->told;
-    }
-    core->env.send(core->env.ctx, m);
-}
-
-/* The core tells its commit index with the entries that come next, or with the next heartbeat: an application on another host would
- * wait for that.  So whoever holds what is newly committed is told: at once if somebody there waits for it, else when no entries
- * have come that tell it within a moment, for a message costs both sides more than the entry did.  A member that lags is told when it
- * has answered. */
-static void tell_committed(struct rq_core *core, bool all)
-{
-    const struct raft *r = &core->raft;
-    bool owes = false;
-    for (unsigned i = 0; r->state == RAFT_LEADER && i < r->configuration.n; i++) {
-        const struct raft_server *server = &r->configuration.servers[i];
-        raft_index match = 0;
-        if (server->id == r->id || raft_match_index(r, server->id, &match) != 0 || match == 0) {
-            continue;
-        }
-        uint64_t commit = r->commit_index < match ? r->commit_index : match;
-        uint64_t term = rq_log_term_at(core->env.log, match);
-        const struct rq_core_peer *peer = peer_of(core, server->id);
-        if (commit <= peer->told || term == 0) {
-            continue;
-        }
-        if (!all && (peer->awaited <= peer->told || peer->awaited > commit)) {
-            owes = true;
-            continue;
-        }
-        struct raft_message m = { .type = RAFT_APPEND_ENTRIES,
-                                  .server_id = server->id,
-                                  .server_address = server->address };
-        m.append_entries.version = RQ_CORE_NOTICE;
-        m.append_entries.term = r->current_term;
-        m.append_entries.prev_log_index = match;
-        m.append_entries.prev_log_term = term;
-        m.append_entries.leader_commit = r->commit_index;
-        send(core, &m);
-    }
-    if (!owes) {
-        core->tell_ms = 0;
-    } else if (core->tell_ms == 0) {
-        core->tell_ms = core->now_ms + RQ_NODE_TELL_MS;
-    }
-}
-
-void rq_core_awaited(struct rq_core *core, uint64_t id, uint64_t index)
-{
-    if (core->raft.state == RAFT_LEADER && id != core->raft.id) {
-        struct rq_core_peer *peer = peer_of(core, id);
-        peer->awaited = index > peer->awaited ? index : peer->awaited;
-        tell_committed(core, false);
-    }
-}
-
 /* G3.  The core makes a barrier only when its log is ahead of its commit index, and never as the only voter. */
 static void submit_barrier(struct rq_core *core)
 {
@@ -252,7 +170,7 @@ static void obey(struct rq_core *core, const struct raft_update *update, struct 
         fatal(core, "an install that was never delivered", RQ_PROTOCOL); /* G7 */
     }
     if ((flags & RAFT_UPDATE_STATE) && r->state == RAFT_LEADER) {
-        core->peer_count = 0;
+        rq_tell_forget(core);
     }
     if (flags & RAFT_UPDATE_MESSAGES) {
         for (unsigned i = 0; i < update->messages.n; i++) {
@@ -262,7 +180,7 @@ static void obey(struct rq_core *core, const struct raft_update *update, struct 
                 m.install_snapshot.conf = (struct raft_configuration){ 0 };
                 m.install_snapshot.data = (struct raft_buffer){ 0 };
             }
-            send(core, &m);
+            rq_tell_send(core, &m);
         }
     }
     if (r->state == RAFT_LEADER && raft_voted_for(r) != r->id) {
@@ -272,7 +190,7 @@ static void obey(struct rq_core *core, const struct raft_update *update, struct 
         submit_barrier(core);
     }
     advance(core, raft_commit_index(r));
-    tell_committed(core, false);
+    rq_tell_committed(core);
 }
 
 static int step(struct rq_core *core, struct raft_event *event, struct offer *offer)
@@ -807,7 +725,7 @@ static void note_heard(struct rq_core *core, const struct raft_message *m)
     }
     if (m->type == RAFT_APPEND_ENTRIES_RESULT && r->state == RAFT_LEADER &&
         m->append_entries_result.term == r->current_term) {
-        peer_of(core, m->server_id)->heard_ms = clock_ms(core);
+        rq_tell_peer(core, m->server_id)->heard_ms = clock_ms(core);
     }
 }
 
@@ -849,6 +767,9 @@ static void receive(struct rq_core *core, struct raft_message m, const struct rq
         }
     }
     feed(core, &m, NULL);
+    if (m.type == RAFT_APPEND_ENTRIES_RESULT) {
+        rq_tell_answered(core, m.server_id);
+    }
     if (m.type == RAFT_REQUEST_VOTE) {
         stand_instead(core, &m.request_vote);
     }
@@ -885,9 +806,7 @@ void rq_core_timer(struct rq_core *core)
     if (rq_core_owes_barrier(core) && now >= core->retry_ms) {
         submit_barrier(core);
     }
-    if (core->tell_ms != 0 && now >= core->tell_ms) {
-        tell_committed(core, true);
-    }
+    rq_tell_due(core);
     if (now < raft_timeout(&core->raft)) {
         return;
     }
@@ -911,9 +830,8 @@ uint64_t rq_core_wake_ms(const struct rq_core *core)
     } else if (core->raft.state != RAFT_LEADER && core->retry_ms > wake) {
         wake = core->retry_ms;
     }
-    if (core->tell_ms != 0 && core->tell_ms < wake) {
-        wake = core->tell_ms;
-    }
+    const uint64_t tell = rq_tell_wake_ms(core);
+    wake = tell < wake ? tell : wake;
     if (rq_core_is_removed(core)) {
         return UINT64_MAX;
     }
@@ -926,6 +844,7 @@ enum rq_err rq_core_compact(struct rq_core *core, uint64_t index, unsigned trail
     if (index > raft_commit_index(r) || index > r->last_stored || index < r->configuration_committed_index) {
         return RQ_BUSY; /* known by an earlier life only: the core would hold a snapshot above its own commit index */
     }
+    rq_tell_all(core);
     if (index > r->trail.snapshot.index) {
         struct raft_event event = { .type = RAFT_SNAPSHOT };
         event.snapshot.metadata.index = index;

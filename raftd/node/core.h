@@ -16,12 +16,22 @@
  * version 0 alone, and gets it as such. */
 #define RQ_CORE_NOTICE 1u
 
+/* Entries of the log that are for another member, and wait for more. */
+struct rq_core_kept {
+    uint64_t prev, prev_term; /* of the one before the first */
+    unsigned count;           /* 0: none */
+    uint64_t due_ms;
+};
+
 /* What a leader knows of another member, beyond what raft keeps to itself. */
 struct rq_core_peer {
     uint64_t id;
-    uint64_t told;     /* it was sent word that entries up to here are committed */
-    uint64_t awaited;  /* somebody there waits for an entry up to here */
-    uint64_t heard_ms; /* it answered in this term; 0: not yet */
+    uint64_t told;         /* it was sent word that entries up to here are committed */
+    uint64_t awaited;      /* somebody there waits for an entry up to here */
+    uint64_t heard_ms;     /* it answered in this term; 0: not yet */
+    uint64_t overtaken_ms; /* another one, who was sent an entry later, answered for it first; 0: not yet */
+    struct rq_core_kept kept;
+    uint64_t delayed; /* an entry that was kept to its time; 0: none */
 };
 
 struct rq_core_wanted { /* a descriptor that the leader says we need */
@@ -40,7 +50,7 @@ struct rq_core {
     uint64_t retry_ms;            /* the log had no room for a barrier: not before this time again */
     uint64_t leader_heard_ms;     /* when a leader of the current term was heard last */
     struct rq_core_wanted wanted; /* index 0: none */
-    struct rq_core_peer peers[RQ_MEMBERS_MAX]; /* of this leadership, in no order */
+    struct rq_core_peer peers[RQ_MEMBERS_MAX]; /* of this leadership, in no order; tell.h, as the next two */
     unsigned peer_count;
     uint64_t tell_ms; /* some hold what they do not know to be committed, and are told then at the latest; 0: none */
     bool silent;      /* what is being received wants no answer but a rejection */
@@ -67,8 +77,6 @@ bool rq_core_transfers(const struct rq_core *core);
 enum rq_err rq_core_install(struct rq_core *core, const struct rq_node_snapshot *snapshot);
 
 void rq_core_receive(struct rq_core *core, const struct raft_message *message, const struct rq_log_entry *entries);
-/* As rq_node_awaited(). */
-void rq_core_awaited(struct rq_core *core, uint64_t id, uint64_t index);
 void rq_core_persisted(struct rq_core *core);
 void rq_core_timer(struct rq_core *core);
 uint64_t rq_core_wake_ms(const struct rq_core *core);

@@ -8,6 +8,7 @@
 #include "raftd/node/filter.h"
 #include "raftd/node/membership.h"
 #include "raftd/node/reads.h"
+#include "raftd/node/tell.h"
 
 struct role {
     bool leads;
@@ -23,7 +24,7 @@ struct rq_node {
     struct role told;
     struct rq_membership membership;
     struct rq_reads reads;
-    uint64_t install_asked; /* index; 0: none */
+    uint64_t install_asked;  /* index; 0: none */
     uint64_t install_leader; /* whose offer it was */
     bool removed_told, settling;
 
@@ -298,7 +299,7 @@ void rq_node_receive(struct rq_node *n, const struct raft_message *message, cons
 
 void rq_node_awaited(struct rq_node *n, uint64_t instance, uint64_t index)
 {
-    rq_core_awaited(&n->core, instance, index);
+    rq_tell_awaited(&n->core, instance, index);
 }
 
 void rq_node_receive_round(struct rq_node *n, uint64_t from, const struct rq_round *round)

@@ -77,7 +77,8 @@ struct rq_node_env {
 #define RQ_NODE_ELECTION_MS  300u
 #define RQ_NODE_HEARTBEAT_MS 50u
 
-/* So long a leader waits for entries that tell a follower what is committed, before it tells it by itself; one less at times. */
+/* So long a leader waits for more entries, before it sends what a commit does not depend on: word of what is committed, and
+ * entries to members that are not needed for a majority; one less at times. */
 #define RQ_NODE_TELL_MS 2u
 
 struct rq_node_config {
@@ -131,7 +132,7 @@ void rq_node_persisted(struct rq_node *n);
 void rq_node_receive(struct rq_node *n, const struct raft_message *message, const struct rq_log_entry *entries);
 
 /* Somebody on that member waits until it has delivered the entry of this index, a committed one or one that this node appended: it is
- * told of its commit at once.  Forgotten when this node ceases to lead. */
+ * sent it, and told of its commit, at once.  Forgotten when this node ceases to lead. */
 void rq_node_awaited(struct rq_node *n, uint64_t instance, uint64_t index);
 
 void rq_node_receive_round(struct rq_node *n, uint64_t from, const struct rq_round *round);

@@ -1,0 +1,228 @@
+/* Whom a leader sends entries at once, and whom a moment later, several together. */
+#include <string.h>
+
+#include "tests/support/node_rig.h"
+
+/* Leads three, whose logs are the same, and who know it. */
+static void lead(void)
+{
+    rig_start_member();
+    rig_elect();
+    rig_persist();
+    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 2);
+    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
+    check(rq_node_leads(rig.node));
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    rig.sent_count = 0;
+}
+
+/* Messages with entries to that peer among what was sent; *ret_last: the newest, if there is one. */
+static unsigned sent_to(uint64_t peer, struct raft_append_entries *ret_last)
+{
+    unsigned count = 0;
+    *ret_last = (struct raft_append_entries){ 0 };
+    for (unsigned i = 0; i < rig.sent_count; i++) {
+        const struct raft_message *m = &rig.sent[i];
+        if (m->server_id == peer && m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
+            *ret_last = m->append_entries;
+            count++;
+        }
+    }
+    return count;
+}
+
+static void submit(void)
+{
+    check_eq(rig_submit(1), RQ_OK);
+    rig_persist();
+}
+
+static void has(uint64_t peer)
+{
+    rig_feed_result(peer, rq_node_term(rig.node), 0, rq_log_last(rig.log));
+}
+
+static void who_makes_a_majority_is_sent_entries_at_once(void)
+{
+    struct raft_append_entries a;
+    lead();
+    submit();
+    check_eq(sent_to(PEER_A, &a), 1);
+    check_eq(a.prev_log_index, 2);
+    check_eq(a.n_entries, 1);
+    check_eq(sent_to(PEER_B, &a), 0);
+    has(PEER_A);
+    check_eq(rq_node_committed(rig.node), 3);
+}
+
+static void the_others_get_several_together_and_hear_of_their_commit(void)
+{
+    struct raft_append_entries a;
+    lead();
+    for (int i = 0; i < 3; i++) {
+        submit();
+        has(PEER_A);
+    }
+    check_eq(sent_to(PEER_A, &a), 3);
+    check_eq(sent_to(PEER_B, &a), 0);
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, 2);
+    check_eq(a.prev_log_term, rq_node_term(rig.node));
+    check_eq(a.n_entries, 3);
+    check_eq(a.leader_commit, 5);
+    has(PEER_B);
+    rig.sent_count = 0;
+    rig_wait_ms(2 * RQ_NODE_TELL_MS);
+    check_eq(rig.sent_count, 0); /* no further word of it */
+}
+
+static void many_do_not_wait(void)
+{
+    struct raft_append_entries a;
+    lead();
+    for (unsigned i = 0; i < 40 && sent_to(PEER_B, &a) == 0; i++) {
+        submit();
+        has(PEER_A);
+    }
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, 2);
+    check(a.n_entries > 1);
+    check_eq(a.n_entries, rq_log_last(rig.log) - 2);
+}
+
+static void who_is_waited_at_is_sent_entries_at_once_and_spares_the_other(void)
+{
+    struct raft_append_entries a;
+    lead();
+    submit();
+    check_eq(sent_to(PEER_B, &a), 0);
+    rq_node_awaited(rig.node, PEER_B, 3);
+    check_eq(sent_to(PEER_B, &a), 1);
+    has(PEER_A);
+    has(PEER_B);
+    rig.sent_count = 0;
+    submit();
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, 3);
+    check_eq(sent_to(PEER_A, &a), 0);
+}
+
+static void who_is_overtaken_is_not_counted_on(void)
+{
+    struct raft_append_entries a;
+    lead();
+    submit();
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    has(PEER_B);
+    check_eq(rq_node_committed(rig.node), 3);
+    rig.sent_count = 0;
+    submit();
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(sent_to(PEER_A, &a), 0);
+    has(PEER_B);
+    check_eq(rq_node_committed(rig.node), 4);
+}
+
+static void who_has_the_older_of_them_is_not_overtaken(void)
+{
+    struct raft_append_entries a;
+    lead();
+    submit();
+    has(PEER_A);
+    rig_wait_ms(RQ_NODE_TELL_MS - 1);
+    submit();
+    rig_wait_ms(2);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.n_entries, 2);
+    has(PEER_B); /* the second entry had been kept for a moment only */
+    rig.sent_count = 0;
+    submit();
+    check_eq(sent_to(PEER_A, &a), 1);
+    check_eq(sent_to(PEER_B, &a), 0);
+}
+
+static void who_is_silent_is_not_counted_on(void)
+{
+    struct raft_append_entries a;
+    lead();
+    for (unsigned i = 0; i < ELECTION_MS / 10; i++) {
+        rig_wait_ms(10);
+        rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
+    }
+    rig.sent_count = 0;
+    submit();
+    check_eq(sent_to(PEER_B, &a), 1);
+}
+
+static void what_is_kept_goes_before_what_comes_behind_it(void)
+{
+    lead();
+    rig_wait_ms((unsigned)(raft_timeout(rig_raft_of_node()) - rig.now_ms) - 1);
+    rig.sent_count = 0;
+    submit();
+    rig_wait_ms(RQ_NODE_TELL_MS + 2);
+    uint64_t held = 2; /* by PEER_B */
+    for (unsigned i = 0; i < rig.sent_count; i++) {
+        const struct raft_append_entries *a = &rig.sent[i].append_entries;
+        if (rig.sent[i].server_id == PEER_B && rig.sent[i].type == RAFT_APPEND_ENTRIES) {
+            check(a->prev_log_index <= held);
+            held = a->prev_log_index + a->n_entries > held ? a->prev_log_index + a->n_entries : held;
+        }
+    }
+    check_eq(held, 3);
+}
+
+static void what_the_log_releases_was_sent(void)
+{
+    struct raft_append_entries a;
+    lead();
+    submit();
+    has(PEER_A);
+    check_eq(rq_node_delivered(rig.node), 3);
+    check_eq(rq_node_compacted(rig.node, 3, 0), RQ_OK);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, 2);
+}
+
+static void who_leads_no_more_sends_nothing(void)
+{
+    struct raft_append_entries a;
+    lead();
+    submit();
+    rig_feed_append((struct rig_append){ .term = rq_node_term(rig.node) + 1, .prev = 2, .prev_term = 2, .commit = 2 });
+    check_eq(strcmp(rq_node_role(rig.node), "Follower"), 0);
+    rig_wait_ms(10 * RQ_NODE_TELL_MS);
+    check_eq(sent_to(PEER_B, &a), 0);
+    check(rq_node_wake_ms(rig.node) > rig.now_ms + RQ_NODE_TELL_MS);
+}
+
+static void who_has_not_answered_yet_is_sent_entries_at_once(void)
+{
+    struct raft_append_entries a;
+    rig_start_member();
+    rig_elect();
+    for (unsigned i = 0; i < ELECTION_MS && sent_to(PEER_A, &a) == 0; i++) {
+        rig_wait_ms(1);
+    }
+    check_eq(sent_to(PEER_A, &a), 1);
+    check_eq(sent_to(PEER_B, &a), 1);
+}
+
+int main(int argc, char **argv)
+{
+    const struct tap_test tests[] = {
+        TAP(who_makes_a_majority_is_sent_entries_at_once),
+        TAP(the_others_get_several_together_and_hear_of_their_commit),
+        TAP(many_do_not_wait),
+        TAP(who_is_waited_at_is_sent_entries_at_once_and_spares_the_other),
+        TAP(who_is_overtaken_is_not_counted_on),
+        TAP(who_has_the_older_of_them_is_not_overtaken),
+        TAP(who_is_silent_is_not_counted_on),
+        TAP(what_is_kept_goes_before_what_comes_behind_it),
+        TAP(what_the_log_releases_was_sent),
+        TAP(who_leads_no_more_sends_nothing),
+        TAP(who_has_not_answered_yet_is_sent_entries_at_once),
+    };
+    return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
