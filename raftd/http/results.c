@@ -26,6 +26,7 @@ struct run {
     enum rq_sql_kind kind;
     struct rq_sql_connection *c;
     struct rq_bytes *out;
+    struct rq_sql_results *results;
     enum rq_err err; /* of writing the answer; after one, nothing more is written */
     size_t start;    /* of the element that is being written */
     uint64_t began_ns;
@@ -243,6 +244,17 @@ static void put_named_row(struct run *r, const struct rq_sql_prepared *p)
 }
 
 /* Steps to the end; the element is there if it is SQLITE_OK. */
+static void charge(struct run *r)
+{
+    struct rq_sql_results *s = r->results;
+    const size_t capacity = r->out->capacity;
+    if (capacity > RQ_SQL_SMALL_BYTES && s->charge != NULL && capacity > s->charged && r->err == RQ_OK) {
+        const size_t more = capacity - s->charged;
+        s->charged = capacity;
+        r->err = s->charge(s->charge_ctx, more) ? RQ_OK : RQ_BUSY;
+    }
+}
+
 static int put_rows(struct run *r, struct rq_sql_prepared *p)
 {
     const bool associative = r->form->associative;
@@ -265,6 +277,7 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
     for (bool first = true; code == SQLITE_ROW && r->err == RQ_OK; first = false) {
         put_comma(r, !first);
         (associative ? put_named_row : put_row)(r, p);
+        charge(r);
         code = sqlite3_step(p->stmt);
         if (code != SQLITE_ROW && !associative) {
             put_byte(r, ']');
@@ -500,7 +513,7 @@ static int run_statement(struct run *r, const struct rq_statement *s)
 
 void rq_sql_results_init(struct rq_sql_results *results, size_t bytes_max)
 {
-    results->error[0] = '\0';
+    *results = (struct rq_sql_results){ .charge = NULL };
     rq_bytes_init(&results->json, bytes_max);
 }
 
@@ -591,7 +604,7 @@ static int end_transaction(struct run *r, struct rq_sql_results *results, int co
 int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, const struct rq_sql_form *form,
                struct rq_sql_connection *connection, struct rq_sql_results *results)
 {
-    struct run r = { .form = form, .kind = kind, .c = connection, .out = &results->json };
+    struct run r = { .form = form, .kind = kind, .c = connection, .out = &results->json, .results = results };
     const bool own = form->transaction && !form->within && sqlite3_get_autocommit(connection->db) != 0;
     const char *disallowed = rq_statements_disallowed(statements);
     int code = SQLITE_OK;
@@ -617,7 +630,9 @@ int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, co
         code = RQ_SQL_TOO_LONG;
     } else if (r.err != RQ_OK) {
         code = r.err == RQ_TOOBIG ? SQLITE_TOOBIG : SQLITE_NOMEM;
-        rq_sql_results_fail(results, r.err == RQ_TOOBIG ? "the results are too large" : "out of memory");
+        rq_sql_results_fail(results, r.err == RQ_TOOBIG ? "the results are too large"
+                                     : r.err == RQ_BUSY ? "too many large results at once"
+                                                        : "out of memory");
     }
     return form->within ? code : end_transaction(&r, results, code, own);
 }

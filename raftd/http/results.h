@@ -14,8 +14,15 @@
 
 #define RQ_SQL_TOO_LONG (-1) /* beside SQLITE_*: the budget is used up; nothing of this run counts */
 
+#define RQ_SQL_SMALL_BYTES (256u << 10)
+
 struct rq_sql_results {
-    struct rq_bytes json;         /* owns: the answer, as far as it is written */
+    struct rq_bytes json; /* owns: the answer, as far as it is written */
+    /* So much more memory is taken for an answer that is not small; false: there is too much of that, and the run ends with an error.
+     * On the thread of the run.  NULL: nobody counts. */
+    bool (*charge)(void *ctx, size_t bytes);
+    void *charge_ctx;
+    size_t charged;
     char error[RQ_HTTP_TEXT_MAX]; /* of the request as a whole; "": none.  Then the answer has no results. */
 };
 

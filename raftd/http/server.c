@@ -261,7 +261,8 @@ bool rq_http_charge(struct rq_http_response *response, size_t bytes)
 {
     struct exchange *x = exchange_of(response);
     x->charged += bytes;
-    return atomic_fetch_add(&x->server->body_bytes, bytes) + bytes <= RQ_HTTP_BODIES_BYTES_MAX;
+    const size_t all = atomic_fetch_add(&x->server->body_bytes, bytes) + bytes;
+    return x->charged <= RQ_HTTP_BODY_SMALL_BYTES || all <= x->server->config.bodies_max;
 }
 
 enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes)
@@ -982,6 +983,7 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
         return RQ_NOMEM;
     }
     s->config = *config;
+    s->config.bodies_max = config->bodies_max != 0 ? config->bodies_max : RQ_HTTP_BODIES_BYTES_MAX;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
     s->doors[DOOR_PORT] = s->doors[DOOR_SOCKET] = -1;

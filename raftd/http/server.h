@@ -9,7 +9,8 @@
  * their own, and may also answer piece by piece, however much it is (rq_http_send).
  *
  * Path and query are decoded here, strictly: libmicrohttpd changes malformed input in silence.  Bodies are whole when a handler is
- * called; together they have RQ_HTTP_BODIES_BYTES_MAX. */
+ * called; together they have RQ_HTTP_BODIES_BYTES_MAX, but who sends no more than RQ_HTTP_BODY_SMALL_BYTES is not kept out by those
+ * who send much, and take their time. */
 #ifndef RAFTD_HTTP_SERVER_H
 #define RAFTD_HTTP_SERVER_H
 
@@ -24,6 +25,7 @@
 #define RQ_HTTP_TARGET_BYTES_MAX 24576u
 #define RQ_HTTP_BODY_BYTES_MAX   (1u << 20)    /* of one request, where the route does not allow for more */
 #define RQ_HTTP_BODIES_BYTES_MAX (1024u << 20) /* of all that are being answered */
+#define RQ_HTTP_BODY_SMALL_BYTES (16u << 10)
 #define RQ_HTTP_TEXT_MAX         512u
 #define RQ_HTTP_JSON             "application/json; charset=utf-8"
 
@@ -93,6 +95,7 @@ struct rq_http_config {
     struct rq_credentials *credentials;    /* borrows; NULL: everybody may do everything */
     const struct rq_http_family *families; /* borrows */
     size_t family_count;
+    size_t bodies_max; /* 0: RQ_HTTP_BODIES_BYTES_MAX */
 };
 
 /* text: why not. */

@@ -35,6 +35,7 @@
 #define DEFAULT_NAME      "db.sqlite" /* what rqlite's clients know, without naming it */
 #define BODY_BYTES_MAX    (512u << 20)
 #define RESULT_BYTES_MAX  (512u << 20)
+#define RESULTS_BYTES_MAX ((size_t)1 << 30) /* of all that are not small, until their clients have them */
 #define QUICK_BODY_BYTES  (128u << 10)
 #define QUICK_STEPS       100u /* thousands of SQLite's machine: about a millisecond */
 #define SLOW_THREADS      64u
@@ -50,6 +51,7 @@ struct rq_sql_service {
     struct rq_deadlines *deadlines;
     struct rq_write_queue *queue;
     struct rq_upkeep *upkeep;
+    atomic_size_t result_bytes;
     _Atomic(struct rq_transactions *) transactions; /* as desks, and before them */
 };
 
@@ -82,6 +84,13 @@ struct errand {
     const char *ended;        /* what is to be said of it beside the results; NULL: it goes on */
 };
 
+/* Until the errand is over, which it is when the client has the answer. */
+static bool charge_results(void *ctx, size_t bytes)
+{
+    const struct errand *e = ctx;
+    return atomic_fetch_add(&e->service->result_bytes, bytes) + bytes <= RESULTS_BYTES_MAX;
+}
+
 static struct errand *errand_ref(struct errand *e)
 {
     atomic_fetch_add(&e->refs, 1);
@@ -97,6 +106,7 @@ static void errand_unref(void *arg)
     rq_bytes_fini(&e->inflated);
     rq_statements_free(e->statements);
     rq_sql_results_fini(&e->results);
+    atomic_fetch_sub(&e->service->result_bytes, e->results.charged);
     if (e->desk != NULL) {
         rq_desk_unref(e->desk);
     }
@@ -836,6 +846,8 @@ static void on_request(struct rq_sql_service *s, enum rq_sql_kind kind, const st
         e->form.queue = e->form.queue && kind == RQ_SQL_EXECUTE;
         rq_bytes_init(&e->inflated, BODY_BYTES_MAX);
         rq_sql_results_init(&e->results, RESULT_BYTES_MAX);
+        e->results.charge = charge_results;
+        e->results.charge_ctx = e;
         response->progress = e;
         response->forget = errand_unref;
     }

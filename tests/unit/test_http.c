@@ -15,6 +15,8 @@
 
 #define BIG (8u << 20)
 
+#define BODIES_MAX (8u << 20)
+
 static struct rq_http_server *server;
 static int port;
 static atomic_uint streams_full, streams_ended, held;
@@ -31,6 +33,9 @@ static void on_echo(void *ctx, const struct rq_http_request *request, struct rq_
 
 static void on_wait(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
+    if (rq_http_has(request, "charge")) {
+        (void)rq_http_charge(response, BODIES_MAX);
+    }
     atomic_fetch_add(&held, 1);
     while (!atomic_load(&let_go)) {
         usleep(1000);
@@ -247,7 +252,7 @@ static void start(void)
     port = ntohs(a.sin_port);
     (void)snprintf(address, sizeof address, "127.0.0.1:%d", port);
     const struct rq_http_config config = {
-        .address = address, .version = "9", .families = families, .family_count = 2
+        .address = address, .version = "9", .families = families, .family_count = 2, .bodies_max = BODIES_MAX
     };
     check_eq(rq_http_new(&config, &server, text), RQ_OK);
     atomic_store(&let_go, false);
@@ -290,7 +295,7 @@ static size_t take(int fd, char *to, size_t limit)
 static const char *ask(const char *line, const char *rest)
 {
     static char answer[65536];
-    char request[8192];
+    char request[65536];
     (void)snprintf(request, sizeof request, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s", line, rest);
     int fd = dial(request);
     (void)take(fd, answer, sizeof answer - 1);
@@ -369,6 +374,30 @@ static void a_body_above_the_limit_is_not_taken(void)
     (void)take(fd, answer, sizeof answer - 1);
     check(answers(answer, 200, "1048577"));
     close(fd);
+    stop();
+}
+
+static void what_others_have_sent_keeps_no_small_body_out(void)
+{
+    char answer[4096];
+    static char large[40000] = "Content-Length: 30000\r\n\r\n";
+    const size_t head = strlen(large);
+    memset(large + head, 'x', 30000);
+    large[head + 30000] = '\0';
+    start();
+    int fd = dial("GET /wait?charge HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); /* takes all there is */
+    await(&held, 1);
+    check(answers(ask("POST /echo", "Content-Length: 3\r\n\r\nabc"), 200, "POST /echo 3"));
+    check(answers(ask("POST /echo", large), 503, "too many large requests at once\n"));
+    atomic_store(&let_go, true);
+    (void)take(fd, answer, sizeof answer - 1);
+    close(fd);
+    bool fits = false;
+    for (int i = 0; i < 10000 && !fits; i++) { /* once the server has forgotten it */
+        fits = answers(ask("POST /echo", large), 200, "POST /echo 30000");
+        usleep(1000);
+    }
+    check(fits);
     stop();
 }
 
@@ -686,6 +715,7 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(routes_are_found_by_path_and_method),
         TAP(a_body_above_the_limit_is_not_taken),
+        TAP(what_others_have_sent_keeps_no_small_body_out),
         TAP(a_handler_may_come_back_to_a_request),
         TAP(an_answer_may_be_pulled_as_it_comes),
         TAP(a_wake_while_it_is_pulled_counts),

@@ -1081,6 +1081,49 @@ static void only_reads(void)
     close_db();
 }
 
+static size_t charged, charge_max;
+
+static bool on_charge(void *ctx, size_t bytes)
+{
+    (void)ctx;
+    charged += bytes;
+    return charged <= charge_max;
+}
+
+static void check_charged(const char *body, size_t max, bool refused, size_t least, size_t most)
+{
+    char json[JSON_MAX], text[RQ_HTTP_TEXT_MAX];
+    struct rq_statements *statements;
+    struct rq_sql_results results;
+    quotes(body, json);
+    check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
+    rq_sql_results_init(&results, ANSWER_MAX);
+    results.charge = on_charge;
+    charged = 0;
+    charge_max = max;
+    for (int i = 0; i < 2; i++) { /* what is there already is not charged again */
+        (void)rq_sql_run(statements, QUERY, &plain, &connection, &results);
+        check_eq(strcmp(results.error, "too many large results at once") == 0, refused);
+        check_eq(results.charged, charged);
+        check(charged >= least && charged <= most);
+    }
+    rq_sql_results_fini(&results);
+    rq_statements_free(statements);
+}
+
+#define ROWS_OF_1000(n)                                                             \
+    "[`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " n \
+    ") SELECT hex(zeroblob(500)) FROM n`]"
+
+static void what_is_not_small_is_charged(void)
+{
+    open_db();
+    check_charged(ROWS_OF_1000("200"), 0, false, 0, 0);
+    check_charged(ROWS_OF_1000("2000"), 8u << 20, false, 2000000, 8u << 20);
+    check_charged(ROWS_OF_1000("20000"), 3u << 20, true, 3u << 20, 8u << 20);
+    close_db();
+}
+
 /* In a transaction that the client has begun: open afterwards, or not. */
 static void check_within(bool all_or_nothing, const char *body, const char *wanted, bool open)
 {
@@ -1246,6 +1289,7 @@ int main(int argc, char **argv)
         { "a connection closed by somebody else", closed_by_somebody_else, false },
         { "requests that only read", only_reads, false },
         { "transactions of a run's own", own_transaction, false },
+        { "what is not small is charged", what_is_not_small_is_charged, false },
         { "in a transaction of the client's", a_transaction_of_the_clients, false },
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
