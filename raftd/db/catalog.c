@@ -1297,6 +1297,9 @@ enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index)
 
 enum rq_err rq_catalog_look_at_bodies(struct rq_catalog *c)
 {
+    if (atomic_load(&c->leader) == 0) {
+        return RQ_OK; /* the entry of a body that was brought here may be committed by others meanwhile: its time does not pass */
+    }
     enum rq_err err = rq_shelf_is_due(c->shelf) ? name_undelivered(c, false) : RQ_OK;
     return err == RQ_OK ? rq_shelf_look(c->shelf) : err;
 }

@@ -1,5 +1,9 @@
 /* Catalog: what a drop leaves, when; and whom a quarantined database holds up. */
+#include <stdlib.h>
+
 #include "raftd/db/descriptor.h"
+#include "raftd/db/shelf.h"
+#include "raftd/db/staged.h"
 #include "tests/support/fault_disk.h"
 #include "tests/support/raftd_model.h"
 #include "tests/support/record_disk.h"
@@ -223,6 +227,47 @@ static void a_file_that_cannot_be_opened_for_a_while_loses_nothing(void)
     check(all_is_well());
 }
 
+/* --- bodies --------------------------------------------------------------------------------------------------------------- */
+
+static bool has_body(const struct rq_entry_staged *e)
+{
+    struct rq_file_info info;
+    char *path = rq_staged_path(RIG_STAGED_DIR, "", e->hash);
+    const bool has = l.disk->disk.ops->stat(&l.disk->disk, path, &info) == RQ_OK;
+    free(path);
+    return has;
+}
+
+static void look(unsigned times)
+{
+    for (unsigned i = 0; i < times; i++) {
+        check_eq(rq_catalog_look_at_bodies(l.rig.catalog), RQ_OK);
+    }
+}
+
+/* Else one that is cut off for long would delete what a majority counts on. */
+static void who_hears_no_leader_keeps_the_bodies_that_were_brought(void)
+{
+    live(1);
+    const struct rq_node_machine machine = rq_catalog_machine(l.rig.catalog);
+    const struct rq_body_head head = { 512, 1 };
+    struct rq_entry_staged e = { .origin = { 5, 1 } };
+    struct rq_staged *body;
+    uint8_t record[4 + 512] = { 0 };
+    rq_put_u32(record, 1);
+    check_eq(rq_staged_new(&l.disk->disk, RIG_STAGED_DIR, &head, &body), RQ_OK);
+    check_eq(rq_staged_add(body, record, sizeof record), RQ_OK);
+    check_eq(rq_staged_seal(body, e.hash, &e.body_bytes), RQ_OK);
+    rq_staged_free(body);
+    check_eq(rq_shelf_expect(rq_catalog_shelf(l.rig.catalog), e.hash, e.origin, RQ_SHELF_EXPECT_LOOKS), RQ_OK);
+    machine.role(machine.ctx, false, 9, 0);
+    look(3 * RQ_SHELF_EXPECT_LOOKS);
+    check(has_body(&e));
+    machine.role(machine.ctx, false, 9, 77);
+    look(RQ_SHELF_EXPECT_LOOKS + 1);
+    check(!has_body(&e));
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -230,6 +275,7 @@ int main(int argc, char **argv)
         TAP_APART(a_name_is_free_as_soon_as_its_drop_is_committed),
         TAP_APART(a_changed_file_does_not_hold_the_log),
         TAP_APART(a_file_that_cannot_be_opened_for_a_while_loses_nothing),
+        TAP_APART(who_hears_no_leader_keeps_the_bodies_that_were_brought),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
