@@ -13,6 +13,14 @@
 
 typedef unsigned long long ull;
 
+static uint64_t whom(const struct peer_conn *c)
+{
+    if (!c->dialled) {
+        return c->instance;
+    }
+    return c->dial != NULL && c->dial->member != NULL ? c->dial->member->instance : 0;
+}
+
 static bool say(struct peer_conn *c, enum rq_peer_type type)
 {
     struct rq_peers *p = c->peers;
@@ -30,6 +38,7 @@ static bool say(struct peer_conn *c, enum rq_peer_type type)
             .cluster = atomic_load(&p->cluster),
             .instance = p->instance,
             .epoch = p->epoch,
+            .to = whom(c),
             .kind = c->kind,
             .node_name = { p->name, (uint32_t)strlen(p->name) },
             .address = { p->advertise, (uint32_t)strlen(p->advertise) },
@@ -148,6 +157,15 @@ static enum rq_err check_who(struct peer_conn *c, char text[RQ_TEXT_MAX + 1])
     return RQ_OK;
 }
 
+/* Who was dialled says so, too: it would take the connection for a newer one of those that are meant for it, and close a good one. */
+static enum rq_err not_expected(const char *address, uint64_t wanted, uint64_t found, const char *name,
+                                char text[RQ_TEXT_MAX + 1])
+{
+    (void)snprintf(text, RQ_TEXT_MAX + 1, "at %s instance %016llx was expected, and found %016llx (node %s)", address,
+                   (ull)wanted, (ull)found, name);
+    return RQ_FOREIGN;
+}
+
 /* A connection of the same kind that it had is dead, whether this is known here or not. */
 static void close_former(struct peer_conn *c)
 {
@@ -168,6 +186,9 @@ static void take_hello(struct peer_conn *c, const struct rq_peer_hello *hello)
     remember(c, hello);
     c->kind = hello->kind;
     enum rq_err err = check_who(c, text);
+    if (err == RQ_OK && hello->to != 0 && hello->to != p->instance) {
+        err = not_expected(p->advertise, hello->to, p->instance, p->name, text);
+    }
     if (err == RQ_OK) {
         struct rq_peer_who who;
         peer_conn_who(c, &who);
@@ -202,9 +223,7 @@ static void take_welcome(struct peer_conn *c, const struct rq_peer_hello *welcom
     remember(c, welcome);
     enum rq_err err = check_who(c, text);
     if (err == RQ_OK && m != NULL && c->instance != m->instance) {
-        (void)snprintf(text, sizeof text, "at %s instance %016llx was expected, and found %016llx (node %s)",
-                       m->address, (ull)m->instance, (ull)c->instance, c->name);
-        err = RQ_FOREIGN;
+        err = not_expected(m->address, m->instance, c->instance, c->name, text);
     }
     if (err == RQ_OK && m != NULL && memcmp(c->key, m->key, RQ_NODE_KEY_BYTES) != 0) {
         (void)snprintf(text, sizeof text,

@@ -4,7 +4,7 @@
 
 #include "raftd/wire/mp.h"
 
-enum { HELLO_FIELDS = 10, FAILED_FIELDS = 2, TYPE_AT = 4 };
+enum { HELLO_FIELDS = 11, FAILED_FIELDS = 2, TYPE_AT = 4 };
 
 void rq_peer_signed(enum rq_peer_type type, const uint8_t exporter[RQ_PEER_EXPORTER_BYTES],
                     uint8_t text[RQ_PEER_SIGNED_BYTES])
@@ -104,6 +104,7 @@ enum rq_err rq_peer_put_hello(struct rq_bytes *out, enum rq_peer_type type, cons
     rq_mp_put_uint(&w, m->cluster);
     rq_mp_put_uint(&w, m->instance);
     rq_mp_put_uint(&w, m->epoch);
+    rq_mp_put_uint(&w, m->to);
     rq_mp_put_uint(&w, (uint64_t)m->kind);
     put_name(&w, m->node_name);
     put_name(&w, m->address);
@@ -130,6 +131,7 @@ enum rq_err rq_peer_get_hello(const uint8_t *body, size_t bytes, struct rq_peer_
     m.cluster = rq_mp_get_uint(&r, 0, UINT64_MAX);
     m.instance = rq_mp_get_uint(&r, 1, UINT64_MAX);
     m.epoch = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    m.to = rq_mp_get_uint(&r, 0, UINT64_MAX);
     m.kind = (enum rq_peer_kind)rq_mp_get_uint(&r, 0, RQ_PEER_KINDS - 1);
     m.node_name = get_name(&r);
     m.address = get_name(&r);

@@ -56,6 +56,7 @@ struct rq_peer_hello {
     uint64_t cluster; /* 0: none yet */
     uint64_t instance;
     uint64_t epoch;                   /* random, of this start of the process */
+    uint64_t to;                      /* instance that is spoken to; 0: whoever is there */
     enum rq_peer_kind kind;           /* WELCOME repeats it */
     struct rq_str node_name, address; /* as it is to be dialled */
     const uint8_t *key;               /* RQ_NODE_KEY_BYTES, borrows */

@@ -141,6 +141,7 @@ static void put_peer_hello(struct rq_bytes *out, enum rq_peer_type type)
                                                     .cluster = 0x0123456789abcdefull,
                                                     .instance = 0x1122334455667788ull,
                                                     .epoch = 0x99aabbccddeeff00ull,
+                                                    .to = 0x2233445566778899ull,
                                                     .kind = RQ_PEER_REQUESTS,
                                                     .node_name = STR("n1"),
                                                     .address = STR("host1:4002"),

@@ -13,6 +13,7 @@ static const struct rq_peer_hello hello = { .version = RQ_PEER_VERSION,
                                             .cluster = UINT64_MAX,
                                             .instance = 7,
                                             .epoch = 1ull << 63,
+                                            .to = 8,
                                             .kind = RQ_PEER_JOIN,
                                             .node_name = STR("n1"),
                                             .address = STR("host:4002"),
@@ -34,7 +35,7 @@ static void hello_comes_back(void)
     check_eq(rq_peer_frame_decode(b.data, &frame), RQ_OK);
     check(frame.type == RQ_PEER_HELLO && frame.id == 0 && frame.body_bytes == b.size - RQ_FRAME_HEAD_BYTES);
     check_eq(rq_peer_get_hello(b.data + RQ_FRAME_HEAD_BYTES, frame.body_bytes, &m), RQ_OK);
-    check(m.cluster == UINT64_MAX && m.instance == 7 && m.epoch == 1ull << 63 && m.kind == RQ_PEER_JOIN);
+    check(m.cluster == UINT64_MAX && m.instance == 7 && m.epoch == 1ull << 63 && m.to == 8 && m.kind == RQ_PEER_JOIN);
     check(m.node_name.bytes == 2 && memcmp(m.node_name.data, "n1", 2) == 0);
     check(m.address.bytes == 9 && memcmp(m.address.data, "host:4002", 9) == 0);
     check(memcmp(m.key, key, sizeof key) == 0 && memcmp(m.signature, signature, sizeof signature) == 0);

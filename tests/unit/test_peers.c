@@ -318,6 +318,25 @@ static void copies_of_a_data_directory_are_refused(void)
     net_stop(&a);
 }
 
+/* A member that has lost its disk is there as what it was and as what it is now, for a while, at one address. */
+static void who_dials_its_former_self_loses_no_connection(void)
+{
+    start_two();
+    atomic_store(&b.silent, true);
+    struct net_answer held = { 0 };
+    check_eq(rq_peers_request(a.peers, b.instance, NULL, 0, 60000, net_answered, &held), RQ_OK);
+    net_until(atomic_load(&b.requests) == 1);
+    struct net_node former = b;
+    former.instance = b.instance + 1000;
+    net_know(&a, (struct net_node *[]){ &b, &former }, 2);
+    check_eq(ask(&a, former.instance, "still there?", 500).err, RQ_AWAY);
+    check(says(&a, former.instance, "was expected, and found"));
+    rq_call_answer(b.kept, &(struct iovec){ (char[]){ "yes" }, 3 }, 1);
+    net_until(atomic_load(&held.count) == 1);
+    check(held.err == RQ_OK && strcmp(held.text, "yes") == 0);
+    stop_two();
+}
+
 static void who_is_removed_is_sent_away(void)
 {
     start_two();
@@ -700,6 +719,7 @@ int main(int argc, char **argv)
         TAP(a_node_of_another_cluster_is_refused),
         TAP(a_wrong_key_is_refused),
         TAP(copies_of_a_data_directory_are_refused),
+        TAP(who_dials_its_former_self_loses_no_connection),
         TAP(who_is_removed_is_sent_away),
         TAP(certificates_are_checked_by_both_and_refused_in_words),
         TAP(either_side_comes_back),
