@@ -46,77 +46,6 @@ bool rq_db_name_valid(const char *name, size_t bytes)
     return !(bytes == 4 && memcmp(name, "raft", 4) == 0) && !(bytes == 10 && memcmp(name, "raftd.sock", 10) == 0);
 }
 
-/* --- which file each replica is ------------------------------------------------------------------------------------------------ */
-
-/* With the lock held.  Written when a replica is made: rare.  A crash before it leaves the file unknown, which costs a check. */
-static void write_files(struct rq_catalog *c)
-{
-    enum rq_err err = rq_known_files_write(c->config.disk, c->config.raft_dir, &c->files);
-    if (err == RQ_IO) {
-        rq_fatal("raft/files could not be written", err);
-    }
-    if (err != RQ_OK) {
-        rq_note(RQ_LEVEL_WARN, "raft/files could not be written", "err=%s", rq_err_name(err));
-    }
-}
-
-/* A damaged one costs what it knew, no more. */
-static enum rq_err read_files(struct rq_catalog *c)
-{
-    enum rq_err err = rq_known_files_read(c->config.disk, c->config.raft_dir, &c->files);
-    if (err == RQ_CORRUPT) {
-        rq_note(RQ_LEVEL_WARN, "raft/files is damaged: whether replicas were replaced meanwhile cannot be told",
-                "err=%s", rq_err_name(err));
-    }
-    return err == RQ_NOTFOUND || err == RQ_CORRUPT ? RQ_OK : err;
-}
-
-bool rq_catalog_knows_file(struct rq_catalog *c, uint32_t id, uint64_t inode, uint64_t device)
-{
-    pthread_mutex_lock(&c->lock);
-    const struct rq_known_file *f = rq_known_files_find(&c->files, id);
-    const bool known = f != NULL && f->inode == inode && f->device == device;
-    pthread_mutex_unlock(&c->lock);
-    return known;
-}
-
-static void on_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device)
-{
-    struct rq_catalog *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    struct rq_known_file *f = rq_known_files_find(&c->files, id);
-    if (f == NULL || f->inode != inode || f->device != device) {
-        /* Its name is durable first: one that a dead predecessor left may not be, and were it lost then, the file would seem to
-         * have been removed by somebody. */
-        enum rq_err err = c->config.disk->ops->sync_dir(c->config.disk, c->config.dir);
-        if (err != RQ_OK) {
-            rq_fatal("the data directory could not be synced", err);
-        }
-        if (f == NULL) {
-            err = rq_known_files_add(&c->files, (struct rq_known_file){ id, inode, device });
-            if (err != RQ_OK) {
-                rq_fatal("no memory for the catalog", err);
-            }
-        } else {
-            f->inode = inode;
-            f->device = device;
-        }
-        write_files(c);
-    }
-    pthread_mutex_unlock(&c->lock);
-}
-
-static void forget_file(struct rq_catalog *c, uint32_t id)
-{
-    pthread_mutex_lock(&c->lock);
-    struct rq_known_file *f = rq_known_files_find(&c->files, id);
-    if (f != NULL) {
-        rq_known_files_remove(&c->files, f);
-        write_files(c);
-    }
-    pthread_mutex_unlock(&c->lock);
-}
-
 /* --- finding ------------------------------------------------------------------------------------------------------------------- */
 
 static struct rq_database *find(struct rq_catalog *c, const char *name, size_t bytes)
@@ -227,7 +156,7 @@ struct rq_database *rq_catalog_add(struct rq_catalog *c, const char *name, uint3
         c->places = rq_catalog_one_more(c->places, c->place_count, sizeof *c->places);
         c->places[c->place_count++] = place;
     }
-    pthread_mutex_unlock(&c->lock); /* opening the files may come back to on_file_made() */
+    pthread_mutex_unlock(&c->lock); /* opening the files may come back to rq_catalog_file_made() */
 
     if (place == NULL || rq_database_new(&c->env, place, id, known, &db) != RQ_OK) {
         rq_fatal("no memory for a database of the catalog", RQ_NOMEM);
@@ -281,7 +210,7 @@ static void note_database(const char *what, const struct rq_database *db)
 }
 
 /* What this raftd cannot read it cannot follow, and to go on without it would make another database of it than other hosts have. */
-static bool readable(enum rq_err err)
+bool rq_catalog_readable(enum rq_err err)
 {
     if (err == RQ_VERSION) {
         rq_fatal("the log has an entry that was written by a newer raftd", err);
@@ -293,7 +222,7 @@ static void committed_create(struct rq_catalog *c, const struct rq_log_entry *e)
 {
     struct rq_entry_create create;
     char name[RQ_DB_NAME_MAX + 1];
-    if (!readable(rq_entry_get_create(e->blob->data, e->blob->bytes, &create)) ||
+    if (!rq_catalog_readable(rq_entry_get_create(e->blob->data, e->blob->bytes, &create)) ||
         !rq_db_name_valid(create.name.data, create.name.bytes)) {
         return; /* no effect, on any host */
     }
@@ -316,7 +245,7 @@ static void committed_adopt(struct rq_catalog *c, const struct rq_log_entry *e)
 {
     struct rq_entry_adopt adopt;
     char name[RQ_DB_NAME_MAX + 1];
-    if (!readable(rq_entry_get_adopt(e->blob->data, e->blob->bytes, &adopt)) ||
+    if (!rq_catalog_readable(rq_entry_get_adopt(e->blob->data, e->blob->bytes, &adopt)) ||
         !rq_db_name_valid(adopt.name.data, adopt.name.bytes)) {
         return;
     }
@@ -351,7 +280,7 @@ void rq_catalog_dropped(void *ctx)
 {
     struct dropping *d = ctx;
     struct rq_catalog *c = d->catalog;
-    forget_file(c, rq_database_id(d->db));
+    rq_catalog_forget_file(c, rq_database_id(d->db));
     pthread_mutex_lock(&c->lock);
     struct dropping **at = &c->droppings;
     while (*at != d) {
@@ -390,7 +319,7 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
 {
     struct rq_entry_drop drop;
     struct rq_database *db = NULL;
-    if (!readable(rq_entry_get_drop(e->blob->data, e->blob->bytes, &drop))) {
+    if (!rq_catalog_readable(rq_entry_get_drop(e->blob->data, e->blob->bytes, &drop))) {
         return;
     }
     struct dropping *d = rq_catalog_one_more(NULL, 0, sizeof *d);
@@ -421,13 +350,6 @@ static void committed_drop(struct rq_catalog *c, const struct rq_log_entry *e)
     rq_database_drop(db, rq_catalog_dropped, d);
 }
 
-static void note_body(struct rq_catalog *c, uint64_t index, const struct rq_entry_staged *staged)
-{
-    if (rq_shelf_name(c->shelf, staged, index) != RQ_OK) {
-        rq_fatal("no memory for the catalog", RQ_NOMEM);
-    }
-}
-
 static void on_committed(void *ctx, const struct rq_log_entry *e)
 {
     struct rq_catalog *c = ctx;
@@ -437,7 +359,7 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
     struct rq_entry_mark mark;
 
     if (e->type < RQ_ENTRY_BARRIER || e->type > RQ_ENTRY_MARK) {
-        (void)readable(RQ_VERSION);
+        (void)rq_catalog_readable(RQ_VERSION);
     }
     if (e->blob == NULL) { /* a barrier, or nothing that anybody could have meant */
         return;
@@ -456,18 +378,18 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
             committed_drop(c, e);
             return;
         case RQ_ENTRY_TXN:
-            if (readable(rq_txn_read(&reader, e->blob->data, e->blob->bytes))) {
+            if (rq_catalog_readable(rq_txn_read(&reader, e->blob->data, e->blob->bytes))) {
                 id = reader.head.db_id;
             }
             break;
         case RQ_ENTRY_STAGED:
-            if (readable(rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged))) {
+            if (rq_catalog_readable(rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged))) {
                 id = staged.head.db_id;
-                note_body(c, e->index, &staged);
+                rq_catalog_note_body(c, e->index, &staged);
             }
             break;
         case RQ_ENTRY_MARK:
-            if (readable(rq_entry_get_mark(e->blob->data, e->blob->bytes, &mark))) {
+            if (rq_catalog_readable(rq_entry_get_mark(e->blob->data, e->blob->bytes, &mark))) {
                 id = mark.db_id;
             }
             break;
@@ -786,260 +708,6 @@ bool rq_catalog_ready(const struct rq_catalog *c)
     return atomic_load(&c->caught_up);
 }
 
-/* --- compaction -------------------------------------------------------------------------------------------------------------------------- */
-
-struct describe {
-    struct rq_task task;
-    struct rq_picture *picture;
-    size_t i;
-};
-
-static void run_describe(struct rq_task *task)
-{
-    struct describe *d = (struct describe *)task;
-    struct rq_picture *p = d->picture;
-    struct rq_descriptor_database *out = &p->descriptor.databases[d->i];
-    struct rq_database_known known;
-    enum rq_err err = rq_database_describe(p->list[d->i], &known);
-    if (err == RQ_OK) {
-        (void)snprintf(out->name, sizeof out->name, "%s", rq_database_name(p->list[d->i]));
-        out->id = rq_database_id(p->list[d->i]);
-        out->version = known.version;
-        out->file_made = known.file_made;
-        out->origins = known.origins;
-        pthread_mutex_lock(&p->n.lock);
-        if (known.file_index > p->descriptor.index && known.file_index > p->descriptor.ahead) {
-            p->descriptor.ahead = known.file_index;
-        }
-        pthread_mutex_unlock(&p->n.lock);
-    } else if (err == RQ_BUSY) {
-        struct rq_database_info info;
-        rq_database_info(p->list[d->i], &info);
-        pthread_mutex_lock(&p->n.lock);
-        (void)snprintf(p->text, 512, "%.200s may need its entries once more, it is quarantined: %.255s",
-                       rq_database_name(p->list[d->i]), info.message);
-        pthread_mutex_unlock(&p->n.lock);
-    }
-    rq_countdown_one(&p->n, err);
-}
-
-void rq_catalog_describe(struct rq_picture *p)
-{
-    const uint32_t count = p->descriptor.database_count;
-    p->parts = calloc(count + 1u, sizeof *p->parts);
-    if (p->parts == NULL) {
-        rq_fatal("no memory for a descriptor", RQ_NOMEM);
-    }
-    pthread_mutex_lock(&p->n.lock);
-    p->n.left += count;
-    pthread_mutex_unlock(&p->n.lock);
-    for (uint32_t i = 0; i < count; i++) {
-        p->parts[i] = (struct describe){ { .run = run_describe }, p, i };
-        rq_strand_post(rq_database_strand(p->list[i]), &p->parts[i].task, RQ_CARRY);
-    }
-}
-
-void rq_catalog_picture_fini(struct rq_picture *p)
-{
-    for (size_t i = 0; i < p->count; i++) {
-        rq_database_unref(p->list[i]);
-    }
-    free(p->list);
-    free(p->parts);
-    rq_descriptor_fini(&p->descriptor);
-}
-
-static void run_picture(struct rq_task *task)
-{
-    struct rq_picture *p = (struct rq_picture *)task;
-    struct rq_catalog *c = p->catalog;
-    struct rq_node *node = rq_driver_node(c->driver);
-    struct rq_descriptor *d = &p->descriptor;
-    size_t count = 0;
-
-    d->index = rq_driver_view(c->driver).delivered;
-    d->term = rq_driver_term_at(c->driver, d->index);
-    pthread_mutex_lock(&c->lock);
-    const bool dropping = c->droppings != NULL;
-    pthread_mutex_unlock(&c->lock);
-    /* A descriptor past a DROP would leave nobody to move the files, should this process die first. */
-    p->err = d->term == 0 || dropping ? RQ_BUSY
-                                      : rq_node_configuration(node, d->index, &d->configuration,
-                                                              &d->configuration_bytes, &d->configuration_index);
-    if (p->err == RQ_OK) {
-        p->err = rq_catalog_list(c, &p->list, &count);
-    }
-    for (size_t i = 0; p->err == RQ_OK && i < count; i++) {
-        if (rq_database_waits(p->list[i])) { /* its part of the picture would take as long */
-            p->err = RQ_BUSY;
-        }
-    }
-    p->count = count;
-    if (p->err == RQ_OK) {
-        d->databases = calloc(count + 1, sizeof *d->databases);
-        if (d->databases == NULL) {
-            rq_fatal("no memory for a descriptor", RQ_NOMEM);
-        }
-        d->database_count = (uint32_t)count;
-        rq_catalog_describe(p);
-    }
-    rq_countdown_one(&p->n, p->err);
-}
-
-uint64_t rq_catalog_body_bytes(const struct rq_catalog *c)
-{
-    return rq_shelf_named_bytes(c->shelf);
-}
-
-enum rq_err rq_catalog_drop_spare(struct rq_catalog *c, uint64_t unused_ms)
-{
-    return rq_staged_drop_spare(c->config.disk, c->config.staged_dir, unused_ms);
-}
-
-struct compacted {
-    struct rq_task task;
-    struct rq_catalog *catalog;
-    uint64_t index;    /* of the descriptor */
-    uint64_t released; /* the log holds nothing up to here */
-    struct rq_countdown n;
-};
-
-/* What is kept of the log below a descriptor, so that a member which was away for a while catches up by it. */
-#define TRAILING_ENTRIES 10240u
-#define TRAILING_BYTES   ((uint64_t)64 << 20) /* of log and bodies; well below what calls for a compaction */
-
-static unsigned trailing_below(struct rq_catalog *c, uint64_t index)
-{
-    struct rq_node *node = rq_driver_node(c->driver);
-    const struct rq_members *members = rq_node_members(node);
-    struct rq_log_stats stats;
-    if (members == NULL || members->count < 2) {
-        return 0;
-    }
-    const uint64_t needed_from = rq_node_needed_from(node);
-    uint64_t trailing = needed_from <= index ? index + 1 - needed_from : 0;
-    if (trailing < TRAILING_ENTRIES) {
-        trailing = TRAILING_ENTRIES;
-    }
-    rq_driver_log_stats(c->driver, &stats);
-    const uint64_t bytes = stats.bytes + rq_shelf_named_bytes(c->shelf);
-    if (bytes > TRAILING_BYTES && trailing > stats.held * TRAILING_BYTES / bytes) {
-        trailing = stats.held * TRAILING_BYTES / bytes;
-    }
-    return trailing < index ? (unsigned)trailing : (unsigned)index;
-}
-
-static void run_compacted(struct rq_task *task)
-{
-    struct compacted *t = (struct compacted *)task;
-    struct rq_catalog *c = t->catalog;
-    const unsigned trailing = trailing_below(c, t->index);
-    t->released = t->index - trailing;
-    rq_countdown_one(&t->n, rq_node_compacted(rq_driver_node(c->driver), t->index, trailing));
-}
-
-static bool is_alone(const struct rq_catalog *c)
-{
-    const struct rq_carrier *carrier = c->env.carrier;
-    return carrier == NULL || carrier->is_alone(carrier->ctx);
-}
-
-/* The log forgets up to index; and the bodies that it named are deleted, here and not on the loop: a big one takes its time.  Other
- * members may still come for them. */
-static enum rq_err release_log(struct rq_catalog *c, uint64_t index)
-{
-    struct compacted t = { .task = { .run = run_compacted }, .catalog = c, .index = index };
-    rq_countdown_init(&t.n, 1);
-    rq_strand_post(rq_driver_loop(c->driver), &t.task, RQ_HAND_OVER);
-    enum rq_err err = rq_countdown_wait(c, &t.n);
-    return err == RQ_OK ? rq_shelf_release(c->shelf, t.released, is_alone(c) ? 0 : RQ_SHELF_LINGER_LOOKS) : err;
-}
-
-enum rq_err rq_catalog_sync_replicas(struct rq_picture *p)
-{
-    enum rq_err err = RQ_OK;
-    for (uint32_t i = 0; err == RQ_OK && i < p->descriptor.database_count; i++) {
-        struct rq_replica *r = rq_database_hold(p->list[i]);
-        if (r != NULL) {
-            struct rq_database_info info;
-            rq_database_info(p->list[i], &info);
-            err = rq_replica_sync(r);
-            if (err == RQ_OK && info.state == RQ_DB_LIVE && !rq_replica_is_named(r)) {
-                err = RQ_BUSY; /* what was synced would not be found again; it is about to be mended */
-            }
-        }
-        rq_database_release(p->list[i]);
-    }
-    return err;
-}
-
-static enum rq_err take_picture(struct rq_catalog *c, struct rq_picture *p, char text[512])
-{
-    *p = (struct rq_picture){ .task = { .run = run_picture }, .catalog = c, .text = text };
-    text[0] = '\0';
-    rq_countdown_init(&p->n, 1);
-    rq_strand_post(rq_driver_loop(c->driver), &p->task, RQ_HAND_OVER);
-    return rq_countdown_wait(c, &p->n);
-}
-
-enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_picture, char text[512])
-{
-    struct rq_picture p;
-    enum rq_err err = take_picture(c, &p, text);
-    if (err == RQ_OK) {
-        *ret_picture = p.descriptor;
-        p.descriptor = (struct rq_descriptor){ 0 };
-    }
-    rq_catalog_picture_fini(&p);
-    return err;
-}
-
-void rq_catalog_note_snapshot(struct rq_catalog *c, const struct rq_descriptor *d, bool now)
-{
-    struct timespec t = { 0 };
-    if (now) {
-        clock_gettime(CLOCK_REALTIME, &t);
-    }
-    pthread_mutex_lock(&c->lock);
-    c->snapshot =
-        (struct rq_catalog_snapshot){ d->index, d->term, (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u };
-    pthread_mutex_unlock(&c->lock);
-}
-
-struct rq_catalog_snapshot rq_catalog_snapshot(struct rq_catalog *c)
-{
-    pthread_mutex_lock(&c->lock);
-    const struct rq_catalog_snapshot snapshot = c->snapshot;
-    pthread_mutex_unlock(&c->lock);
-    return snapshot;
-}
-
-enum rq_err rq_catalog_compact(struct rq_catalog *c, char text[512])
-{
-    struct rq_picture p;
-    if (pthread_mutex_trylock(&c->whole) != 0) {
-        (void)snprintf(text, 512, "the databases are being fetched from another member");
-        return RQ_BUSY;
-    }
-    enum rq_err err = take_picture(c, &p, text);
-    if (err == RQ_OK) {
-        err = rq_catalog_sync_replicas(&p);
-    }
-    if (err == RQ_OK) {
-        err = rq_descriptor_write(c->config.disk, c->config.raft_dir, &p.descriptor);
-    }
-    if (err == RQ_OK) {
-        err = release_log(c, p.descriptor.index);
-    }
-    if (err == RQ_OK) {
-        atomic_store(&c->adopted, false);
-        rq_catalog_note_snapshot(c, &p.descriptor, true);
-    }
-    pthread_mutex_unlock(&c->whole);
-    rq_catalog_picture_fini(&p);
-    return err;
-}
-
 /* --- start ---------------------------------------------------------------------------------------------------------------------------------- */
 
 static void on_submit(void *ctx, struct rq_submit *s)
@@ -1135,10 +803,10 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .full = on_full,
         .marked = on_marked,
         .stir = on_stir,
-        .file_made = on_file_made,
+        .file_made = rq_catalog_file_made,
         .fatal = on_fatal,
     };
-    enum rq_err err = read_files(c);
+    enum rq_err err = rq_catalog_read_files(c);
     if (err == RQ_OK) {
         err = rq_staged_sweep_unfinished(config->disk, config->staged_dir);
     }
@@ -1182,124 +850,8 @@ void rq_catalog_set_carrier(struct rq_catalog *c, const struct rq_carrier *carri
     c->env.carrier = carrier;
 }
 
-/* --- bodies --------------------------------------------------------------------------------------------------------------------------------- */
-
-/* Which bodies the log names that was not delivered to us: what is below the descriptor is kept for others, what is above the
- * commit index may be committed yet. */
-struct naming {
-    struct rq_task task;
-    struct rq_catalog *catalog;
-    bool below; /* also what is below the descriptor: at the start, once */
-    struct rq_countdown n;
-};
-
-static void run_naming(struct rq_task *task)
+bool rq_catalog_is_alone(const struct rq_catalog *c)
 {
-    struct naming *s = (struct naming *)task;
-    struct rq_catalog *c = s->catalog;
-    const uint64_t delivered = rq_driver_view(c->driver).delivered;
-    uint64_t i = s->below ? 0 : delivered;
-    struct rq_log_entry e;
-    enum rq_err err = RQ_OK;
-    while (rq_driver_next_entry(c->driver, &i, &e, &err)) {
-        struct rq_entry_staged staged;
-        const bool names = e.type == RQ_ENTRY_STAGED && (i <= c->loaded_index || i > delivered) &&
-                           readable(rq_entry_get_staged(e.blob->data, e.blob->bytes, &staged));
-        if (names && i <= c->loaded_index) {
-            note_body(c, i, &staged);
-        } else if (names && rq_shelf_expect(c->shelf, staged.hash, staged.origin, RQ_SHELF_FOR_EVER) != RQ_OK) {
-            rq_fatal("no memory for the catalog", RQ_NOMEM);
-        }
-        rq_blob_unref(e.blob);
-    }
-    rq_countdown_one(&s->n, err);
-}
-
-static enum rq_err name_undelivered(struct rq_catalog *c, bool below)
-{
-    struct naming s = { .task = { .run = run_naming }, .catalog = c, .below = below };
-    rq_countdown_init(&s.n, 1);
-    rq_strand_post(rq_driver_loop(c->driver), &s.task, RQ_HAND_OVER);
-    return rq_countdown_wait(c, &s.n);
-}
-
-enum rq_err rq_catalog_sweep_bodies(struct rq_catalog *c)
-{
-    enum rq_err err = name_undelivered(c, true);
-    return err == RQ_OK ? rq_shelf_sweep(c->shelf, is_alone(c) ? 0 : RQ_SHELF_EXPECT_LOOKS) : err;
-}
-
-/* Its entry is applied, or will never be: the body is not missed.  A power loss may undo that, but then the body is still here. */
-static bool is_applied(struct rq_catalog *c, const struct rq_shelf_named *named)
-{
-    struct rq_database_info info;
-    struct rq_database *db = rq_catalog_find_id(c, named->db_id);
-    if (db == NULL) {
-        return true;
-    }
-    rq_database_info(db, &info);
-    rq_database_unref(db);
-    return info.state != RQ_DB_QUARANTINED && info.applied_index >= named->index;
-}
-
-/* Its log may have been compacted past what a fenced database has. */
-static enum rq_err up_to_fenced(struct rq_catalog *c, uint64_t *held)
-{
-    struct rq_database **list;
-    size_t count;
-    enum rq_err err = rq_catalog_list(c, &list, &count);
-    for (size_t i = 0; err == RQ_OK && i < count; i++) {
-        struct rq_database_info info;
-        rq_database_info(list[i], &info);
-        if (info.state == RQ_DB_QUARANTINED && info.file_index < *held) {
-            *held = info.file_index;
-        }
-        rq_database_unref(list[i]);
-    }
-    if (err == RQ_OK) {
-        free(list);
-    }
-    return err;
-}
-
-enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index)
-{
-    uint64_t held = rq_driver_view(c->driver).delivered; /* before the list: what was delivered is named */
-    struct rq_shelf_named *list;
-    size_t count;
-    bool unapplied = false;
-    enum rq_err err = up_to_fenced(c, &held);
-    if (err != RQ_OK) {
-        return err;
-    }
-    err = rq_shelf_list_named(c->shelf, rq_catalog_snapshot(c).index, &list, &count);
-    if (err != RQ_OK) {
-        return err;
-    }
-    for (size_t i = 0; i < count; i++) {
-        struct rq_file *file;
-        if (list[i].index > held || is_applied(c, &list[i])) {
-            continue;
-        }
-        if (rq_staged_open_file(c->config.disk, c->config.staged_dir, list[i].hash, list[i].bytes, &file) == RQ_OK) {
-            c->config.disk->ops->close(file);
-            unapplied = true;
-        } else {
-            held = list[i].index - 1;
-        }
-    }
-    free(list);
-    /* A body has its name before the name is durable. */
-    err = unapplied ? c->config.disk->ops->sync_dir(c->config.disk, c->config.staged_dir) : RQ_OK;
-    *ret_index = held;
-    return err;
-}
-
-enum rq_err rq_catalog_look_at_bodies(struct rq_catalog *c)
-{
-    if (atomic_load(&c->leader) == 0) {
-        return RQ_OK; /* the entry of a body that was brought here may be committed by others meanwhile: its time does not pass */
-    }
-    enum rq_err err = rq_shelf_is_due(c->shelf) ? name_undelivered(c, false) : RQ_OK;
-    return err == RQ_OK ? rq_shelf_look(c->shelf) : err;
+    const struct rq_carrier *carrier = c->env.carrier;
+    return carrier == NULL || carrier->is_alone(carrier->ctx);
 }

@@ -1,4 +1,5 @@
-/* Inside of the catalog: catalog.c (which databases there are, compaction) and catalog_install.c (the state of another member). */
+/* Inside of the catalog: catalog.c (which databases there are), catalog_files.c (which file each replica is), catalog_compact.c (the
+ * log forgets), catalog_bodies.c (staged bodies) and catalog_install.c (the state of another member). */
 #ifndef RAFTD_DB_CATALOG_IMPL_H
 #define RAFTD_DB_CATALOG_IMPL_H
 
@@ -41,6 +42,25 @@ struct rq_catalog {
     struct rq_request *requests; /* submitted, fate not known */
     uint64_t loaded_index;       /* of the descriptor at the start */
 };
+
+/* By what an entry's decoder has said: does it have an effect?  One of a newer raftd ends the process. */
+bool rq_catalog_readable(enum rq_err err);
+bool rq_catalog_is_alone(const struct rq_catalog *c);
+
+/* --- files --- */
+
+/* Of raft/files; a damaged one costs what it knew, no more. */
+enum rq_err rq_catalog_read_files(struct rq_catalog *c);
+/* For struct rq_database_env. */
+void rq_catalog_file_made(void *ctx, uint32_t id, uint64_t inode, uint64_t device);
+void rq_catalog_forget_file(struct rq_catalog *c, uint32_t id);
+
+/* --- bodies --- */
+
+/* The entry of that index needs its body. */
+void rq_catalog_note_body(struct rq_catalog *c, uint64_t index, const struct rq_entry_staged *staged);
+
+/* --- changes --- */
 
 /* That descriptor is written. */
 void rq_catalog_note_snapshot(struct rq_catalog *c, const struct rq_descriptor *d, bool now);
