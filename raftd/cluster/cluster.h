@@ -113,8 +113,8 @@ void rq_cluster_stop_when_removed(struct rq_cluster *c);
 void rq_cluster_learn(struct rq_cluster *c);
 /* Has the leader know this node as it is now, if its addresses, key or role are other than the members know; or anyway. */
 enum rq_err rq_cluster_describe(struct rq_cluster *c, bool anyway, char text[RQ_TEXT_MAX + 1]);
-/* Has the leader hand leadership to the voter of that name; NULL: to the best one.  NOTFOUND, MISUSE: it cannot be that one; BUSY:
- * nobody took over; AWAY, UNKNOWN: try again. */
+/* Has the leader hand leadership to the voter of that name; NULL: to the best one.  NOTFOUND: it cannot be that one; MISUSE: it leads;
+ * UNREADY: it did not take over in time, in which nobody could write; BUSY, AWAY, UNKNOWN: try again. */
 enum rq_err rq_cluster_transfer(struct rq_cluster *c, const char *name, char text[RQ_TEXT_MAX + 1]);
 /* Hands leadership to another voter, if this node leads and one takes it within an election's time. */
 void rq_cluster_step_down(struct rq_cluster *c);

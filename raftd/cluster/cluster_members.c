@@ -291,11 +291,23 @@ static void transferred(void *ctx, enum rq_err err)
 {
     struct wish *w = ctx;
     if (err != RQ_OK) {
-        refuse(w, err, "leadership was not taken over in time");
+        refuse(w, RQ_UNREADY, "leadership was not taken over in time");
         return;
     }
     rq_note(RQ_LEVEL_INFO, "leadership transferred", "to=%s", w->name[0] != '\0' ? w->name : "any");
     grant(w, NULL, 0);
+}
+
+static const char *transfer_refusal(enum rq_err err)
+{
+    switch ((int)err) {
+        case RQ_NOTFOUND:
+            return "there is no such voter";
+        case RQ_BUSY:
+            return "leadership is being handed over, or no such voter is in reach; try again";
+        default:
+            return rq_err_text(err);
+    }
 }
 
 static void run_transfer(struct rq_task *task)
@@ -310,11 +322,11 @@ static void run_transfer(struct rq_task *task)
     if (w->name[0] != '\0' && m == NULL) {
         refuse(w, RQ_NOTFOUND, "node not found in cluster");
     } else if (m != NULL && m->instance == w->cluster->config.instance) {
-        refuse(w, RQ_MISUSE, "cannot transfer leadership to itself");
+        refuse(w, RQ_MISUSE, "cannot step down to the current Leader");
     } else {
         enum rq_err err = rq_node_transfer(node, m != NULL ? m->instance : 0, transferred, w);
         if (err != RQ_OK) {
-            refuse(w, err, err == RQ_NOTFOUND ? "there is no such voter in reach" : "the membership is being changed");
+            refuse(w, err, transfer_refusal(err));
         }
     }
 }

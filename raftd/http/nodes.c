@@ -10,7 +10,8 @@
 #include "raftd/http/json.h"
 #include "raftd/run/clock.h"
 
-#define AGAIN_MS 20
+#define AGAIN_MS      20
+#define HAND_OVER_MAX 3 /* in vain */
 
 /* --- /nodes --------------------------------------------------------------------------------------------------------------- */
 
@@ -121,6 +122,16 @@ static void put_error(struct rq_http_response *response, const char *before, con
     rq_http_text(response, 500, line);
 }
 
+/* Something was only in the way, or nobody knows whether it is done, and there is time: after a moment's pause. */
+static bool may_try_again(enum rq_err err, uint64_t end_ms)
+{
+    if ((err != RQ_BUSY && err != RQ_AWAY && err != RQ_UNKNOWN) || rq_clock_ms() >= end_ms) {
+        return false;
+    }
+    nanosleep(&(struct timespec){ .tv_nsec = (long)AGAIN_MS * 1000000 }, NULL);
+    return true;
+}
+
 /* --- /leader -------------------------------------------------------------------------------------------------------------- */
 
 static void get_leader(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
@@ -135,6 +146,38 @@ static void get_leader(void *ctx, const struct rq_http_request *request, struct 
     rq_cluster_contact(atomic_load(&a->cluster), &contact, 1, rq_http_timeout_ms(request));
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     rq_http_json(response, doc, describe(doc, &leader, &contact), rq_http_has(request, "pretty"));
+}
+
+/* As the request wants it, by what this node knows. */
+static bool has_gone(struct rq_admin *a, const char *id, const struct rq_member *from)
+{
+    struct rq_member leader;
+    return rq_admin_leader(a, &leader) &&
+           (id[0] != '\0' ? strcmp(leader.name, id) == 0 : leader.instance != from->instance);
+}
+
+/* id "": to any node but the one that leads. */
+static enum rq_err hand_over(struct rq_admin *a, const char *id, const struct rq_member *from, unsigned timeout_ms,
+                             char text[RQ_TEXT_MAX + 1])
+{
+    const uint64_t end_ms = rq_clock_ms() + timeout_ms;
+    unsigned vain = 0;
+    enum rq_err err;
+    for (bool again = false;; again = true) {
+        if (again && has_gone(a, id, from)) {
+            return RQ_OK;
+        }
+        err = rq_cluster_transfer(atomic_load(&a->cluster), id[0] != '\0' ? id : NULL, text);
+        if (again && err == RQ_MISUSE) { /* it leads: an earlier try went well, and its answer was lost */
+            return RQ_OK;
+        }
+        if (err == RQ_UNREADY && ++vain < HAND_OVER_MAX) {
+            err = RQ_BUSY;
+        }
+        if (!may_try_again(err, end_ms)) {
+            return err;
+        }
+    }
 }
 
 static void post_leader(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
@@ -164,7 +207,7 @@ static void post_leader(void *ctx, const struct rq_http_request *request, struct
         put_error(response, "stepdown: ", "cannot step down to the current Leader");
         return;
     }
-    enum rq_err err = rq_cluster_transfer(atomic_load(&a->cluster), id[0] != '\0' ? id : NULL, text);
+    enum rq_err err = hand_over(a, id, &leader, rq_http_timeout_ms(request), text);
     if (err != RQ_OK) {
         put_error(response, "stepdown: ", text);
         return;
@@ -174,21 +217,18 @@ static void post_leader(void *ctx, const struct rq_http_request *request, struct
 
 /* --- /remove -------------------------------------------------------------------------------------------------------------- */
 
-/* Again as long as something is only in the way: another change, or a leader that is to go and hands over first. */
 static enum rq_err remove_node(struct rq_admin *a, const char *id, unsigned timeout_ms, char text[RQ_TEXT_MAX + 1])
 {
     const uint64_t end_ms = rq_clock_ms() + timeout_ms;
-    for (;;) {
-        enum rq_err err = rq_cluster_remove(atomic_load(&a->cluster), id, text);
+    enum rq_err err;
+    do {
+        err = rq_cluster_remove(atomic_load(&a->cluster), id, text);
         if (err == RQ_OK || err == RQ_NOTFOUND ||
             (err != RQ_BUSY && strcmp(id, a->node_id) == 0 && rq_cluster_is_out(atomic_load(&a->cluster)))) {
             return RQ_OK;
         }
-        if ((err != RQ_BUSY && err != RQ_AWAY && err != RQ_UNKNOWN) || rq_clock_ms() >= end_ms) {
-            return err;
-        }
-        nanosleep(&(struct timespec){ .tv_nsec = (long)AGAIN_MS * 1000000 }, NULL);
-    }
+    } while (may_try_again(err, end_ms)); /* a leader that is to go hands over first, and says AWAY */
+    return err;
 }
 
 static void delete_node(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)

@@ -355,9 +355,13 @@ enum rq_err rq_membership_transfer(struct rq_membership *ms, struct rq_core *cor
     if (ms->hands_over) {
         return RQ_BUSY;
     }
-    uint64_t heir = instance != 0 ? instance : best_heir(ms, core);
-    if (heir == core->config.id || !rq_filter_is_voter(&core->raft.configuration, heir)) {
+    if (instance != 0 ? instance == core->config.id || !rq_filter_is_voter(&core->raft.configuration, instance)
+                      : rq_filter_sole_voter(&core->raft.configuration, core->config.id)) {
         return RQ_NOTFOUND;
+    }
+    const uint64_t heir = instance != 0 ? instance : best_heir(ms, core);
+    if (heir == 0 || !rq_core_hears(core, heir)) { /* to wait for it would keep everybody from writing */
+        return RQ_BUSY;
     }
     ms->hands_over = true;
     ms->handing = false;

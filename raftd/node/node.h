@@ -179,7 +179,8 @@ enum rq_err rq_node_join(struct rq_node *n, const struct rq_member *member, rq_n
 /* NOTFOUND: no such member.  MISUSE: the only voter.  A leader that is to remove itself hands over, and done tells AWAY. */
 enum rq_err rq_node_remove(struct rq_node *n, uint64_t instance, rq_node_done_cb done, void *ctx);
 /* Hands leadership to that voter, or to the best one when it is 0, e.g. before a shutdown.  Nothing can be submitted meanwhile.
- * NOTFOUND: no such voter.  done: OK, or BUSY when it has not taken over within an election's time: then this node leads on. */
+ * NOTFOUND: no such voter.  BUSY also: it is not in reach.  done: OK, or BUSY when it has not taken over within an election's time:
+ * then this node leads on. */
 enum rq_err rq_node_transfer(struct rq_node *n, uint64_t instance, rq_node_done_cb done, void *ctx);
 
 /* The members in force; NULL as long as this node knows of none.  Valid until the next call. */

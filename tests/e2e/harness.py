@@ -215,14 +215,14 @@ class Raftd:
         """(status, body) of one HTTP request."""
         request = urllib.request.Request(f"http://{self.http}{path}", method=method, data=body, headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
     def raw(self, method, path, body=None, headers=None):
         """The answer to one HTTP request, redirections included; its body is in .text."""
-        link = http.client.HTTPConnection(self.http, timeout=10)
+        link = http.client.HTTPConnection(self.http, timeout=60)
         link.request(method, path, body, headers or {})
         answer = link.getresponse()
         answer.text = answer.read()

@@ -416,6 +416,8 @@ static void leader_leads_on_when_its_heir_does_not_take_over(void)
     check_eq(answer.err, RQ_BUSY);
     check_eq(told_to_stand(PEER_B), 0);
     check_eq(rig_submit(1), RQ_OK);
+    check_eq(rq_node_transfer(rig.node, PEER_B, on_done, NULL), RQ_BUSY); /* it is silent: nothing waits for it */
+    check_eq(rig_submit(1), RQ_OK);
 
     answers(PEER_A);
     answers(PEER_B);
