@@ -22,13 +22,15 @@
 #define HEAD_BYTES_MAX 4096u
 #define READ_BYTES     65536u
 #define EVENTS         256
+#define CHUNKS_END     "\r\n0\r\n\r\n" /* it ends an answer in chunks, and JSON, as it is sent here, has no line ends */
 
 struct connection {
     int fd;
     uint64_t begun_us;
     size_t head_bytes; /* what has come of the answer's head */
-    bool head_over;
-    uint64_t body_left;
+    bool head_over, chunked;
+    uint64_t body_left;           /* not chunked */
+    char last[sizeof CHUNKS_END]; /* bytes that came; chunked */
     char head[HEAD_BYTES_MAX + 1];
 };
 
@@ -119,6 +121,15 @@ static void connect_to(struct connection *c, const char *address, const char *po
     (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+static bool take_chunks(struct connection *c, const char *data, size_t bytes)
+{
+    const size_t wanted = strlen(CHUNKS_END);
+    const size_t fresh = bytes < wanted ? bytes : wanted;
+    memmove(c->last, c->last + fresh, wanted - fresh);
+    memcpy(c->last + wanted - fresh, data + bytes - fresh, fresh);
+    return memcmp(c->last, CHUNKS_END, wanted) == 0;
+}
+
 /* What came.  True: the answer is complete. */
 static bool take(struct connection *c, const char *data, size_t bytes, uint64_t *failed)
 {
@@ -138,13 +149,19 @@ static bool take(struct connection *c, const char *data, size_t bytes, uint64_t 
             return false;
         }
         const char *length = strcasestr(c->head, "\r\nContent-Length:");
-        if (length == NULL || length > end) {
+        const char *chunked = strcasestr(c->head, "\r\nTransfer-Encoding: chunked");
+        c->chunked = chunked != NULL && chunked < end;
+        if (!c->chunked && (length == NULL || length > end)) {
             errx(1, "an answer without Content-Length:\n%s", c->head);
         }
         c->head_over = true;
-        c->body_left = strtoull(length + strlen("\r\nContent-Length:"), NULL, 10);
+        c->body_left = c->chunked ? 0 : strtoull(length + strlen("\r\nContent-Length:"), NULL, 10);
+        memset(c->last, 0, sizeof c->last);
         *failed += strncmp(c->head, "HTTP/1.1 200", 12) != 0;
         used = (size_t)(end + 4 - c->head) - before;
+    }
+    if (c->chunked) {
+        return take_chunks(c, data + used, bytes - used);
     }
     if (bytes - used > c->body_left) {
         errx(1, "more came than was asked for");
