@@ -154,10 +154,6 @@ static enum rq_err fit(struct rq_page_owners *o, const struct rq_page_view *view
         memset(kinds + o->capacity, 0, to - o->capacity);
         o->capacity = (uint32_t)to;
     }
-    for (uint32_t i = view->page_count + 1; i <= o->page_count; i++) { /* the database has become smaller */
-        o->parents[i] = 0;
-        o->kinds[i] = KIND_NONE;
-    }
     o->page_count = view->page_count;
     o->above_pgno = 0;
     return RQ_OK;

@@ -262,7 +262,6 @@ void rig_feed_result(uint64_t peer, uint64_t term, uint64_t rejected, uint64_t l
     rq_node_receive(rig.node, &m, NULL);
 }
 
-/* Time passes until it asks for votes, and it gets them. */
 void rig_elect(void)
 {
     while (rig.sent_count == 0 || rig_last_sent()->type != RAFT_REQUEST_VOTE) {
@@ -279,4 +278,16 @@ void rig_elect(void)
         rq_node_receive(rig.node, &m, NULL);
     }
     check(strcmp(rq_node_role(rig.node), "Leader") == 0);
+}
+
+void rig_lead_three(void)
+{
+    rig_start_member();
+    rig_elect();
+    rig_persist();
+    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 2);
+    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
+    check(rq_node_leads(rig.node));
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    rig.sent_count = 0;
 }

@@ -6,6 +6,8 @@
 
 #include "raftd/db/change_tables.h"
 #include "raftd/wire/bytes.h"
+#include "tests/support/seeded.h"
+#include "tests/support/stock.h"
 #include "tests/support/tap.h"
 
 enum { PAGE_SIZE = 512, TRANSACTIONS_MAX = 64, TABLES = 4 };
@@ -18,28 +20,11 @@ static uint32_t page_count;
 static struct rq_change_tables *found;
 static struct rq_change_records records;
 static unsigned wanted[TRANSACTIONS_MAX]; /* bits of tables, for each record */
-static unsigned long long state;
+static uint64_t state;
 
 static unsigned pick(unsigned below)
 {
-    state = state * 6364136223846793005ull + 1442695040888963407ull;
-    return (unsigned)(state >> 33) % below;
-}
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void run(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    char *sql = sqlite3_vmprintf(format, args);
-    va_end(args);
-    const int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    if (rc != SQLITE_OK) {
-        printf("# %s: %s\n", sql, sqlite3_errmsg(db));
-    }
-    sqlite3_free(sql);
-    check_eq(rc, SQLITE_OK);
+    return seeded_below(&state, below);
 }
 
 static uint8_t *take_image(uint32_t *ret_count)
@@ -141,10 +126,11 @@ static void begin(int auto_vacuum, unsigned seed)
     state = seed;
     check_eq(sqlite3_open(":memory:", &db), SQLITE_OK);
     check_eq(sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)seed, NULL), SQLITE_OK); /* of random() */
-    run("PRAGMA page_size=%d; PRAGMA auto_vacuum=%d", PAGE_SIZE, auto_vacuum);
-    run("CREATE TABLE big(id INTEGER PRIMARY KEY, x); CREATE INDEX big_x ON big(x);"
-        "CREATE TABLE keyed(k PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE long(id INTEGER PRIMARY KEY, b);"
-        "CREATE TABLE queue(id INTEGER PRIMARY KEY, x)");
+    stock_run(db, "PRAGMA page_size=%d; PRAGMA auto_vacuum=%d", PAGE_SIZE, auto_vacuum);
+    stock_run(db,
+              "CREATE TABLE big(id INTEGER PRIMARY KEY, x); CREATE INDEX big_x ON big(x);"
+              "CREATE TABLE keyed(k PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE long(id INTEGER PRIMARY KEY, b);"
+              "CREATE TABLE queue(id INTEGER PRIMARY KEY, x)");
     image = take_image(&page_count);
     check_eq(rq_change_tables_new(&found), RQ_OK);
     rq_change_records_init(&records);
@@ -166,35 +152,39 @@ static void change_something(void)
     const unsigned n = 1 + pick(20);
     switch (pick(9)) {
         case 0:
-            run(ROWS "INSERT INTO big(x) SELECT hex(randomblob(20)) FROM c", n);
+            stock_run(db, ROWS "INSERT INTO big(x) SELECT hex(randomblob(20)) FROM c", n);
             break;
         case 1:
-            run(ROWS "INSERT OR REPLACE INTO keyed SELECT hex(randomblob(1)), randomblob(40) FROM c", n);
+            stock_run(db, ROWS "INSERT OR REPLACE INTO keyed SELECT hex(randomblob(1)), randomblob(40) FROM c", n);
             break;
         case 2:
-            run("INSERT INTO long(b) VALUES(randomblob(%u))", n * 300);
+            stock_run(db, "INSERT INTO long(b) VALUES(randomblob(%u))", n * 300);
             break;
         case 3:
-            run("DELETE FROM long WHERE id = (SELECT min(id) FROM long)");
+            stock_run(db, "DELETE FROM long WHERE id = (SELECT min(id) FROM long)");
             break;
         case 4: /* what one table frees another takes, in one transaction */
-            run("BEGIN; INSERT INTO queue(x) SELECT x FROM big ORDER BY id LIMIT %u;"
-                "DELETE FROM big WHERE id IN (SELECT id FROM big ORDER BY id LIMIT %u); COMMIT",
-                n, n);
+            stock_run(db,
+                      "BEGIN; INSERT INTO queue(x) SELECT x FROM big ORDER BY id LIMIT %u;"
+                      "DELETE FROM big WHERE id IN (SELECT id FROM big ORDER BY id LIMIT %u); COMMIT",
+                      n, n);
             break;
         case 5:
-            run("BEGIN; DELETE FROM long WHERE id = (SELECT max(id) FROM long);" ROWS
-                "INSERT INTO queue(x) SELECT randomblob(100) FROM c; COMMIT",
-                n);
+            stock_run(db,
+                      "BEGIN; DELETE FROM long WHERE id = (SELECT max(id) FROM long);" ROWS
+                      "INSERT INTO queue(x) SELECT randomblob(100) FROM c; COMMIT",
+                      n);
             break;
         case 6:
-            run("DELETE FROM queue WHERE id IN (SELECT id FROM queue ORDER BY id LIMIT %u)", 3 * n);
+            stock_run(db, "DELETE FROM queue WHERE id IN (SELECT id FROM queue ORDER BY id LIMIT %u)", 3 * n);
             break;
         case 7:
-            run("UPDATE big SET x = hex(randomblob(20)) WHERE id IN (SELECT id FROM big ORDER BY random() LIMIT 2)");
+            stock_run(
+                db,
+                "UPDATE big SET x = hex(randomblob(20)) WHERE id IN (SELECT id FROM big ORDER BY random() LIMIT 2)");
             break;
         default:
-            run("UPDATE long SET b = zeroblob(length(b) - 1) || x'01' WHERE id = (SELECT max(id) FROM long)");
+            stock_run(db, "UPDATE long SET b = zeroblob(length(b) - 1) || x'01' WHERE id = (SELECT max(id) FROM long)");
     }
 }
 
@@ -283,7 +273,7 @@ static void the_past_of_growing_tables_is_known(void)
     struct rq_table_names *names[TRANSACTIONS_MAX];
     begin(0, 3);
     for (unsigned k = 0; k < 60; k++) {
-        run(ROWS "INSERT INTO %s(x) SELECT randomblob(60) FROM c", 1 + pick(5), k % 3 == 0 ? "queue" : "big");
+        stock_run(db, ROWS "INSERT INTO %s(x) SELECT randomblob(60) FROM c", 1 + pick(5), k % 3 == 0 ? "queue" : "big");
         record_transaction();
     }
     find(names);
@@ -300,11 +290,11 @@ static void what_was_lost_is_not_guessed(void)
     struct rq_table_names *names[TRANSACTIONS_MAX];
     begin(0, 4);
     find(names);
-    run("INSERT INTO big(x) VALUES(1)");
+    stock_run(db, "INSERT INTO big(x) VALUES(1)");
     record_transaction();
-    run("INSERT INTO queue(x) VALUES(1)");
+    stock_run(db, "INSERT INTO queue(x) VALUES(1)");
     record_transaction();
-    run("INSERT INTO big(x) VALUES(2)");
+    stock_run(db, "INSERT INTO big(x) VALUES(2)");
     record_transaction();
     records.list[1].lost = true;
     records.list[1].page_count = 0;
@@ -315,12 +305,40 @@ static void what_was_lost_is_not_guessed(void)
     end();
 }
 
+/* In one transaction a table takes a page that was free, and frees another one: SQLite's header is as it was. */
+static void page_that_is_no_tables_any_more_may_have_been_anybodys(void)
+{
+    struct rq_table_names *names[TRANSACTIONS_MAX];
+    sqlite3_blob *blob;
+    begin(0, 5);
+    stock_run(db,
+              "INSERT INTO long VALUES(1, zeroblob(3000)), (2, zeroblob(900)), (3, zeroblob(20));"
+              "DELETE FROM long WHERE id = 1");
+    record_transaction();
+    find(names);
+    forget(names);
+    check_eq(sqlite3_blob_open(db, "main", "long", "b", 2, 1, &blob), SQLITE_OK);
+    check_eq(sqlite3_blob_write(blob, "x", 1, 899), SQLITE_OK);
+    check_eq(sqlite3_blob_close(blob), SQLITE_OK);
+    record_transaction();
+    stock_run(db, "BEGIN; INSERT INTO long VALUES(4, zeroblob(900)); DELETE FROM long WHERE id = 2; COMMIT");
+    record_transaction();
+    check_eq(wanted[0], 1u << 2);
+    check_eq(records.list[0].page_count, 1); /* one that holds what did not fit */
+    check(!records.list[1].frees);
+    find(names);
+    check_eq(bits_of(names[0]), wanted[0]);
+    check_eq(bits_of(names[1]), wanted[1]);
+    forget(names);
+    end();
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(one_transaction_names_its_tables),  TAP(batches_name_no_table_too_few),
         TAP(of_the_past_nothing_wrong_is_said), TAP(the_past_of_growing_tables_is_known),
-        TAP(what_was_lost_is_not_guessed),
+        TAP(what_was_lost_is_not_guessed),      TAP(page_that_is_no_tables_any_more_may_have_been_anybodys),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

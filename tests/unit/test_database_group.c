@@ -11,6 +11,7 @@
 #include "raftd/db/database.h"
 #include "raftd/db/executor.h"
 #include "tests/support/one_host.h"
+#include "tests/support/stock.h"
 #include "tests/support/tap.h"
 #include "vfs/shim.h"
 
@@ -87,21 +88,9 @@ static void execute(struct fixture *f, const char *sql)
     check_eq(q.request.code, SQLITE_OK);
 }
 
-/* By a stock connection. */
 static long long number(struct fixture *f, const char *sql)
 {
-    sqlite3 *db;
-    sqlite3_stmt *s;
-    long long value = -1;
-    if (sqlite3_open_v2(f->path, &db, SQLITE_OPEN_READONLY, "unix") == SQLITE_OK &&
-        sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK) {
-        if (sqlite3_step(s) == SQLITE_ROW) {
-            value = sqlite3_column_int64(s, 0);
-        }
-        sqlite3_finalize(s);
-    }
-    sqlite3_close(db);
-    return value;
+    return stock_number(f->path, sql);
 }
 
 static void groups_are_fewer_than_transactions_and_hold_all_of_them(void)

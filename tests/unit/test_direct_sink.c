@@ -13,6 +13,7 @@
 #include "raftd/db/executor.h"
 #include "raftd/run/clock.h"
 #include "tests/support/one_host.h"
+#include "tests/support/stock.h"
 #include "tests/support/tap.h"
 #include "vfs/shim.h"
 
@@ -64,21 +65,9 @@ static int run(struct connection *c, const char *sql)
     return sqlite3_exec(c->db, sql, NULL, NULL, NULL);
 }
 
-/* By a stock connection. */
 static long long number(const struct fixture *f, const char *sql)
 {
-    sqlite3 *db;
-    sqlite3_stmt *s;
-    long long value = -1;
-    if (sqlite3_open_v2(f->path, &db, SQLITE_OPEN_READONLY, "unix") == SQLITE_OK &&
-        sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK) {
-        if (sqlite3_step(s) == SQLITE_ROW) {
-            value = sqlite3_column_int64(s, 0);
-        }
-        sqlite3_finalize(s);
-    }
-    sqlite3_close(db);
-    return value;
+    return stock_number(f->path, sql);
 }
 
 static int in_the_way(struct connection *c)

@@ -2,19 +2,6 @@
  * answered. */
 #include "tests/support/node_rig.h"
 
-/* Leads three, whose logs are the same, and who know it. */
-static void lead(void)
-{
-    rig_start_member();
-    rig_elect();
-    rig_persist();
-    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 2);
-    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
-    check(rq_node_leads(rig.node));
-    rig_wait_ms(RQ_NODE_TELL_MS + 1);
-    rig.sent_count = 0;
-}
-
 /* Notices to that peer among what was sent; all were if any was. */
 static unsigned notices_to(uint64_t peer)
 {
@@ -37,7 +24,7 @@ static void commit_one(void)
 
 static void commit_is_told_after_a_moment(void)
 {
-    lead();
+    rig_lead_three();
     commit_one();
     check_eq(notices_to(PEER_A), 0);
     rig_wait_ms(RQ_NODE_TELL_MS + 1);
@@ -55,7 +42,7 @@ static void commit_is_told_after_a_moment(void)
 
 static void entries_that_come_next_tell_it(void)
 {
-    lead();
+    rig_lead_three();
     for (int i = 0; i < 5; i++) {
         commit_one();
         rig_wait_ms(1);
@@ -67,7 +54,7 @@ static void entries_that_come_next_tell_it(void)
 
 static void who_is_waited_on_is_told_at_once(void)
 {
-    lead();
+    rig_lead_three();
     check_eq(rig_submit(1), RQ_OK);
     rq_node_awaited(rig.node, PEER_B, rq_log_last(rig.log));
     rig_persist();

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/seeded.h"
+#include "tests/support/stock.h"
 #include "tests/support/tap.h"
 #include "vfs/page_owners.h"
 
@@ -14,22 +16,6 @@ static uint8_t *pages; /* owns, by SQLite's allocator */
 static uint32_t page_size, page_count;
 static struct rq_page_owners *owners;
 static unsigned reads;
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void run(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    char *sql = sqlite3_vmprintf(format, args);
-    va_end(args);
-    const int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    if (rc != SQLITE_OK) {
-        printf("# %s: %s\n", sql, sqlite3_errmsg(db));
-    }
-    sqlite3_free(sql);
-    check_eq(rc, SQLITE_OK);
-}
 
 static enum rq_err read_page(void *ctx, uint32_t pgno, uint8_t *page, uint32_t bytes)
 {
@@ -127,7 +113,7 @@ static void advance(const char *after)
 static void begin(uint32_t size, int auto_vacuum, const char *encoding)
 {
     check_eq(sqlite3_open(":memory:", &db), SQLITE_OK);
-    run("PRAGMA page_size=%u; PRAGMA auto_vacuum=%d; PRAGMA encoding='%s'", size, auto_vacuum, encoding);
+    stock_run(db, "PRAGMA page_size=%u; PRAGMA auto_vacuum=%d; PRAGMA encoding='%s'", size, auto_vacuum, encoding);
     check_eq(rq_page_owners_new(&owners), RQ_OK);
     page_count = page_size = 0;
     sqlite3_free(pages);
@@ -144,25 +130,24 @@ static void end(void)
 
 /* --- databases of many kinds ------------------------------------------------------------------------------------------------- */
 
-static unsigned long long state;
+static uint64_t state;
 
 static unsigned pick(unsigned below)
 {
-    state = state * 6364136223846793005ull + 1442695040888963407ull;
-    return (unsigned)(state >> 33) % below;
+    return seeded_below(&state, below);
 }
 
 static void make_tables(void)
 {
-    run("CREATE TABLE plain(id INTEGER PRIMARY KEY, a, b TEXT)");
-    run("CREATE INDEX plain_b ON plain(b)");
-    run("CREATE TABLE keyed(k TEXT PRIMARY KEY, v) WITHOUT ROWID");
-    run("CREATE INDEX keyed_v ON keyed(v)");
-    run("CREATE TABLE counted(id INTEGER PRIMARY KEY AUTOINCREMENT, x)");
-    run("CREATE TABLE \"na\xc3\xafve \xf0\x9f\x90\x9f\"(x)");
-    run("CREATE VIRTUAL TABLE words USING fts5(t)");
-    run("CREATE VIEW seen AS SELECT * FROM plain");
-    run("CREATE TRIGGER follow AFTER DELETE ON plain BEGIN INSERT INTO counted(x) VALUES(old.a); END");
+    stock_run(db, "CREATE TABLE plain(id INTEGER PRIMARY KEY, a, b TEXT)");
+    stock_run(db, "CREATE INDEX plain_b ON plain(b)");
+    stock_run(db, "CREATE TABLE keyed(k TEXT PRIMARY KEY, v) WITHOUT ROWID");
+    stock_run(db, "CREATE INDEX keyed_v ON keyed(v)");
+    stock_run(db, "CREATE TABLE counted(id INTEGER PRIMARY KEY AUTOINCREMENT, x)");
+    stock_run(db, "CREATE TABLE \"na\xc3\xafve \xf0\x9f\x90\x9f\"(x)");
+    stock_run(db, "CREATE VIRTUAL TABLE words USING fts5(t)");
+    stock_run(db, "CREATE VIEW seen AS SELECT * FROM plain");
+    stock_run(db, "CREATE TRIGGER follow AFTER DELETE ON plain BEGIN INSERT INTO counted(x) VALUES(old.a); END");
 }
 
 static void change_something(void)
@@ -172,36 +157,42 @@ static void change_something(void)
     switch (pick(16)) {
         case 0:
         case 1:
-            run("WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<%u)"
-                " INSERT INTO plain(a, b) SELECT random(), hex(randomblob(abs(random()) %% 40)) FROM c",
-                n * 5);
+            stock_run(db,
+                      "WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<%u)"
+                      " INSERT INTO plain(a, b) SELECT random(), hex(randomblob(abs(random()) %% 40)) FROM c",
+                      n * 5);
             break;
         case 2:
-            run("INSERT INTO plain(a) VALUES(randomblob(%u))", n * 2000);
+            stock_run(db, "INSERT INTO plain(a) VALUES(randomblob(%u))", n * 2000);
             break;
         case 3:
-            run("DELETE FROM plain WHERE id %% %u = 0", 2 + pick(4));
+            stock_run(db, "DELETE FROM plain WHERE id %% %u = 0", 2 + pick(4));
             break;
         case 4:
-            run("WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<%u)"
+            stock_run(
+                db,
+                "WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c WHERE i<%u)"
                 " INSERT OR REPLACE INTO keyed SELECT hex(randomblob(2)), randomblob(abs(random()) %% 700) FROM c",
                 n * 3);
             break;
         case 5:
-            run("DELETE FROM keyed WHERE k > '%c'", "0369CF"[pick(6)]);
+            stock_run(db, "DELETE FROM keyed WHERE k > '%c'", "0369CF"[pick(6)]);
             break;
         case 6:
-            run("UPDATE plain SET a = randomblob(length(a)) WHERE id IN (SELECT id FROM plain ORDER BY random() LIMIT "
+            stock_run(
+                db,
+                "UPDATE plain SET a = randomblob(length(a)) WHERE id IN (SELECT id FROM plain ORDER BY random() LIMIT "
                 "3)");
             break;
         case 7:
-            run("INSERT INTO words VALUES('%u fish and %u chips')", pick(1000), pick(1000));
+            stock_run(db, "INSERT INTO words VALUES('%u fish and %u chips')", pick(1000), pick(1000));
             break;
         case 8:
-            run("DELETE FROM counted");
+            stock_run(db, "DELETE FROM counted");
             break;
         case 9:
-            run("CREATE TABLE extra%u(x, y UNIQUE); INSERT OR IGNORE INTO extra%u SELECT a, b FROM plain LIMIT %u",
+            stock_run(
+                db, "CREATE TABLE extra%u(x, y UNIQUE); INSERT OR IGNORE INTO extra%u SELECT a, b FROM plain LIMIT %u",
                 made, made, n);
             made++;
             break;
@@ -215,29 +206,30 @@ static void change_something(void)
             }
             sqlite3_finalize(stmt);
             if (name != NULL) {
-                run("DROP TABLE %s", name);
+                stock_run(db, "DROP TABLE %s", name);
             }
             free(name);
             break;
         }
         case 11:
-            run("BEGIN; INSERT INTO counted(x) SELECT a FROM plain LIMIT %u; DELETE FROM plain WHERE id IN"
-                " (SELECT id FROM plain ORDER BY id LIMIT %u); INSERT INTO \"na\xc3\xafve \xf0\x9f\x90\x9f\" "
-                "VALUES(1); COMMIT",
-                n, n);
+            stock_run(db,
+                      "BEGIN; INSERT INTO counted(x) SELECT a FROM plain LIMIT %u; DELETE FROM plain WHERE id IN"
+                      " (SELECT id FROM plain ORDER BY id LIMIT %u); INSERT INTO \"na\xc3\xafve \xf0\x9f\x90\x9f\" "
+                      "VALUES(1); COMMIT",
+                      n, n);
             break;
         case 12:
-            run("REINDEX");
+            stock_run(db, "REINDEX");
             break;
         case 13:
-            run("PRAGMA incremental_vacuum(%u)", n);
+            stock_run(db, "PRAGMA incremental_vacuum(%u)", n);
             break;
         case 14:
-            run("ALTER TABLE keyed RENAME TO moved; ALTER TABLE moved RENAME TO keyed");
+            stock_run(db, "ALTER TABLE keyed RENAME TO moved; ALTER TABLE moved RENAME TO keyed");
             break;
         default:
             if (pick(8) == 0) {
-                run("VACUUM");
+                stock_run(db, "VACUUM");
             }
     }
 }
@@ -311,7 +303,7 @@ static void owners_begin_with_an_empty_database(void)
     struct rq_page_owner owner;
     check_eq(rq_page_owners_find(owners, &none, 1, &owner), RQ_OK);
     check(owner.table == RQ_TABLE_NONE);
-    run("CREATE TABLE t(x)");
+    stock_run(db, "CREATE TABLE t(x)");
     advance("the first table");
     end();
 }
@@ -332,23 +324,23 @@ static bool was_changed(const char *name)
 static void schema_changes_are_told(void)
 {
     begin(4096, 0, "UTF-8");
-    run("CREATE TABLE a(x); CREATE TABLE b(x)");
+    stock_run(db, "CREATE TABLE a(x); CREATE TABLE b(x)");
     advance("two tables");
-    run("INSERT INTO a VALUES(1)");
+    stock_run(db, "INSERT INTO a VALUES(1)");
     advance("a row");
     check(!rq_page_owners_schema_changed(owners));
     check_eq(rq_page_owners_tables(owners)->changed_count, 0);
-    run("ALTER TABLE a RENAME TO c");
+    stock_run(db, "ALTER TABLE a RENAME TO c");
     advance("a new name");
     check(rq_page_owners_schema_changed(owners));
     check(was_changed("a") && was_changed("c") && !was_changed("b"));
-    run("DROP TABLE b");
+    stock_run(db, "DROP TABLE b");
     advance("no table");
     check(was_changed("b") && !was_changed("c"));
-    run("CREATE INDEX c_x ON c(x)");
+    stock_run(db, "CREATE INDEX c_x ON c(x)");
     advance("an index");
     check(was_changed("c") && rq_page_owners_tables(owners)->changed_count == 1);
-    run("CREATE VIEW v AS SELECT 1");
+    stock_run(db, "CREATE VIEW v AS SELECT 1");
     advance("a view");
     check(rq_page_owners_schema_changed(owners));
     check_eq(rq_page_owners_tables(owners)->changed_count, 0);
@@ -359,7 +351,7 @@ static void tables_of_virtual_tables_name_them(void)
 {
     unsigned found = 0;
     begin(4096, 0, "UTF-8");
-    run("CREATE VIRTUAL TABLE words USING fts5(t); CREATE TABLE words_else(x); CREATE TABLE other_data(x)");
+    stock_run(db, "CREATE VIRTUAL TABLE words USING fts5(t); CREATE TABLE words_else(x); CREATE TABLE other_data(x)");
     advance("tables");
     const struct rq_table_list *l = rq_page_owners_tables(owners);
     for (uint32_t i = 0; i < l->tree_count; i++) {
@@ -377,14 +369,16 @@ static void tables_of_virtual_tables_name_them(void)
 static void a_small_transaction_reads_few_pages(void)
 {
     begin(4096, 0, "UTF-8");
-    run("CREATE TABLE t(id INTEGER PRIMARY KEY, x); WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c "
+    stock_run(
+        db,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, x); WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM c "
         "WHERE i<20000)"
         " INSERT INTO t SELECT i, hex(randomblob(100)) FROM c");
     look();
     const struct rq_page_view v = view();
     check_eq(rq_page_owners_walk(owners, &v), RQ_OK);
     check(page_count > 1000);
-    run("UPDATE t SET x = 'y' WHERE id = 7777");
+    stock_run(db, "UPDATE t SET x = 'y' WHERE id = 7777");
     uint32_t *pgnos;
     const size_t count = changed_pages(&pgnos);
     const struct rq_page_view now = view();

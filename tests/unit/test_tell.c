@@ -3,19 +3,6 @@
 
 #include "tests/support/node_rig.h"
 
-/* Leads three, whose logs are the same, and who know it. */
-static void lead(void)
-{
-    rig_start_member();
-    rig_elect();
-    rig_persist();
-    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 2);
-    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
-    check(rq_node_leads(rig.node));
-    rig_wait_ms(RQ_NODE_TELL_MS + 1);
-    rig.sent_count = 0;
-}
-
 /* Messages with entries to that peer among what was sent; *ret_last: the newest, if there is one. */
 static unsigned sent_to(uint64_t peer, struct raft_append_entries *ret_last)
 {
@@ -45,7 +32,7 @@ static void has(uint64_t peer)
 static void who_makes_a_majority_is_sent_entries_at_once(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     submit();
     check_eq(sent_to(PEER_A, &a), 1);
     check_eq(a.prev_log_index, 2);
@@ -58,7 +45,7 @@ static void who_makes_a_majority_is_sent_entries_at_once(void)
 static void the_others_get_several_together_and_hear_of_their_commit(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     for (int i = 0; i < 3; i++) {
         submit();
         has(PEER_A);
@@ -80,7 +67,7 @@ static void the_others_get_several_together_and_hear_of_their_commit(void)
 static void many_do_not_wait(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     for (unsigned i = 0; i < 40 && sent_to(PEER_B, &a) == 0; i++) {
         submit();
         has(PEER_A);
@@ -94,7 +81,7 @@ static void many_do_not_wait(void)
 static void who_is_waited_at_is_sent_entries_at_once_and_spares_the_other(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     submit();
     check_eq(sent_to(PEER_B, &a), 0);
     rq_node_awaited(rig.node, PEER_B, 3);
@@ -111,7 +98,7 @@ static void who_is_waited_at_is_sent_entries_at_once_and_spares_the_other(void)
 static void who_is_overtaken_is_not_counted_on(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     submit();
     rig_wait_ms(RQ_NODE_TELL_MS + 1);
     has(PEER_B);
@@ -127,7 +114,7 @@ static void who_is_overtaken_is_not_counted_on(void)
 static void who_has_the_older_of_them_is_not_overtaken(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     submit();
     has(PEER_A);
     rig_wait_ms(RQ_NODE_TELL_MS - 1);
@@ -145,7 +132,7 @@ static void who_has_the_older_of_them_is_not_overtaken(void)
 static void who_is_silent_is_not_counted_on(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     for (unsigned i = 0; i < ELECTION_MS / 10; i++) {
         rig_wait_ms(10);
         rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
@@ -157,7 +144,7 @@ static void who_is_silent_is_not_counted_on(void)
 
 static void what_is_kept_goes_before_what_comes_behind_it(void)
 {
-    lead();
+    rig_lead_three();
     rig_wait_ms((unsigned)(raft_timeout(rig_raft_of_node()) - rig.now_ms) - 1);
     rig.sent_count = 0;
     submit();
@@ -176,7 +163,7 @@ static void what_is_kept_goes_before_what_comes_behind_it(void)
 static void what_the_log_releases_was_sent(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     submit();
     has(PEER_A);
     check_eq(rq_node_delivered(rig.node), 3);
@@ -188,7 +175,7 @@ static void what_the_log_releases_was_sent(void)
 static void who_leads_no_more_sends_nothing(void)
 {
     struct raft_append_entries a;
-    lead();
+    rig_lead_three();
     submit();
     rig_feed_append((struct rig_append){ .term = rq_node_term(rig.node) + 1, .prev = 2, .prev_term = 2, .commit = 2 });
     check_eq(strcmp(rq_node_role(rig.node), "Follower"), 0);
@@ -209,6 +196,31 @@ static void who_has_not_answered_yet_is_sent_entries_at_once(void)
     check_eq(sent_to(PEER_B, &a), 1);
 }
 
+static void on_changed(void *ctx, enum rq_err err)
+{
+    (void)ctx;
+    check_eq(err, RQ_OK);
+}
+
+static void in_a_change_of_the_members_nothing_is_held_back(void)
+{
+    struct rq_member m;
+    struct raft_append_entries a;
+    rig_lead_three();
+    rig_fill_member(&m, PEER_B + 1);
+    m.votes = false;
+    check_eq(rq_node_join(rig.node, &m, on_changed, NULL), RQ_OK);
+    submit();
+    check_eq(sent_to(PEER_A, &a), 2);
+    check_eq(sent_to(PEER_B, &a), 2); /* the change, and what comes behind it */
+    check_eq(a.prev_log_index, 3);
+    has(PEER_A);
+    rig.sent_count = 0;
+    submit();
+    check_eq(sent_to(PEER_A, &a), 1);
+    check_eq(sent_to(PEER_B, &a), 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -223,6 +235,7 @@ int main(int argc, char **argv)
         TAP(what_the_log_releases_was_sent),
         TAP(who_leads_no_more_sends_nothing),
         TAP(who_has_not_answered_yet_is_sent_entries_at_once),
+        TAP(in_a_change_of_the_members_nothing_is_held_back),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
