@@ -77,6 +77,6 @@ static void get_backup(void *ctx, const struct rq_http_request *request, struct 
 }
 
 const struct rq_http_route rq_backup_routes[] = {
-    { "/db/backup", true, true, "GET", "backup", get_backup },
+    { "/db/backup", true, true, "GET", "backup", get_backup, .sends = true },
 };
 const size_t rq_backup_route_count = sizeof rq_backup_routes / sizeof *rq_backup_routes;

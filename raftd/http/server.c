@@ -31,10 +31,13 @@
 #define ANSWER_BYTES_MAX (64u << 20)
 #define PULL_BYTES       4096u
 #define RING_BYTES       (256u << 10) /* of what is passed on piece by piece, and the other side has not taken */
-#define WAITING_MAX      64u          /* requests with a thread of their own */
+#define THREADS_MAX      64u          /* of each kind */
 #define STOP_SECONDS     5
 
 enum { DOOR_PORT, DOOR_SOCKET };
+
+/* Threads that are for one request, by what they are at: none of these takes the room of another. */
+enum work { FOR_LOGINS, FOR_HANDLERS, FOR_STREAMS, WORKS };
 
 /* The first connections to the port are polled, all others are the loop's. */
 struct rq_http_server {
@@ -48,8 +51,8 @@ struct rq_http_server {
     struct rq_https *https; /* NULL: plain HTTP */
     pthread_mutex_t lock;
     pthread_cond_t idle;
-    unsigned waiting;   /* threads that answer; guarded by lock */
-    unsigned answering; /* requests that a handler has seen; guarded by lock */
+    unsigned threads[WORKS]; /* guarded by lock */
+    unsigned answering;      /* requests that a handler has seen; guarded by lock */
     _Atomic bool stopping;
     atomic_size_t body_bytes; /* of all requests */
 };
@@ -403,24 +406,30 @@ static enum MHD_Result refuse(struct exchange *x, unsigned status, const char *t
 /* --- threads that wait ---------------------------------------------------------------------------------------------------- */
 
 /* Lock of x held. */
-static void end_thread(struct exchange *x)
+static void end_thread(struct exchange *x, enum work work)
 {
     struct rq_http_server *s = x->server;
     wake_and_unlock(x);
     drop(x);
     pthread_mutex_lock(&s->lock);
-    s->waiting--;
+    s->threads[work]--;
     pthread_cond_signal(&s->idle);
     pthread_mutex_unlock(&s->lock);
+}
+
+static enum work work_of(const struct rq_http_route *route)
+{
+    return route->takes_body || route->sends ? FOR_STREAMS : FOR_HANDLERS;
 }
 
 static void *run_waiting(void *arg)
 {
     struct exchange *x = arg;
+    const enum work work = work_of(x->route);
     x->route->handle(x->ctx, &x->request, &x->response);
     pthread_mutex_lock(&x->lock); /* also: the connection is suspended by now, or its body still comes */
     x->state = DONE;
-    end_thread(x);
+    end_thread(x, work);
     return NULL;
 }
 
@@ -432,13 +441,14 @@ static void suspend(struct exchange *x)
 }
 
 /* Starts a thread for it, which has it from then on, as libmicrohttpd has; false: the answer is made, that this cannot be. */
-static bool start_thread(struct rq_http_server *s, struct exchange *x, void *(*run)(void *), bool suspends)
+static bool start_thread(struct rq_http_server *s, struct exchange *x, enum work work, void *(*run)(void *),
+                         bool suspends)
 {
     pthread_t thread;
     pthread_attr_t detached;
     pthread_mutex_lock(&s->lock);
-    const bool may = s->waiting < WAITING_MAX;
-    s->waiting += may;
+    const bool may = s->threads[work] < THREADS_MAX;
+    s->threads[work] += may;
     pthread_mutex_unlock(&s->lock);
     if (!may) {
         x->verdict = 503;
@@ -459,7 +469,7 @@ static bool start_thread(struct rq_http_server *s, struct exchange *x, void *(*r
     pthread_attr_destroy(&detached);
     if (!made) {
         pthread_mutex_lock(&s->lock);
-        s->waiting--;
+        s->threads[work]--;
         pthread_mutex_unlock(&s->lock);
         x->verdict = 503;
         rq_http_text(&x->response, 503, "no thread for the request\n");
@@ -478,7 +488,7 @@ static bool hand_over(struct rq_http_server *s, struct exchange *x)
 {
     x->state = RUNNING;
     rq_guests_is_served(s->guests, guest_of(x->connection));
-    return start_thread(s, x, run_waiting, x->body_over);
+    return start_thread(s, x, work_of(x->route), run_waiting, x->body_over);
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------------- */
@@ -557,7 +567,7 @@ static void *run_login(void *arg)
     const bool allowed = asks(x, rq_credentials_allow, true);
     pthread_mutex_lock(&x->lock);
     x->login = allowed ? ALLOWED : DENIED;
-    end_thread(x);
+    end_thread(x, FOR_LOGINS);
     return NULL;
 }
 
@@ -591,7 +601,7 @@ static bool judge(struct rq_http_server *s, struct exchange *x)
         x->verdict = 404;
     } else if (x->login == NOT_ASKED && wants_perm(x) && asks(x, rq_credentials_is_slow, false)) {
         x->login = ASKED;
-        return !start_thread(s, x, run_login, true);
+        return !start_thread(s, x, FOR_LOGINS, run_login, true);
     } else if (!may(x)) {
         x->verdict = 401;
     } else if (!allows(x->route->methods, x->request.method)) {
@@ -1000,6 +1010,16 @@ enum rq_err rq_http_new(const struct rq_http_config *config, struct rq_http_serv
     return RQ_OK;
 }
 
+/* Lock held. */
+static bool is_idle(const struct rq_http_server *s)
+{
+    unsigned threads = 0;
+    for (unsigned i = 0; i < WORKS; i++) {
+        threads += s->threads[i];
+    }
+    return threads + s->answering == 0;
+}
+
 void rq_http_free(struct rq_http_server *s)
 {
     if (s == NULL) {
@@ -1014,10 +1034,10 @@ void rq_http_free(struct rq_http_server *s)
     int waited = 0;
     pthread_mutex_lock(&s->lock);
     atomic_store(&s->stopping, true);
-    while (s->waiting + s->answering > 0 && waited == 0) {
+    while (!is_idle(s) && waited == 0) {
         waited = pthread_cond_timedwait(&s->idle, &s->lock, &until);
     }
-    const bool idle = s->waiting + s->answering == 0;
+    const bool idle = is_idle(s);
     pthread_mutex_unlock(&s->lock);
     if (idle) { /* a suspended connection cannot be stopped */
         server_free(s);

@@ -6,7 +6,8 @@
  *
  * Handlers run on the server's few threads and must not wait there.  What cannot be answered yet is suspended, and resumed by
  * whoever has brought it on; then the handler is called again, on such a thread.  Those of a route that `waits` get a thread of
- * their own, and may also answer piece by piece, however much it is (rq_http_send).
+ * their own.  Of these there are so many at once, and as many others whose body or answer comes or goes piece by piece, however much it
+ * is (rq_http_take, rq_http_send): clients that are slow at that keep nobody from hearing how this node is.
  *
  * Path and query are decoded here, strictly: libmicrohttpd changes malformed input in silence.  Bodies are whole when a handler is
  * called; together they have RQ_HTTP_BODIES_BYTES_MAX, but who sends no more than RQ_HTTP_BODY_SMALL_BYTES is not kept out by those
@@ -66,11 +67,12 @@ struct rq_http_response {
 struct rq_http_route {
     const char *path;
     bool prefix;         /* everything that begins so, as rqlite does */
-    bool waits;          /* the handler may take its time, and may use rq_http_send() */
+    bool waits;          /* the handler may take its time */
     const char *methods; /* "GET, DELETE": also what Allow says; "*": any */
     const char *perm; /* of the credentials file; a path's first route decides when none has the method; NULL: none */
     void (*handle)(void *ctx, const struct rq_http_request *request, struct rq_http_response *response);
     bool takes_body;      /* and waits: the body comes by rq_http_take(), however much it is */
+    bool sends;           /* and waits: may use rq_http_send(), however much it is */
     size_t body_max;      /* 0: RQ_HTTP_BODY_BYTES_MAX */
     const char *perm_too; /* is needed as well; NULL: none */
     const char *type;     /* Content-Type of its answers without a body, which rqlited gives them as well; NULL: none */
@@ -133,7 +135,7 @@ void rq_http_wake(struct rq_http_response *response);
 bool rq_http_charge(struct rq_http_response *response, size_t bytes);
 
 /* The next piece of the answer; status and headers are as response says at the first one.  Waits while the client is slow.  AWAY:
- * it has gone, or the server stops.  Only in a route that waits. */
+ * it has gone, or the server stops.  Only in a route that sends. */
 enum rq_err rq_http_send(struct rq_http_response *response, const void *data, size_t bytes);
 /* The same, as much of it as the client takes within wait_ms. */
 enum rq_err rq_http_offer(struct rq_http_response *response, const void *data, size_t bytes, uint64_t wait_ms,

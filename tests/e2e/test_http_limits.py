@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 
-from harness import Raftd, Skip, check, equal, main, temporary, test, wait_for
+from harness import Raftd, Skip, check, connect, equal, main, temporary, test, wait_for
 
 IDLE = 3000
 ASK = b"GET /db/query?q=SELECT+7 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -145,6 +145,28 @@ def s2_1_who_hangs_up_is_noticed():
         while piece := half.recv(65536):  # to its end, which comes before that of idle connections
             answer += piece
         check(ANSWER in answer, "the answer to who only listens")
+
+
+@test(seconds=120)
+def s2_1_slow_uploads_and_downloads_leave_the_others_their_answers():
+    node = Raftd()
+    app = connect(node.path("db.sqlite"))
+    app.execute("CREATE TABLE t(x)")
+    app.execute("INSERT INTO t SELECT randomblob(16 << 20)")  # more than is under way to who does not read
+    slow = [dial(node, b"POST /db/load HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nx") for _ in range(60)]
+    wait_for(lambda: json.loads(node.get("/debug/vars?key=http")[1])["http"]["loads"] >= 60, "the uploads have begun")
+    for _ in range(4):
+        slow.append(dial(node, b"GET /db/backup HTTP/1.1\r\nHost: x\r\n\r\n"))
+        equal(slow[-1].recv(15), b"HTTP/1.1 200 OK", "a download begins")
+    equal(node.get("/db/backup")[0], 503, "one more of these")
+    equal(node.request("POST", "/db/load", b"x")[0], 503, "or of those")
+    for path in ("/readyz", "/readyz?sync", "/status", "/leader", "/nodes", "/metrics", "/debug/vars", "/db", "/db/query?q=SELECT+1"):
+        equal(node.get(path)[0], 200, path)
+    execute = node.request("POST", "/db/execute", b'["INSERT INTO t VALUES(1)"]')
+    check(execute[0] == 200 and "error" not in execute[1], execute)
+    for link in slow:
+        link.close()
+    wait_for(lambda: node.request("POST", "/db/load", b"x")[0] != 503, "they have gone")
 
 
 @test

@@ -46,7 +46,7 @@ static void on_wait(void *ctx, const struct rq_http_request *request, struct rq_
 /* Without waiting as far as there is room at once, the rest as the client takes it. */
 static void on_stream(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
-    static uint8_t piece[100003];
+    static _Thread_local uint8_t piece[100003];
     size_t sent = 0, taken;
     bool full = false;
     enum rq_err err = RQ_OK;
@@ -73,7 +73,7 @@ static void on_stream(void *ctx, const struct rq_http_request *request, struct r
 /* Says how much it was, and whether it was what body_byte() gives; ?slow: takes nothing before it is let go; ?early: takes one piece. */
 static void on_body(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
-    static uint8_t piece[70001];
+    static _Thread_local uint8_t piece[70001];
     size_t taken = 0, n = 0;
     bool same = true;
     char text[64];
@@ -233,7 +233,7 @@ static const struct rq_http_route first_routes[] = {
 };
 static const struct rq_http_route second_routes[] = {
     { "/wait", false, true, "GET", "status", on_wait },
-    { "/stream", false, true, "GET", "status", on_stream },
+    { "/stream", false, true, "GET", "status", on_stream, .sends = true },
     { "/body", false, true, "POST", "status", on_body, .takes_body = true },
 };
 static struct rq_http_family families[] = { { first_routes, 6, (void *)(uintptr_t)"one" },
@@ -710,6 +710,31 @@ static void who_takes_hears_that_the_client_is_gone(void)
     stop();
 }
 
+static void clients_that_are_slow_keep_others_from_no_answer(void)
+{
+    char answer[4096];
+    int fds[64];
+    start();
+    for (int i = 0; i < 64; i++) {
+        fds[i] = i % 2 == 0 ? give_body("", BIG, 1) : dial("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    await(&held, 32);
+    await(&streams_full, 32);
+    check(answers(ask("GET /stream", "\r\n"), 503, "too many requests at once\n"));
+    check(answers(ask("POST /body", "Content-Length: 1\r\n\r\nx"), 503, "too many requests at once\n"));
+    atomic_store(&let_go, true);
+    check(answers(ask("GET /wait", "\r\n"), 200, "two GET /wait"));
+    for (int i = 0; i < 64; i++) {
+        close(fds[i]);
+    }
+    await(&streams_ended, 64);
+    int fd = give_body("", 1, 1);
+    (void)take(fd, answer, sizeof answer - 1);
+    check(answers(answer, 200, "1 same"));
+    close(fd);
+    stop();
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -728,6 +753,7 @@ int main(int argc, char **argv)
         TAP(a_body_waits_for_who_takes_it),
         TAP(an_answer_before_the_end_of_the_body_is_one),
         TAP(who_takes_hears_that_the_client_is_gone),
+        TAP(clients_that_are_slow_keep_others_from_no_answer),
         TAP(stopping_ends_what_is_being_sent),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
