@@ -20,7 +20,9 @@
 struct rq_core_kept {
     uint64_t prev, prev_term; /* of the one before the first */
     unsigned count;           /* 0: none */
-    uint64_t due_ms;
+    uint64_t due_ms;          /* looked at again */
+    uint64_t last_ms;         /* sent whatever is found then */
+    uint64_t hoped;           /* those up to here should be committed by due_ms */
 };
 
 /* What a leader knows of another member, beyond what raft keeps to itself. */

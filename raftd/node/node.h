@@ -81,6 +81,9 @@ struct rq_node_env {
  * entries to members that are not needed for a majority; one less at times. */
 #define RQ_NODE_TELL_MS 2u
 
+/* So long it gathers entries for a member while commits go on without it. */
+#define RQ_NODE_SHOW_MS 10u
+
 struct rq_node_config {
     uint64_t id; /* the instance's id */
     const char *address;

@@ -120,7 +120,11 @@ static void send_kept(struct rq_core *core, struct rq_core_peer *peer)
 static bool keep(struct rq_core *core, struct rq_core_peer *peer, const struct raft_append_entries *a)
 {
     if (peer->kept.count == 0) {
-        peer->kept = (struct rq_core_kept){ a->prev_log_index, a->prev_log_term, 0, core->now_ms + RQ_NODE_TELL_MS };
+        peer->kept = (struct rq_core_kept){ .prev = a->prev_log_index,
+                                            .prev_term = a->prev_log_term,
+                                            .due_ms = core->now_ms + RQ_NODE_TELL_MS,
+                                            .last_ms = core->now_ms + RQ_NODE_SHOW_MS,
+                                            .hoped = a->prev_log_index + a->n_entries };
     }
     if (peer->kept.prev + peer->kept.count != a->prev_log_index) {
         return false; /* the core begins anew with this member */
@@ -239,12 +243,26 @@ void rq_tell_awaited(struct rq_core *core, uint64_t id, uint64_t index)
 
 /* --- the clock ------------------------------------------------------------------------------------------------------------- */
 
+/* Commits go on without this member, and more come: it is not needed yet. */
+static bool may_wait(const struct rq_core *core, const struct rq_core_kept *kept)
+{
+    return core->raft.commit_index >= kept->hoped && kept->prev + kept->count > kept->hoped &&
+           core->now_ms < kept->last_ms;
+}
+
 void rq_tell_due(struct rq_core *core)
 {
     for (unsigned i = 0; i < core->peer_count; i++) {
         struct rq_core_peer *peer = &core->peers[i];
-        if (peer->kept.count > 0 && core->now_ms >= peer->kept.due_ms) {
-            peer->delayed = peer->kept.prev + 1;
+        struct rq_core_kept *kept = &peer->kept;
+        if (kept->count == 0 || core->now_ms < kept->due_ms) {
+            continue;
+        }
+        if (may_wait(core, kept)) {
+            kept->hoped = kept->prev + kept->count;
+            kept->due_ms = core->now_ms + RQ_NODE_TELL_MS;
+        } else {
+            peer->delayed = kept->prev + 1;
             send_kept(core, peer);
         }
     }

@@ -2,8 +2,8 @@
  *
  * A commit needs a majority: the leader, and as many others as make one with it.  These are the prompt ones, who are sent each
  * entry at once.  To the other members it is sent within RQ_NODE_TELL_MS, together with what has come meanwhile and with word of what
- * is committed: one message, one sync and one answer for many entries.  They hold an entry about as soon as they had been told
- * of its commit, which is when they can show it.
+ * is committed: one message, one sync and one answer for many entries.  As long as those are committed without them, and more come, it is
+ * RQ_NODE_SHOW_MS: so much later they show what nobody there waits for.
  *
  * Prompt are voters that are heard; first those who were not overtaken of late, then the one that somebody waits at.  One that is
  * overtaken has not answered for an entry that another one has, who got it later: so what a slow or dead prompt member costs

@@ -52,7 +52,7 @@ static void the_others_get_several_together_and_hear_of_their_commit(void)
     }
     check_eq(sent_to(PEER_A, &a), 3);
     check_eq(sent_to(PEER_B, &a), 0);
-    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    rig_wait_ms(2 * RQ_NODE_TELL_MS + 1);
     check_eq(sent_to(PEER_B, &a), 1);
     check_eq(a.prev_log_index, 2);
     check_eq(a.prev_log_term, rq_node_term(rig.node));
@@ -62,6 +62,36 @@ static void the_others_get_several_together_and_hear_of_their_commit(void)
     rig.sent_count = 0;
     rig_wait_ms(2 * RQ_NODE_TELL_MS);
     check_eq(rig.sent_count, 0); /* no further word of it */
+}
+
+static void as_long_as_commits_go_on_without_them_more_are_gathered(void)
+{
+    struct raft_append_entries a;
+    rig_lead_three();
+    const uint64_t begin_ms = rig.now_ms;
+    while (rig.now_ms < begin_ms + RQ_NODE_SHOW_MS - 1) {
+        submit();
+        has(PEER_A);
+        rig_wait_ms(1);
+        check_eq(sent_to(PEER_B, &a), 0);
+    }
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, 2);
+    check_eq(a.n_entries, RQ_NODE_SHOW_MS - 1);
+}
+
+static void who_becomes_needed_is_sent_what_was_gathered(void)
+{
+    struct raft_append_entries a;
+    rig_lead_three();
+    submit();
+    has(PEER_A);
+    rig_wait_ms(1);
+    submit(); /* and PEER_A says no more */
+    rig_wait_ms(2 * RQ_NODE_TELL_MS);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.n_entries, 2);
 }
 
 static void many_do_not_wait(void)
@@ -119,7 +149,7 @@ static void who_has_the_older_of_them_is_not_overtaken(void)
     has(PEER_A);
     rig_wait_ms(RQ_NODE_TELL_MS - 1);
     submit();
-    rig_wait_ms(2);
+    rig_wait_ms(RQ_NODE_TELL_MS + 2);
     check_eq(sent_to(PEER_B, &a), 1);
     check_eq(a.n_entries, 2);
     has(PEER_B); /* the second entry had been kept for a moment only */
@@ -226,6 +256,8 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(who_makes_a_majority_is_sent_entries_at_once),
         TAP(the_others_get_several_together_and_hear_of_their_commit),
+        TAP(as_long_as_commits_go_on_without_them_more_are_gathered),
+        TAP(who_becomes_needed_is_sent_what_was_gathered),
         TAP(many_do_not_wait),
         TAP(who_is_waited_at_is_sent_entries_at_once_and_spares_the_other),
         TAP(who_is_overtaken_is_not_counted_on),
