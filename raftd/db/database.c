@@ -63,6 +63,8 @@ void rq_database_unref(struct rq_database *db)
     rq_origins_fini(&db->known.origins);
     rq_bytes_fini(&db->record);
     rq_bytes_fini(&db->work);
+    rq_overlay_fini(&db->merged);
+    pthread_mutex_destroy(&db->arrivals_lock);
     pthread_mutex_destroy(&db->hold);
     pthread_mutex_destroy(&db->info_lock);
     free(db->path);
@@ -559,6 +561,8 @@ enum rq_err rq_database_new(const struct rq_database_env *env, struct rq_place *
     db->state = RQ_DB_EMPTY;
     rq_bytes_init(&db->record, RECORD_BYTES_MAX);
     rq_bytes_init(&db->work, WORK_BYTES_MAX);
+    rq_overlay_init(&db->merged, env->disk, env->staged_dir, MERGED_BYTES_MAX); /* is never more than that */
+    pthread_mutex_init(&db->arrivals_lock, NULL);
     pthread_mutex_init(&db->hold, NULL);
     pthread_mutex_init(&db->info_lock, NULL);
     db->info = (struct rq_database_info){ .id = id, .version = db->version, .state = RQ_DB_EMPTY };
@@ -652,6 +656,7 @@ static void run_caught_up(struct rq_task *task)
 
 void rq_database_caught_up(struct rq_database *db)
 {
+    rq_db_part_arrivals(db);
     rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_caught_up)->task, RQ_CARRY);
 }
 

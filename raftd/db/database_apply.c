@@ -1,4 +1,10 @@
-/* Apply: what the log says is committed goes into the replica, in order, once. */
+/* Apply: what the log says is committed goes into the replica, in order, once.
+ *
+ * Transactions that have come together become one of the WAL, which has each page once, as the last of them left it: on a follower,
+ * which is sent several entries at a time, and in replay.  Each is made and proved by its hashes as if it were alone, its pages in
+ * db->merged, and has its place in version and origins.  Readers go from one version to a later one at once, as they do when they come
+ * less often.  All of that is in one task of the strand, which writes what it has merged before it does anything else and before it
+ * ends: nobody else finds the replica behind db->file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,13 +49,22 @@ static enum rq_err next_from_group(void *ctx, uint32_t *ret_pgno, const uint8_t 
     return rq_group_walk_next(&((struct source *)ctx)->group, ret_pgno, ret_page);
 }
 
-/* All pages of the record, made from our own base and proved by their hashes, before a byte is written. */
-static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *reader)
+/* The page that the next transaction builds on; zeros past the end. */
+static enum rq_err base_page(struct rq_database *db, uint32_t pgno, uint8_t *page, uint32_t page_size)
+{
+    const enum rq_err err = rq_overlay_read(&db->merged, pgno, 0, page, page_size);
+    return err == RQ_NOTFOUND ? rq_replica_read(db->replica, pgno, page) : err;
+}
+
+/* All pages of the record, made from our own base and proved by their hashes, before a byte is written.  CORRUPT: *ret_damaged is the
+ * page of ours that is not what we wrote; 0: the record does not fit. */
+static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *reader, uint32_t *ret_damaged)
 {
     struct rq_delta delta;
     uint32_t page_size = reader->head.page_size;
     enum rq_err err;
 
+    *ret_damaged = 0;
     db->work.size = 0;
     while ((err = rq_txn_next(reader, &delta)) == RQ_OK) {
         err = rq_bytes_reserve(&db->work, 4 + page_size);
@@ -61,10 +76,8 @@ static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *read
         if (delta.pgno > db->file.page_count) {
             memset(record + 4, 0, page_size);
         } else {
-            err = rq_replica_read(db->replica, delta.pgno, record + 4);
-            if (err == RQ_CORRUPT) {
-                rq_db_quarantine_page(db, delta.pgno);
-            }
+            err = base_page(db, delta.pgno, record + 4, page_size);
+            *ret_damaged = err == RQ_CORRUPT ? delta.pgno : 0;
         }
         if (err == RQ_OK) {
             err = rq_delta_apply(&delta, record + 4, page_size);
@@ -157,6 +170,20 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
     }
 }
 
+static struct rq_replica_state state_after(const struct rq_database *db, const struct rq_log_entry *e,
+                                           const struct rq_txn_head *head)
+{
+    return (struct rq_replica_state){
+        .stamp = { .db_id = db->id,
+                   .term = (uint32_t)e->term,
+                   .index = e->index,
+                   .version_high = (uint32_t)(head->version >> 32) },
+        .version = head->version,
+        .page_size = head->page_size,
+        .page_count = head->page_count,
+    };
+}
+
 static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, const struct rq_txn_head *head,
                          struct rq_txn_reader *reader, const struct rq_entry_staged *staged)
 {
@@ -182,19 +209,15 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
             s.pages = &db->in_flight->pages;
             err = RQ_OK;
         } else {
-            err = make_pages(db, reader);
+            uint32_t damaged;
+            err = make_pages(db, reader, &damaged);
+            if (damaged != 0) {
+                rq_db_quarantine_page(db, damaged);
+            }
         }
     }
     if (err == RQ_OK) {
-        const struct rq_replica_state after = {
-            .stamp = { .db_id = db->id,
-                       .term = (uint32_t)e->term,
-                       .index = e->index,
-                       .version_high = (uint32_t)(head->version >> 32) },
-            .version = head->version,
-            .page_size = head->page_size,
-            .page_count = head->page_count,
-        };
+        const struct rq_replica_state after = state_after(db, e, head);
         err = write_pages(db, &s, &after);
     }
     if (err == RQ_OK) {
@@ -231,16 +254,27 @@ static void prove(struct rq_database *db, const struct rq_txn_head *head, struct
 }
 
 /* Can a body that is missing, or damaged, be had from another member? */
-static bool may_fetch(const struct rq_database *db, const struct rq_db_errand *errand)
+static bool may_fetch(const struct rq_database *db, const struct rq_db_arrivals *a)
 {
     const struct rq_carrier *carrier = db->env.carrier;
-    return !errand->fetched && carrier != NULL && !carrier->is_alone(carrier->ctx);
+    return !a->fetched && carrier != NULL && !carrier->is_alone(carrier->ctx);
 }
 
-/* CORRUPT: the body of the entry is damaged and is to be fetched; nothing has happened. */
-static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand *errand)
+/* The state machine's part, whatever becomes of the pages. */
+static void put_origins(struct rq_database *db, const struct rq_txn_head *head, const struct rq_txn_reader *reader,
+                        const struct rq_entry_staged *staged)
 {
-    const struct rq_log_entry *e = &errand->entry;
+    for (uint32_t i = 0; i < head->origin_count; i++) {
+        if (rq_origins_put(&db->origins, staged != NULL ? staged->origin : rq_txn_origin(reader, i)) != RQ_OK) {
+            db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", RQ_NOMEM);
+        }
+    }
+}
+
+/* CORRUPT: the body of the first is damaged and is to be fetched; nothing has happened. */
+static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_arrivals *a)
+{
+    const struct rq_log_entry *e = &a->first->entry;
     struct rq_txn_reader reader;
     struct rq_entry_staged staged;
     struct rq_txn_head head;
@@ -261,11 +295,7 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand
     if (db->file.version == db->version && e->index <= db->file.stamp.index) {
         return RQ_OK; /* what another member sent holds it, or holds that it had no effect */
     }
-    for (uint32_t i = 0; i < head.origin_count; i++) {
-        if (rq_origins_put(&db->origins, is_staged ? staged.origin : rq_txn_origin(&reader, i)) != RQ_OK) {
-            db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", RQ_NOMEM);
-        }
-    }
+    put_origins(db, &head, &reader, is_staged ? &staged : NULL);
     if (!own(db, is_staged ? staged.origin : rq_txn_origin(&reader, 0), head.base)) {
         rq_db_turn_applied_foreign(db);
     }
@@ -294,7 +324,7 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand
     if (err == RQ_NOMEM) {
         db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", err);
     }
-    if (is_staged && err == RQ_CORRUPT && may_fetch(db, errand)) {
+    if (is_staged && err == RQ_CORRUPT && may_fetch(db, a)) {
         db->version = head.base;
         rq_origins_take_back(&db->origins);
         return err;
@@ -313,13 +343,13 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_errand
     return RQ_OK;
 }
 
-/* Is the body of the entry needed, and not here? */
-static bool lacks_body(struct rq_database *db, const struct rq_db_errand *errand)
+/* Is the body of the first needed, and not here? */
+static bool lacks_body(struct rq_database *db, const struct rq_db_arrivals *a)
 {
-    const struct rq_log_entry *e = &errand->entry;
+    const struct rq_log_entry *e = &a->first->entry;
     struct rq_entry_staged staged;
     struct rq_file *file;
-    if (e->type != RQ_ENTRY_STAGED || !may_fetch(db, errand) ||
+    if (e->type != RQ_ENTRY_STAGED || !may_fetch(db, a) ||
         rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged) != RQ_OK || staged.head.base != db->version) {
         return false;
     }
@@ -337,21 +367,22 @@ static bool lacks_body(struct rq_database *db, const struct rq_db_errand *errand
 /* It is here, or is nowhere: then the entry is judged without it. */
 static void body_fetched(void *ctx, enum rq_err err)
 {
-    struct rq_db_errand *e = ctx;
-    e->fetched = true;
+    struct rq_db_arrivals *a = ctx;
+    a->fetched = true;
     if (err != RQ_OK) {
-        rq_note(RQ_LEVEL_ERROR, "no member has a staged body any more", "id=%u index=%llu err=%s", e->db->id,
-                (unsigned long long)e->entry.index, rq_err_name(err));
+        rq_note(RQ_LEVEL_ERROR, "no member has a staged body any more", "id=%u index=%llu err=%s", a->db->id,
+                (unsigned long long)a->first->entry.index, rq_err_name(err));
     }
-    atomic_store(&e->db->waits, false);
-    rq_strand_resume(&e->db->place->strand, &e->task);
+    atomic_store(&a->db->waits, false);
+    rq_strand_resume(&a->db->place->strand, &a->task);
 }
 
 /* The database stands still meanwhile, but no thread does. */
-static void fetch_body(struct rq_database *db, struct rq_db_errand *e)
+static void fetch_body(struct rq_database *db, struct rq_db_arrivals *a)
 {
+    const struct rq_blob *blob = a->first->entry.blob;
     struct rq_entry_staged staged;
-    if (rq_entry_get_staged(e->entry.blob->data, e->entry.blob->bytes, &staged) != RQ_OK) {
+    if (rq_entry_get_staged(blob->data, blob->bytes, &staged) != RQ_OK) {
         db->env.fatal(db->env.ctx, "an entry of the log has changed", RQ_CORRUPT);
     }
     /* What is there, if anything is, is damaged. */
@@ -360,45 +391,169 @@ static void fetch_body(struct rq_database *db, struct rq_db_errand *e)
     }
     atomic_store(&db->waits, true);
     rq_strand_pause(&db->place->strand);
-    db->env.carrier->fetch(db->env.carrier->ctx, &staged, body_fetched, e);
+    db->env.carrier->fetch(db->env.carrier->ctx, &staged, body_fetched, a);
+}
+
+/* --- several together ---------------------------------------------------------------------------------------------------- */
+
+/* What was applied is in the replica: everybody hears of it. */
+static void tell(struct rq_database *db, uint64_t begin_ns)
+{
+    const uint64_t applied_ns = rq_clock_ns();
+    rq_stage_took(RQ_STAGE_apply, applied_ns - begin_ns);
+    rq_db_publish(db);
+    rq_db_settle(db);
+    rq_stage_took(RQ_STAGE_answer, rq_clock_ns() - applied_ns);
+    rq_db_touch(db);
+}
+
+/* Puts the pages of a transaction over those of the ones before it.  False: it is to be applied alone; nothing has happened.  One that
+ * shortens the database is, for the pages behind its end are zero for the next one (rule Z), whatever they were. */
+static bool merge(struct rq_database *db, const struct rq_log_entry *e)
+{
+    struct rq_txn_reader reader;
+    uint32_t damaged;
+    if (e->type != RQ_ENTRY_TXN || e->blob->bytes > QUICK_BYTES || db->state != RQ_DB_LIVE || db->replica == NULL ||
+        db->proof != NULL || rq_txn_read(&reader, e->blob->data, e->blob->bytes) != RQ_OK) {
+        return false;
+    }
+    const struct rq_txn_head head = reader.head;
+    if (head.base != db->version || head.base != db->file.version || e->index <= db->file.stamp.index ||
+        head.page_size != db->file.page_size || head.page_count < db->file.page_count ||
+        own(db, rq_txn_origin(&reader, 0), head.base) ||
+        ((uint64_t)db->merged.count + reader.delta_count) * head.page_size > MERGED_BYTES_MAX ||
+        make_pages(db, &reader, &damaged) != RQ_OK) {
+        return false;
+    }
+    if (db->merged_count == 0) {
+        db->merged_ns = rq_clock_ns();
+    }
+    for (size_t at = 0; at < db->work.size; at += 4 + head.page_size) {
+        const uint8_t *record = db->work.data + at;
+        const enum rq_err err = rq_overlay_put(&db->merged, rq_get_u32(record), record + 4, head.page_size);
+        if (err != RQ_OK) {
+            db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", err);
+        }
+    }
+    put_origins(db, &head, &reader, NULL);
+    rq_db_turn_applied_foreign(db);
+    RQ_COUNT(db, applied);
+    db->version = head.version;
+    db->file = state_after(db, e, &head);
+    db->merged_count++;
+    return true;
+}
+
+/* What was merged becomes one transaction of the WAL. */
+static void write_merged(struct rq_database *db)
+{
+    if (db->merged_count == 0) {
+        return;
+    }
+    struct source s = { .source = { &s, next_from_group }, .page_size = db->file.page_size };
+    const struct rq_replica_state after = db->file;
+    enum rq_err err = rq_overlay_walk_init(&s.group, &db->merged, after.page_count);
+    if (err == RQ_OK) {
+        err = write_pages(db, &s, &after);
+    }
+    if (err == RQ_NOMEM) {
+        db->env.fatal(db->env.ctx, "no memory to apply a committed transaction", err);
+    }
+    rq_replica_get_state(db->replica, &db->file);
+    if (err != RQ_OK) {
+        char text[RQ_DB_TEXT_BYTES];
+        (void)snprintf(text, sizeof text, "the transactions up to %llu (log entry %llu) do not fit the file: %s",
+                       (unsigned long long)after.version, (unsigned long long)after.stamp.index, rq_err_text(err));
+        rq_db_quarantine(db, err, text);
+        rq_db_missed_unknown(db);
+    }
+    rq_overlay_walk_fini(&s.group);
+    rq_overlay_clear(&db->merged);
+    db->merged_count = 0;
+    db->applied_index = after.stamp.index;
+    tell(db, db->merged_ns);
+}
+
+/* False: its body is being fetched. */
+static bool apply_alone(struct rq_database *db, struct rq_db_arrivals *a)
+{
+    const struct rq_log_entry *e = &a->first->entry;
+    write_merged(db);
+    const uint64_t begin_ns = rq_clock_ns();
+    if (e->type == RQ_ENTRY_MARK) {
+        rq_db_mark(db, e);
+    } else if (lacks_body(db, a) || apply_entry(db, a) != RQ_OK) {
+        fetch_body(db, a);
+        return false;
+    }
+    RQ_COUNT(db, applied);
+    if (db->in_flight != NULL && db->in_flight->base < db->version) {
+        rq_stage_took(RQ_STAGE_replicate, begin_ns - db->in_flight->since_ns);
+    }
+    if (e->index > db->applied_index) { /* in replay the file is ahead */
+        db->applied_index = e->index;
+    }
+    tell(db, begin_ns);
+    return true;
 }
 
 static void run_committed(struct rq_task *task)
 {
-    struct rq_db_errand *e = (struct rq_db_errand *)task;
-    struct rq_database *db = e->db;
-    if (!db->dropped && e->entry.type == RQ_ENTRY_MARK) {
-        rq_db_mark(db, &e->entry);
+    struct rq_db_arrivals *a = (struct rq_db_arrivals *)task;
+    struct rq_database *db = a->db;
+    pthread_mutex_lock(&db->arrivals_lock);
+    if (db->arrivals == a) { /* now nothing is added any more */
+        db->arrivals = NULL;
     }
-    if (!db->dropped) {
-        const uint64_t begin_ns = rq_clock_ns();
-        if (e->entry.type != RQ_ENTRY_MARK && (lacks_body(db, e) || apply_entry(db, e) != RQ_OK)) {
-            fetch_body(db, e);
+    pthread_mutex_unlock(&db->arrivals_lock);
+    while (a->first != NULL) {
+        struct rq_db_arrival *one = a->first;
+        const bool with_others = one->next != NULL || db->merged_count > 0;
+        if (!db->dropped && !(with_others && merge(db, &one->entry)) && !apply_alone(db, a)) {
             return;
         }
-        const uint64_t applied_ns = rq_clock_ns();
-        rq_stage_took(RQ_STAGE_apply, applied_ns - begin_ns);
-        RQ_COUNT(db, applied);
-        if (db->in_flight != NULL && db->in_flight->base < db->version) {
-            rq_stage_took(RQ_STAGE_replicate, begin_ns - db->in_flight->since_ns);
-        }
-        if (e->entry.index > db->applied_index) { /* in replay the file is ahead */
-            db->applied_index = e->entry.index;
-        }
-        rq_db_publish(db);
-        rq_db_settle(db);
-        rq_stage_took(RQ_STAGE_answer, rq_clock_ns() - applied_ns);
-        rq_db_touch(db);
+        a->first = one->next;
+        a->fetched = false;
+        rq_blob_unref(one->entry.blob);
+        free(one);
     }
-    rq_blob_unref(e->entry.blob);
+    write_merged(db);
     rq_database_unref(db);
-    free(e);
+    free(a);
+}
+
+void rq_db_part_arrivals(struct rq_database *db)
+{
+    pthread_mutex_lock(&db->arrivals_lock);
+    db->arrivals = NULL;
+    pthread_mutex_unlock(&db->arrivals_lock);
 }
 
 void rq_database_committed(struct rq_database *db, const struct rq_log_entry *entry)
 {
-    struct rq_db_errand *e = rq_db_errand_new(db, run_committed);
-    e->entry = *entry;
-    rq_blob_ref(e->entry.blob);
-    rq_strand_post(&db->place->strand, &e->task, RQ_CARRY);
+    struct rq_db_arrival *one = malloc(sizeof *one);
+    struct rq_db_arrivals *fresh = NULL;
+    if (one == NULL) {
+        db->env.fatal(db->env.ctx, "no memory", RQ_NOMEM);
+    }
+    *one = (struct rq_db_arrival){ .entry = *entry };
+    rq_blob_ref(one->entry.blob);
+    pthread_mutex_lock(&db->arrivals_lock);
+    if (db->arrivals == NULL || db->arrivals->count == ARRIVALS_MAX) {
+        fresh = calloc(1, sizeof *fresh);
+        if (fresh == NULL) {
+            db->env.fatal(db->env.ctx, "no memory", RQ_NOMEM);
+        }
+        fresh->task.run = run_committed;
+        fresh->db = rq_database_ref(db);
+        fresh->last = &fresh->first;
+        db->arrivals = fresh;
+    }
+    *db->arrivals->last = one;
+    db->arrivals->last = &one->next;
+    db->arrivals->count++;
+    pthread_mutex_unlock(&db->arrivals_lock);
+    if (fresh != NULL) {
+        rq_strand_post(&db->place->strand, &fresh->task, RQ_CARRY);
+    }
 }

@@ -13,6 +13,8 @@
 #define WORK_BYTES_MAX   (64u << 20)  /* page images of one record; a record of RQ_TXN_MEMORY_MAX never needs it */
 #define KEEP_BYTES       (1u << 20)   /* larger work buffers are given back */
 #define QUICK_BYTES      (256u << 10) /* what is larger takes so long that other lines must not wait for it */
+#define ARRIVALS_MAX     64u          /* entries that one task applies: then others have their turn */
+#define MERGED_BYTES_MAX (512u << 10) /* of page images that several transactions leave */
 #define SPACE_MARGIN     (16u << 20)  /* left free on the disk for what belongs to no transaction */
 
 enum rq_db_turn_state {
@@ -44,6 +46,19 @@ struct rq_db_turn {
 struct rq_db_missed {
     uint64_t from, to;
     struct rq_page_set pages; /* that were changed */
+};
+
+/* Entries that the log gave one after another: one task of the strand.  Complete when it runs, or when another is begun. */
+struct rq_db_arrival {
+    struct rq_db_arrival *next;
+    struct rq_log_entry entry; /* its blob is counted */
+};
+struct rq_db_arrivals {
+    struct rq_task task;
+    struct rq_database *db; /* counted */
+    struct rq_db_arrival *first, **last;
+    unsigned count;
+    bool fetched; /* the body of the first, once: it is not asked for again */
 };
 
 struct rq_place {
@@ -97,7 +112,13 @@ struct rq_database {
     struct rq_db_turn turn;
     _Atomic uint64_t appended_attempt, appended_term; /* written in loop context, in the other order */
     struct rq_bytes record, work;
+    struct rq_overlay merged; /* pages of transactions that are applied but for the writing; empty between tasks */
+    unsigned merged_count;    /* of these: file is then what they lead to */
+    uint64_t merged_ns;       /* since when */
 
+    pthread_mutex_t arrivals_lock;
+    struct rq_db_arrivals
+        *arrivals;        /* those that may become more; guarded by arrivals_lock, as what is in them is; NULL: none */
     pthread_mutex_t hold; /* the replica stays open while it is held */
     pthread_mutex_t info_lock;
     struct rq_database_info info; /* guarded by info_lock */
@@ -115,8 +136,6 @@ struct rq_database {
 struct rq_db_errand {
     struct rq_task task;
     struct rq_database *db; /* counted */
-    struct rq_log_entry entry;
-    bool fetched; /* its body, once: it is not asked for again */
     uint64_t session;
     void (*done)(void *ctx);
     void *ctx;
@@ -128,6 +147,8 @@ struct rq_db_errand {
 /* An entry with an effect that the fenced replica does not get.  staged: NULL, or what e holds. */
 void rq_db_missed_add(struct rq_database *db, const struct rq_log_entry *e, const struct rq_txn_head *head,
                       const struct rq_entry_staged *staged);
+/* There were some, and what they have changed is not known. */
+void rq_db_missed_unknown(struct rq_database *db);
 /* May that page be another one at the version of the log than at that of the file? */
 bool rq_db_missed_changed(const struct rq_database *db, uint32_t pgno);
 void rq_db_missed_fini(struct rq_db_missed *m);
@@ -158,6 +179,11 @@ void rq_db_move_to_trash(struct rq_database *db, const char *why);
 struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct rq_task *task));
 /* Runs it on the strand, and waits for its end.  Any thread that may wait, with a reference. */
 enum rq_err rq_db_call(struct rq_database *db, enum rq_err (*run)(struct rq_database *db, void *ctx), void *ctx);
+
+/* --- database_apply.c --- */
+
+/* What the log gives from now on is not applied before what is posted next. */
+void rq_db_part_arrivals(struct rq_database *db);
 
 /* --- database_mark.c --- */
 

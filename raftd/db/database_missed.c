@@ -51,6 +51,12 @@ void rq_db_missed_add(struct rq_database *db, const struct rq_log_entry *e, cons
     m->to = head->version;
 }
 
+void rq_db_missed_unknown(struct rq_database *db)
+{
+    rq_db_missed_fini(&db->missed);
+    db->missed.from = db->missed.to = db->version;
+}
+
 bool rq_db_missed_changed(const struct rq_database *db, uint32_t pgno)
 {
     const struct rq_db_missed *m = &db->missed;

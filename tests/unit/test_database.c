@@ -509,6 +509,152 @@ static void replay_over_the_file_applies_nothing_twice(void)
     end();
 }
 
+static struct rq_replica_wal wal(void)
+{
+    struct rq_replica_wal w;
+    rq_replica_get_wal(rq_database_hold(world.db), &w);
+    rq_database_release(world.db);
+    return w;
+}
+
+/* Another host makes it. */
+static void foreign(uint64_t base, uint32_t page_count, const uint32_t *pgnos, const uint8_t *const *before,
+                    const uint8_t *const *after, uint32_t count)
+{
+    const struct rq_txn_head head = {
+        .db_id = 7, .page_size = PAGE, .page_count = page_count, .base = base, .version = base + 1, .origin_count = 1
+    };
+    struct rq_bytes record;
+    rq_bytes_init(&record, 1u << 20);
+    check_eq(rq_txn_begin(&record, &head, &(struct rq_origin){ 9, base + 1 }), RQ_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        check_eq(rq_txn_add(&record, pgnos[i], before[i], after[i], PAGE), RQ_OK);
+    }
+    check_eq(rq_txn_end(&record, 0), RQ_OK);
+    struct rq_blob *blob = rq_blob_new((uint32_t)record.size);
+    check(blob != NULL);
+    memcpy(blob->data, record.data, record.size);
+    rq_bytes_fini(&record);
+    world.log[world.log_count] =
+        (struct rq_log_entry){ .index = 10 + world.log_count, .term = 1, .type = RQ_ENTRY_TXN, .blob = blob };
+    world.log_count++;
+}
+
+/* Page 1 of that version, and one other page, from full of `from` (0: it is not there yet) to full of `to`. */
+static void foreign_page(uint64_t base, uint32_t page_count_before, uint32_t page_count, uint32_t pgno, uint8_t from,
+                         uint8_t to)
+{
+    uint8_t page1_before[PAGE] = { 0 }, page1[PAGE] = { 0 }, before[PAGE], after[PAGE];
+    if (base > 0) {
+        page1_head(page1_before, PAGE, base, page_count_before);
+    }
+    page1_head(page1, PAGE, base + 1, page_count);
+    memset(before, from, PAGE);
+    memset(after, to, PAGE);
+    foreign(base, page_count, (const uint32_t[]){ 1, pgno },
+            (const uint8_t *const[]){ base > 0 ? page1_before : NULL, from != 0 ? before : NULL },
+            (const uint8_t *const[]){ page1, after }, pgno <= page_count ? 2 : 1);
+}
+
+static uint8_t byte_of_page(uint32_t pgno)
+{
+    uint8_t page[PAGE];
+    check_eq(rq_replica_read(rq_database_hold(world.db), pgno, page), RQ_OK);
+    rq_database_release(world.db);
+    return page[100];
+}
+
+static void what_comes_together_becomes_one_transaction_of_the_wal(void)
+{
+    begin();
+    foreign_page(0, 0, 2, 2, 0, 'a');
+    give_committed();
+    const uint32_t frames = wal().frames;
+    foreign_page(1, 2, 2, 2, 'a', 'b');
+    foreign_page(2, 2, 4, 4, 0, 'x'); /* page 3 is zero (rule Z) */
+    foreign_page(3, 4, 4, 2, 'b', 'c');
+    foreign_page(4, 4, 4, 3, 0, 'y');
+    give_committed();
+    check_eq(info().version, 5);
+    check_eq(info().applied_index, 14);
+    check_eq(info().file_index, 14);
+    check_eq(info().page_count, 4);
+    check_eq(info().state, RQ_DB_LIVE);
+    check_eq(wal().frames, frames + 4);
+    check_eq(byte_of_page(2), 'c');
+    check_eq(byte_of_page(3), 'y');
+    check_eq(byte_of_page(4), 'x');
+    for (uint64_t base = 0; base < 5; base++) {
+        ask(9, base + 1, base);
+        check_eq(answers[answer_count - 1].err, RQ_OK);
+        check_eq(answers[answer_count - 1].version, base + 1);
+    }
+    close_database();
+    open_database(0);
+    world.given = 0;
+    give_committed();
+    rq_database_caught_up(world.db);
+    settle();
+    check_eq(info().version, 5);
+    check(!info().diverged);
+    check_eq(info().state, RQ_DB_LIVE);
+    end();
+}
+
+static void pages_behind_a_shorter_end_are_zero_for_the_next(void)
+{
+    begin();
+    foreign_page(0, 0, 3, 3, 0, 'a');
+    give_committed();
+    foreign_page(1, 3, 3, 3, 'a', 'b');
+    foreign_page(2, 3, 2, 3, 0, 0); /* page 3 goes */
+    foreign_page(3, 2, 4, 4, 0, 'c');
+    foreign_page(4, 4, 4, 3, 0, 'd');
+    foreign_page(5, 4, 4, 3, 'd', 'e');
+    give_committed();
+    check_eq(info().state, RQ_DB_LIVE);
+    check_eq(info().version, 6);
+    check_eq(byte_of_page(2), 0);
+    check_eq(byte_of_page(3), 'e');
+    check_eq(byte_of_page(4), 'c');
+    end();
+}
+
+static void what_came_before_one_that_does_not_fit_is_applied(void)
+{
+    begin();
+    foreign_page(0, 0, 2, 2, 0, 'a');
+    give_committed();
+    foreign_page(1, 2, 2, 2, 'a', 'b');
+    foreign_page(1, 2, 2, 2, 'a', 'z'); /* not made on the head: has no effect */
+    foreign_page(2, 2, 2, 2, 'b', 'c');
+    foreign_page(3, 2, 2, 2, '!', 'd'); /* made on other bytes than ours */
+    foreign_page(4, 2, 2, 2, 'd', 'e');
+    give_committed();
+    check_eq(info().version, 5);
+    check_eq(info().state, RQ_DB_QUARANTINED);
+    check_eq(info().file_index, 13);
+    check_eq(byte_of_page(2), 'c');
+    end();
+}
+
+static void own_transaction_among_those_of_others_is_answered(void)
+{
+    begin();
+    foreign_page(0, 0, 2, 2, 0, 'a');
+    give_committed();
+    commit(transaction(1, 1, 1, 'b'));
+    append(RQ_OK);
+    foreign_page(2, 2, 2, 2, 'b', 'c');
+    foreign_page(3, 2, 2, 2, 'c', 'd');
+    give_committed();
+    check_eq(answer_count, 1);
+    check_eq(answers[0].err, RQ_OK);
+    check_eq(info().version, 4);
+    check_eq(byte_of_page(2), 'd');
+    end();
+}
+
 static void file_that_holds_more_than_the_log_is_found_out(void)
 {
     begin();
@@ -1037,6 +1183,10 @@ int main(int argc, char **argv)
         TAP(unknown_is_no_outcome_and_is_asked_again),
         TAP(unknown_that_never_arrived_is_refused_by_another_in_its_place),
         TAP(replay_over_the_file_applies_nothing_twice),
+        TAP(what_comes_together_becomes_one_transaction_of_the_wal),
+        TAP(pages_behind_a_shorter_end_are_zero_for_the_next),
+        TAP(what_came_before_one_that_does_not_fit_is_applied),
+        TAP(own_transaction_among_those_of_others_is_answered),
         TAP(file_that_holds_more_than_the_log_is_found_out),
         TAP(log_of_another_term_is_found_out),
         TAP(removed_file_is_quarantined_and_never_made_anew),
