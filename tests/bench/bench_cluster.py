@@ -193,17 +193,19 @@ def follower_cpu():
     cluster = Cluster()
     table(cluster)
     leader = cluster.leader()
-    follower = cluster.others(leader)[0]
+    followers = cluster.others(leader)
     path = temporary("native.db")
     native(path).execute(CREATE)
     ratios = []
     for _ in range(ROUNDS):
         _, native_cpu = Writer(path, "native").go().result()
-        begin = cpu_seconds(follower.process)
+        begin = [cpu_seconds(follower.process) for follower in followers]
         ours, _ = Writer(leader.path()).go().result()
-        ratios.append((cpu_seconds(follower.process) - begin) / (ours * SECONDS) / native_cpu)
-    line("follower's CPU per applied transaction, against plain SQLite that executes it", f"{statistics.median(ratios):.2f}",
-         "<= 0.5")
+        each = [(cpu_seconds(f.process) - b) / (ours * SECONDS) / native_cpu for f, b in zip(followers, begin)]
+        ratios.append((statistics.mean(each), max(each), min(each)))
+    mean, most, least = (statistics.median(ratio) for ratio in zip(*ratios))
+    line("follower's CPU per applied transaction, against plain SQLite that executes it: mean; who is needed for the commit, and "
+         "who is not", f"{mean:.2f}; {most:.2f} and {least:.2f}", "<= 0.5")
 
 
 FETCH_MB = int(os.environ.get("RQ_FETCH_MB", "1024"))
