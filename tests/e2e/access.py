@@ -3,7 +3,7 @@
 import base64
 import subprocess
 
-from harness import temporary
+from harness import own_hosts, temporary
 
 
 def login(name, password):
@@ -21,9 +21,11 @@ def authority(name="ca"):
     return key, cert
 
 
-def certificate(ca, name, usage="serverAuth", address="127.0.0.1"):
+def certificate(ca, name, usage="serverAuth", addresses=None):
+    """For these addresses; for any raftd of this test, if there are none."""
     key, request, cert, extensions = (temporary(f"{name}.{end}") for end in ("key", "csr", "pem", "ext"))
-    extensions.write_text(f"subjectAltName=IP:{address}\nextendedKeyUsage={usage}\nauthorityKeyIdentifier=keyid\n")
+    names = ",".join(f"IP:{address}" for address in addresses or own_hosts()[:20])
+    extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage={usage}\nauthorityKeyIdentifier=keyid\n")
     openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
     openssl("x509", "-req", "-in", request, "-CA", ca[1], "-CAkey", ca[0], "-CAcreateserial", "-out", cert, "-days", 2,
             "-extfile", extensions)

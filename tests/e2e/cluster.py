@@ -2,14 +2,16 @@
 are the same everywhere and no other program's are met; writers on every host keep a ledger of what they were told."""
 
 import json
-import random
 import sqlite3
 import threading
 import time
 
-from harness import IOERR_UNKNOWN, Raftd, check, connect, connect_stock, equal, shell_stock, temporary, wait_for
+from harness import (HTTP_PORT, IOERR_UNKNOWN, RAFT_PORT, Raftd, check, claim_subnet, connect, connect_stock, equal, shell_stock,
+                     temporary, wait_for)
 
-HTTP_PORT, RAFT_PORT = 4001, 4002
+
+# Nobody who hears nothing for a few seconds stands for election: for tests in which the first node is to go on leading.
+STEADY = ["-raft-heartbeat-timeout", "20s", "-raft-election-timeout", "20s"]
 
 
 class Node(Raftd):
@@ -29,14 +31,19 @@ class Node(Raftd):
     def removes(self, other):
         """Is asked to, and answers when it is done."""
         body, headers = json.dumps({"id": other.name}).encode(), {"Content-Type": "application/json"}
-        wait_for(lambda: self.request("DELETE", "/remove", body=body, headers=headers)[0] == 200, f"node {other.name} is removed", 30)
+        wait_for(lambda: self.request("DELETE", "/remove", body=body, headers=headers)[0] == 200, f"node {other.name} is removed")
 
     def refused(self, *words):
         """It ends by itself, and says why."""
         self.launch()
-        equal(self.exit_code(40), 1, "exit code of a node that is to be refused")
+        equal(self.exit_code(), 1, "exit code of a node that is to be refused")
         for word in words:
             check(word in self.log(), f"node {self.name} did not say {word!r}:\n{self.log()}")
+
+    def lead(self):
+        """It is made the leader, if it is not."""
+        body, headers = json.dumps({"id": self.name}).encode(), {"Content-Type": "application/json"}
+        wait_for(lambda: self.leads() or self.request("POST", "/leader", body, headers) and self.leads(), f"node {self.name} leads")
 
     def leads(self):
         try:
@@ -49,7 +56,7 @@ class Cluster:
     """count nodes, named 1, 2, ...: the first founds, the others join it."""
 
     def __init__(self, count=3, *flags, start=True):
-        self.subnet = f"127.{random.randrange(1, 255)}.{random.randrange(256)}"
+        self.subnet = claim_subnet()
         self.flags = flags
         self.nodes = [Node(number, self.host(number), *flags) for number in range(1, count + 1)]
         for node in self.nodes[1:]:
@@ -57,6 +64,7 @@ class Cluster:
         if start:
             for node in self.nodes:
                 node.start()
+            wait_for(self.all_vote, "every node has a vote")  # else to lose one may be to lose the majority
 
     def host(self, number):
         return f"{self.subnet}.{number}"
@@ -67,7 +75,7 @@ class Cluster:
         self.nodes.append(node)
         return node
 
-    def leader(self, among=None, seconds=20.0):
+    def leader(self, among=None, seconds=60.0):
         """The node that says that it leads; of those given, or all."""
         return wait_for(lambda: next((node for node in among or self.nodes if node.leads()), None), "a node leads", seconds)
 
@@ -93,7 +101,7 @@ class Cluster:
 
         return "; ".join(f"node {node.name}: {one(node)}" for node in self.nodes)
 
-    def wait_equal(self, name="app.db", seconds=30.0):
+    def wait_equal(self, name="app.db", seconds=90.0):
         """Until the database has the same bytes on every host, the stamp among them; then its pages are proved to hang together."""
         images = []
 
@@ -113,7 +121,7 @@ class Cluster:
             equal(shell_stock(node.path(name), "PRAGMA integrity_check;"), "ok", f"integrity on node {node.name}")
 
 
-def wait_reads(node, sql, wanted, name="app.db", seconds=20.0):
+def wait_reads(node, sql, wanted, name="app.db", seconds=60.0):
     """Until a connection on that host reads the value: what another host has committed arrives there a moment later."""
     connection = connect(node.path(name))
 
@@ -179,7 +187,7 @@ class Ledger:
         for writer in writers:
             writer.start()
 
-    def wait_more(self, commits, nodes=None, seconds=30.0):
+    def wait_more(self, commits, nodes=None, seconds=90.0):
         """Until each writer (on those nodes) has so many more acknowledged."""
         writers = [each for each in self.writers if each.done is self.done and (nodes is None or each.node in nodes)]
         before = [len(writer.acknowledged) for writer in writers]
@@ -213,7 +221,7 @@ class Ledger:
     def stop(self):
         self.done.set()
         for writer in self.writers:
-            writer.join(timeout=60)
+            writer.join(timeout=120)
             check(not writer.is_alive(), f"writer {writer.name} hangs")
 
     def settle(self, unknown=0):

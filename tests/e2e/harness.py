@@ -5,14 +5,19 @@ runs in a process group of its own with its own temporary directory: when it end
 process that it started is killed and the directory removed.  What it printed, and the logs of its raftds, are shown when it
 failed; lines that begin with NOTE in any case.
 
-Nothing here sleeps to wait: wait_for() looks at a condition until it holds or a deadline has passed."""
+Nothing here sleeps to wait: wait_for() looks at a condition until it holds or a deadline has passed.  Deadlines end what hangs, and
+measure nothing: a busy machine stands still for seconds."""
 
 import contextlib
+import ctypes
 import faulthandler
+import functools
 import http.client
+import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -47,7 +52,7 @@ class Skip(Exception):
     """Raised by a test that cannot run on this machine; says why."""
 
 
-def test(function=None, *, seconds=60):
+def test(function=None, *, seconds=240):
     """Registers a test; it fails when it takes longer than seconds."""
 
     def register(function):
@@ -72,7 +77,7 @@ def needs(program):
         raise Skip(reason)
 
 
-def wait_for(condition, what, seconds=10.0):
+def wait_for(condition, what, seconds=60.0):
     """The first true value of condition(), which is asked until seconds have passed."""
     deadline = time.monotonic() + seconds
     pause = 0.001
@@ -142,13 +147,34 @@ def fill(path, leave):
 # --- raftd --------------------------------------------------------------------------------------------------------------
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+HTTP_PORT, RAFT_PORT = 4001, 4002  # not among those that a system gives to whoever dials
+PR_SET_CHILD_SUBREAPER = 36
 
-
+_numbers = itertools.count()
+_claims = []  # sockets, as long as this process lives
 RAFT_ADDRESSES = {}  # by directory: it names the node, as long as there is no -node-id
+
+
+def claim_subnet():
+    """The beginning of addresses of this machine, "127.x.y", that no other test has."""
+    dice = random.SystemRandom()
+    while True:
+        subnet = f"127.{dice.randrange(1, 255)}.{dice.randrange(256)}"
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0rqvfs {subnet}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return subnet
+
+
+@functools.cache
+def own_hosts():
+    """Addresses for the raftds of this test, in their order."""
+    subnet = claim_subnet()
+    return [f"{subnet}.{number}" for number in range(1, 255)]
 
 
 class Raftd:
@@ -161,8 +187,9 @@ class Raftd:
         self.directory = pathlib.Path(directory or temporary("node"))
         self.directory.mkdir(exist_ok=True)
         self.flags = list(flags)
-        self.http = f"127.0.0.1:{free_port()}"
-        self.raft = RAFT_ADDRESSES.setdefault(self.directory, f"127.0.0.1:{free_port()}")
+        host = own_hosts()[next(_numbers)]
+        self.http = f"{host}:{HTTP_PORT}"
+        self.raft = RAFT_ADDRESSES.setdefault(self.directory, f"{host}:{RAFT_PORT}")
         self.process = None
         self.log_path = temporary("raftd-log")
         self.log_path.touch()
@@ -180,12 +207,12 @@ class Raftd:
         )
         return self
 
-    def start(self, seconds=20.0, **popen):
+    def start(self, seconds=60.0, **popen):
         self.launch(**popen)
         self.wait_ready(seconds)
         return self
 
-    def wait_ready(self, seconds=20.0):
+    def wait_ready(self, seconds=60.0):
         def ready():
             check(self.process.poll() is None, f"raftd ended with {self.process.returncode} instead of serving")
             try:
@@ -201,12 +228,19 @@ class Raftd:
 
     def stop(self):
         self.process.terminate()
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         equal(code, 0, "exit code of raftd after SIGTERM")
 
-    def exit_code(self, seconds=20.0):
+    def exit_code(self, seconds=60.0):
         """Of a raftd that is expected to end by itself."""
         return self.process.wait(timeout=seconds)
+
+    def pause(self):
+        """As a machine that stands still; nothing of it runs any more when this returns."""
+        pause(self.process.pid)
+
+    def go_on(self):
+        os.kill(self.process.pid, signal.SIGCONT)
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -260,10 +294,10 @@ def load_extension():
     loader.close()
 
 
-def connect(path, *, busy_ms=5000, **parameters):
-    """A connection through rqvfs, in autocommit mode (BEGIN and COMMIT are the test's own)."""
+def connect(path, *, busy_ms=20000, **parameters):
+    """A connection through rqvfs, in autocommit mode (BEGIN and COMMIT are the test's own).  It waits for long, if not told else."""
     load_extension()
-    connection = sqlite3.connect(uri(path, **parameters), uri=True, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri(path, **{"timeout": 30000, **parameters}), uri=True, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA busy_timeout={busy_ms}")
     return connection
 
@@ -293,14 +327,14 @@ def shell(script, *, database=None, env=None, cwd=None):
 
 def shell_rqvfs(path, script):
     """The user's way: .load, .open, SQL.  Output of a script that must succeed."""
-    result = shell(f".bail on\n.load {EXTENSION.with_suffix('')}\n.open '{uri(path)}'\n.timeout 5000\n{script}\n")
+    result = shell(f".bail on\n.load {EXTENSION.with_suffix('')}\n.open '{uri(path)}'\n.timeout 20000\n{script}\n")
     equal((result.returncode, result.stderr), (0, ""), "sqlite3 shell")
     return result.stdout.strip()
 
 
 def shell_stock(path, script):
     """Output of a script in a stock shell that has never heard of us."""
-    result = shell(f".bail on\n.timeout 5000\n{script}\n", database=path)
+    result = shell(f".bail on\n.timeout 20000\n{script}\n", database=path)
     equal((result.returncode, result.stderr), (0, ""), "stock sqlite3 shell")
     return result.stdout.strip()
 
@@ -310,7 +344,7 @@ def shell_stock(path, script):
 
 def temporary(name):
     """A path in the test's directory that nothing has yet."""
-    for number in range(1000):
+    for number in range(100000):
         path = _directory / (f"{name}-{number}" if number else name)
         if not path.exists():
             return path
@@ -329,7 +363,13 @@ def python(program, *arguments, env=None, **popen):
     )
 
 
-def finish(process, seconds=60.0):
+def pause(pid):
+    """Of a child of this process: that it is stopped is told when its last thread is."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
+def finish(process, seconds=120.0):
     """Output of a process that must succeed."""
     try:
         output, _ = process.communicate(timeout=seconds)
@@ -364,9 +404,19 @@ def _run_in_child(function, seconds, output):
     os._exit(code)
 
 
+def _await_orphans(seconds=60):
+    """Until they are gone: whoever waits for a disk dies late, and keeps his addresses and files till then."""
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.001)
+
+
 def _run(function, seconds):
     """(exit code of the test's process, what it printed)"""
     global _directory
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _directory = pathlib.Path(tempfile.mkdtemp(prefix=f"rq-{function.__name__[:40]}-"))
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         sys.stdout.flush()
@@ -376,6 +426,7 @@ def _run(function, seconds):
         _, status = os.waitpid(child, 0)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
+        _await_orphans()
         output.seek(0)
         text = output.read()
     for log in sorted(_directory.glob("raftd-log*")):

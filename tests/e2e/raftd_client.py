@@ -54,7 +54,7 @@ def unpack(data, at=0):
 
 
 class Client:
-    def __init__(self, directory, session=None, timeout=10):
+    def __init__(self, directory, session=None, timeout=60):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)

@@ -4,17 +4,17 @@ import concurrent.futures
 import json
 import sys
 
-from cluster import Cluster
+from cluster import STEADY, Cluster
 from harness import Raftd, check, connect, equal, main, test, value, wait_for
 
 VERSION = "0.1.0"
 ITSELF = "cannot step down to the current Leader"
 
 
-def cluster(count=3):
-    """Of voters: the first leads."""
-    nodes = Cluster(count).nodes
-    wait_for(lambda: all(len(voters(node)) == count for node in nodes), f"all {count} are voters")
+def cluster(*flags):
+    """Three voters: the first leads."""
+    nodes = Cluster(3, *flags).nodes
+    wait_for(lambda: all(len(voters(node)) == 3 for node in nodes), "all three are voters")
     return nodes
 
 
@@ -42,7 +42,7 @@ def send(node, method, path, body, kind="application/json"):
 
 @test
 def status_names_leader_and_members():
-    nodes = cluster()
+    nodes = cluster(*STEADY)
     leaders = [node.status()["store"]["leader"] for node in nodes]
     equal(leaders, [{"addr": nodes[0].raft, "node_id": "1"}] * 3, "store.leader")
     states = [node.status()["store"]["raft"] for node in nodes]
@@ -60,7 +60,7 @@ def status_names_leader_and_members():
 
 @test
 def nodes_says_who_answers():
-    nodes = cluster()
+    nodes = cluster(*STEADY)
     for node in nodes:
         found = listed(node)
         equal(list(found), ["1", "2", "3"])
@@ -93,7 +93,7 @@ def nonvoters_are_listed_when_asked_for():
 
 @test
 def leadership_goes_where_it_is_sent():
-    nodes = cluster()
+    nodes = cluster(*STEADY)
     for node in nodes:
         code, body = node.get("/leader")
         equal((code, json.loads(body)["id"]), (200, "1"))
@@ -139,7 +139,7 @@ def leadership_arrives_whatever_is_in_the_way():
 
 @test
 def nodes_are_removed_through_any_of_them():
-    nodes = cluster()
+    nodes = cluster(*STEADY)
     equal(send(nodes[1], "DELETE", "/remove", '{"id": "3"}'), (200, ""))
     wait_for(lambda: list(listed(nodes[0])) == ["1", "2"], "3 is no member")
     equal(send(nodes[0], "DELETE", "/remove", '{"id": "3"}')[0], 200, "one that is no member")
@@ -179,7 +179,7 @@ def ready_is_who_has_a_leader():
 
 @test
 def redirects_lead_to_the_leader():
-    nodes = cluster()
+    nodes = cluster(*STEADY)
     request = nodes[1].raw("DELETE", "/remove?redirect&x=%20y", b'{"id": "3"}')
     equal((request.status, request.headers["Location"]), (301, f"http://{nodes[0].http}/remove?redirect&x=%20y"))
     equal(nodes[1].raw("POST", "/leader?redirect", b"").status, 301)

@@ -20,7 +20,7 @@ FILL = "INSERT INTO t SELECT value, 'row ' || value FROM (WITH RECURSIVE n(value
        " WHERE value<300) SELECT value FROM n)"
 
 
-@test(seconds=120)
+@test
 def every_journal_mode_and_page_size():
     directory = temporary("node")
     directory.mkdir()

@@ -112,7 +112,7 @@ def copies_are_compressed_and_vacuumed():
     equal(small[18:20], b"\x01\x01")
     equal(small[72:92], bytes(20))
     equal(raftd.get("/db/backup?db=app.db&vacuum&fmt=sql"), (500, "invalid backup format\n"))
-    equal(list((raftd.directory / "raft" / "staged").iterdir()), [], "nothing is left behind")
+    wait_for(lambda: not list((raftd.directory / "raft" / "staged").iterdir()), "nothing is left behind")
 
 
 @test
@@ -141,8 +141,9 @@ def every_node_gives_what_was_committed():
         equal(len({bytes(c) for c in copies}), 1, "different copies")
         equal(value(sqlite3.connect(as_file(copies[2])), "SELECT count(*) FROM t"), i + 1)
     first, second, third = cluster.nodes
-    redirected = second.raw("GET", "/db/backup?db=app.db&redirect")
-    equal((redirected.status, redirected.headers["Location"]), (301, f"http://{first.http}/db/backup?db=app.db&redirect"))
+    leader = cluster.leader()
+    redirected = cluster.others(leader)[0].raw("GET", "/db/backup?db=app.db&redirect")
+    equal((redirected.status, redirected.headers["Location"]), (301, f"http://{leader.http}/db/backup?db=app.db&redirect"))
     first.kill()
     second.kill()
     wait_for(lambda: third.raw("GET", "/db/backup?db=app.db&timeout=1s").status == 503, "no leader, no copy")
@@ -154,7 +155,7 @@ def peak_kib(raftd):
     return int(status.split("VmHWM:")[1].split()[0])
 
 
-@test(seconds=120)
+@test
 def writers_and_memory_do_not_notice():
     raftd = Raftd()
     connection = connect(raftd.path())
@@ -183,7 +184,7 @@ def writers_and_memory_do_not_notice():
         link.close()
     connection.execute("INSERT INTO n VALUES('last')")
     wal = raftd.path("app.db-wal")
-    wait_for(lambda: wal.stat().st_size < 32 << 20, "the WAL shrinks", 30)
+    wait_for(lambda: wal.stat().st_size < 32 << 20, "the WAL shrinks")
     equal(json.loads(raftd.get("/db")[1])["databases"][0]["state"], "live")
 
 
@@ -211,7 +212,7 @@ def s7_a_slow_client_does_not_hold_the_wal():
         connection.execute("INSERT INTO n VALUES(1)")
         return salts() != before
 
-    wait_for(begun_anew, "the WAL is begun anew while the client sleeps", 40)
+    wait_for(begun_anew, "the WAL is begun anew while the client sleeps")
     copy = sqlite3.connect(as_file(begin + answer.read()))
     equal(value(copy, "PRAGMA integrity_check"), "ok")
     equal((value(copy, "SELECT count(*) FROM n"), value(copy, "SELECT sum(length(x)) FROM t")), (0, 16000000))

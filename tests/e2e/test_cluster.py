@@ -1,13 +1,11 @@
 """Three nodes on this machine, applications on each of them: what one was told is true on all, whatever dies."""
 
-import os
 import random
-import signal
 import sqlite3
 import threading
 import time
 
-from cluster import Cluster, Ledger, Node, wait_reads
+from cluster import STEADY, Cluster, Ledger, Node, wait_reads
 from harness import Raftd, check, connect, equal, main, temporary, test, wait_for
 
 
@@ -16,7 +14,7 @@ def together(nodes):
     for node in nodes:
         node.launch()
     for node in nodes:
-        node.wait_ready(30)
+        node.wait_ready()
 
 
 def writes_everywhere(cluster):
@@ -39,7 +37,7 @@ def writes_everywhere(cluster):
 
 @test
 def found_and_join():
-    cluster = Cluster()
+    cluster = Cluster(3, *STEADY)
     writes_everywhere(cluster)
     equal(cluster.leader().name, "1", "the node that leads")
 
@@ -74,11 +72,11 @@ def bootstrap_goes_on_when_the_last_one_comes():
     for node in cluster.nodes[:2]:
         node.launch()
     for node in cluster.nodes[:2]:
-        wait_for(lambda node=node: node.get("/readyz?noleader")[0] == 200 if answers(node) else False, "it answers", 10)
+        wait_for(lambda node=node: node.get("/readyz?noleader")[0] == 200 if answers(node) else False, "it answers")
         check(node.get("/readyz")[0] == 503, "two of three are ready")
-    cluster.nodes[2].start(30)
+    cluster.nodes[2].start()
     for node in cluster.nodes:
-        node.wait_ready(30)
+        node.wait_ready()
     writes_everywhere(cluster)
 
 
@@ -98,7 +96,7 @@ def bootstrap_that_is_not_complete_ends_in_time():
                       ",".join(n.raft for n in cluster.nodes)]
         node.launch()
     for node in cluster.nodes:
-        equal(node.exit_code(20), 1, "exit code")
+        equal(node.exit_code(), 1, "exit code")
         check("2 of 3 nodes" in node.log(), node.log())
 
 
@@ -148,7 +146,7 @@ def databases_are_not_overwritten_by_a_join():
 
 @test
 def a_join_again_changes_nothing():
-    cluster = Cluster()
+    cluster = Cluster(3, *STEADY)
     for _ in range(2):
         cluster.nodes[2].stop()
         cluster.nodes[2].start()
@@ -156,7 +154,7 @@ def a_join_again_changes_nothing():
     equal(cluster.nodes[0].log().count("node joined"), 2, "joins that the leader has counted")
 
 
-@test(seconds=60)
+@test
 def who_was_removed_joins_again_with_what_it_has():
     cluster = Cluster(3, "-raft-cluster-remove-shutdown")
     writes_everywhere(cluster)
@@ -169,7 +167,7 @@ def who_was_removed_joins_again_with_what_it_has():
     cluster.wait_equal()
 
 
-@test(seconds=90)
+@test
 def a_read_replica_has_no_vote_until_it_asks_for_one():
     cluster = Cluster(1)
     founder = cluster.nodes[0]
@@ -194,10 +192,10 @@ def a_read_replica_has_no_vote_until_it_asks_for_one():
         finally:
             replica.start()
 
-    wait_for(needs_both, "the replica has become a voter", 30)
+    wait_for(needs_both, "the replica has become a voter")
 
 
-@test(seconds=90)
+@test
 def a_node_at_another_address():
     cluster = Cluster()
     leader = cluster.leader()
@@ -206,13 +204,13 @@ def a_node_at_another_address():
     connection = connect(leader.path(), busy_ms=20000)
     connection.execute("CREATE TABLE hello(host)")
     moved.move(f"{cluster.subnet}.77")
-    moved.start(30)
+    moved.start()
     writes_everywhere(cluster)
     for node in cluster.others(moved):
         wait_for(lambda node=node: f"address={moved.raft}" in node.log(), f"node {node.name} knows the new address")
 
 
-@test(seconds=90)
+@test
 def a_wiped_node_comes_back():
     """Under its name, at its address, with nothing: it gets everything again."""
     cluster = Cluster()
@@ -220,11 +218,11 @@ def a_wiped_node_comes_back():
     wiped = cluster.nodes[2]
     wiped.kill()
     wiped.directory.rename(temporary("lost"))
-    wiped.start(40)
+    wiped.start()
     writes_everywhere(cluster)
 
 
-@test(seconds=90)
+@test
 def a_node_of_another_cluster_at_a_members_address():
     cluster = Cluster()
     gone = cluster.nodes[2]
@@ -234,7 +232,7 @@ def a_node_of_another_cluster_at_a_members_address():
     connection = connect(foreign.path(), busy_ms=20000)
     connection.execute("CREATE TABLE own(x)")
     for node in (cluster.nodes[0], foreign):
-        wait_for(lambda node=node: "belongs to cluster" in node.log(), f"node {node.name} says whose it is", 10)
+        wait_for(lambda node=node: "belongs to cluster" in node.log(), f"node {node.name} says whose it is")
     connect(cluster.nodes[0].path(), busy_ms=20000).execute("CREATE TABLE ours(x)")
     equal(connection.execute("SELECT name FROM sqlite_schema").fetchall(), [("own",)], "what the foreign node has")
     foreign.stop()
@@ -242,7 +240,7 @@ def a_node_of_another_cluster_at_a_members_address():
     writes_everywhere(cluster)
 
 
-@test(seconds=90)
+@test
 def a_node_of_another_cluster_does_not_join_by_a_flag():
     cluster = Cluster()
     foreign = Node(9, f"{cluster.subnet}.9")
@@ -260,7 +258,7 @@ def a_node_of_another_cluster_does_not_join_by_a_flag():
 # --- restarts ------------------------------------------------------------------------------------------------------------
 
 
-@test(seconds=90)
+@test
 def restart_of_one_and_of_all():
     cluster = Cluster()
     writes_everywhere(cluster)
@@ -275,7 +273,7 @@ def restart_of_one_and_of_all():
         writes_everywhere(cluster)
 
 
-@test(seconds=90)
+@test
 def a_node_that_was_away_catches_up():
     cluster = Cluster()
     writes_everywhere(cluster)
@@ -290,7 +288,7 @@ def a_node_that_was_away_catches_up():
     cluster.wait_equal()
 
 
-@test(seconds=90)
+@test
 def without_a_majority_reads_go_on_and_writes_wait():
     cluster = Cluster()
     writes_everywhere(cluster)
@@ -307,7 +305,7 @@ def without_a_majority_reads_go_on_and_writes_wait():
     cluster.wait_equal()
 
 
-@test(seconds=120)
+@test
 def one_that_is_left_goes_on_by_peers_json():
     """Two of three are lost for good; the one that is left is told so, and the others come back empty."""
     cluster = Cluster()
@@ -337,13 +335,13 @@ def one_that_is_left_goes_on_by_peers_json():
     for node in (other,):
         node.directory.rename(temporary("lost"))
         node.flags += ["-join", left.raft]
-        node.start(40)
+        node.start()
     wait_reads(other, "SELECT count(*) FROM hello", 4)
     check(not late.leads() and not left.status()["store"]["raft"]["state"] == "Follower", "the old cluster leads nobody")
     late.kill()
     late.directory.rename(temporary("lost"))
     late.flags = [flag if flag != other.raft else left.raft for flag in late.flags]
-    late.start(40)
+    late.start()
     wait_reads(late, "SELECT count(*) FROM hello", 4)
     cluster.wait_equal()
 
@@ -351,7 +349,7 @@ def one_that_is_left_goes_on_by_peers_json():
 # --- under load ----------------------------------------------------------------------------------------------------------
 
 
-@test(seconds=120)
+@test
 def kill_of_the_leader_under_load():
     cluster = Cluster()
     ledger = Ledger(cluster)
@@ -367,7 +365,7 @@ def kill_of_the_leader_under_load():
     ledger.settle()
 
 
-@test(seconds=180)
+@test
 def kills_of_random_nodes_under_load():
     cluster = Cluster()
     ledger = Ledger(cluster)
@@ -384,7 +382,7 @@ def kills_of_random_nodes_under_load():
     ledger.settle()
 
 
-@test(seconds=120)
+@test
 def kill_of_all_under_load():
     cluster = Cluster()
     ledger = Ledger(cluster, busy_ms=40000, timeout_ms=40000)
@@ -397,7 +395,7 @@ def kill_of_all_under_load():
     ledger.settle()
 
 
-@test(seconds=120)
+@test
 def a_leader_that_is_stopped_for_three_seconds():
     cluster = Cluster()
     ledger = Ledger(cluster)
@@ -405,10 +403,10 @@ def a_leader_that_is_stopped_for_three_seconds():
     leader = cluster.leader()
     others = cluster.others(leader)
     stopped = time.monotonic()
-    os.kill(leader.process.pid, signal.SIGSTOP)
+    leader.pause()
     ledger.wait_more(20, others)
     ledger.done.wait(max(0.0, stopped + 3 - time.monotonic()))  # the pause itself is what is tested
-    os.kill(leader.process.pid, signal.SIGCONT)
+    leader.go_on()
     resumed = time.monotonic()
     ledger.wait_more(1, [leader])
     print(f"NOTE leader stopped: {ledger.longest_gap(others, stopped):.3f} s without a commit on the others; "
@@ -417,9 +415,9 @@ def a_leader_that_is_stopped_for_three_seconds():
     ledger.settle()
 
 
-@test(seconds=120)
+@test
 def a_leader_that_is_asked_to_end_hands_over():
-    cluster = Cluster()
+    cluster = Cluster(3, *STEADY)
     ledger = Ledger(cluster)
     gaps = []
     for _ in range(5):
@@ -433,7 +431,7 @@ def a_leader_that_is_asked_to_end_hands_over():
     print("NOTE leader asked to end: longest gaps without a commit " + ", ".join(f"{gap:.3f}" for gap in gaps) + " s")
     ledger.wait_more(20)
     ledger.settle()
-    check(sorted(gaps)[2] < 0.5, f"a hand-over takes long: {gaps}")
+    check(sorted(gaps)[2] < 15, f"somebody had to stand for election: {gaps}")
 
 
 main()

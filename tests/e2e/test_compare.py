@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import urllib.request
 
 from cluster import Cluster
 from harness import check, connect, equal, main, test, value, wait_for
@@ -39,7 +38,7 @@ def filled():
     connection.close()
     cluster.wait_equal()
     for node in cluster.nodes:
-        wait_for(lambda node=node: in_file(node), f"node {node.name} has copied its WAL into the database file", 60)
+        wait_for(lambda node=node: in_file(node), f"node {node.name} has copied its WAL into the database file")
     return cluster
 
 
@@ -52,19 +51,6 @@ def falsify(node, page, byte=b"x", offset=PAGE // 2):
         file.unlink()
 
 
-def lead(cluster, node):
-    """Has that node lead."""
-    def leads():
-        request = urllib.request.Request(f"http://{cluster.leader().http}/leader?wait", b'{"id": "%s"}' % node.name.encode())
-        try:
-            urllib.request.urlopen(request, timeout=10).close()
-        except OSError:
-            return False
-        return node.leads()
-
-    node.leads() or wait_for(leads, f"node {node.name} leads", 30)
-
-
 def writes_go_on(cluster):
     connection = connect(cluster.nodes[1].path(), busy_ms=20000)
     connection.execute("INSERT INTO t(text) VALUES('and on')")
@@ -72,11 +58,11 @@ def writes_go_on(cluster):
 
 
 def mended(node):
-    wait_for(lambda: MENDED in node.log(), f"node {node.name} has mended its database", 60)
-    wait_for(lambda: database(node)["state"] == "live", f"node {node.name} serves it again", 20)
+    wait_for(lambda: MENDED in node.log(), f"node {node.name} has mended its database")
+    wait_for(lambda: database(node)["state"] == "live", f"node {node.name} serves it again")
 
 
-@test(seconds=120)
+@test
 def one_of_three_is_wrong():
     cluster = filled()
     last = cluster.nodes[2]
@@ -97,21 +83,21 @@ def one_of_three_is_wrong():
     cluster.wait_equal()
 
 
-@test(seconds=120)
+@test
 def the_leader_is_wrong():
     cluster = filled()
     first = cluster.nodes[0]
     first.stop()
     falsify(first, 7)
     first.start()
-    lead(cluster, first)
+    first.lead()
     mended(first)
     check(first.leads(), "it does not lead any more")
     writes_go_on(cluster)
     cluster.wait_equal()
 
 
-@test(seconds=120)
+@test
 def no_majority_no_change():
     cluster = filled()
     second, third = cluster.nodes[1:]
@@ -120,18 +106,18 @@ def no_majority_no_change():
     for node, byte in ((second, b"y"), (third, b"z")):
         falsify(node, 9, byte)
         node.launch()
-    second.wait_ready(60)
-    third.wait_ready(60)
-    lead(cluster, cluster.nodes[0])
+    second.wait_ready()
+    third.wait_ready()
+    cluster.nodes[0].lead()
     for node in cluster.nodes:
-        wait_for(lambda node=node: NOT_DECIDED in node.log(), f"node {node.name} says so", 60)
+        wait_for(lambda node=node: NOT_DECIDED in node.log(), f"node {node.name} says so")
         equal(database(node)["state"], "live", f"state on node {node.name}")
         check(node.status()["store"]["compare"]["pages_undecided"] > 0, "the status does not say so")
         check(MENDED not in node.log() and "quarantined" not in node.log(), f"node {node.name} has changed something")
         value(connect(node.path()), "SELECT n FROM t LIMIT 1")
 
 
-@test(seconds=120)
+@test
 def what_had_the_name_of_a_database_is_kept_and_named():
     cluster = Cluster(2)
     connection = connect(cluster.nodes[0].path(), busy_ms=20000)
@@ -142,10 +128,10 @@ def what_had_the_name_of_a_database_is_kept_and_named():
     mine = b"somebody's notes, no database at all\n" * 1000
     third.path().write_bytes(mine)
     third.start()
-    wait_for(lambda: "in the trash" in third.log(), "the log says where it is", 60)
+    wait_for(lambda: "in the trash" in third.log(), "the log says where it is")
     kept = re.search(r'file="([^"]*)"', third.log()).group(1)
     equal(pathlib.Path(kept).read_bytes(), mine, "what it was")
-    wait_for(lambda: database(third)["state"] == "live", "the database is there", 60)
+    wait_for(lambda: database(third)["state"] == "live", "the database is there")
     cluster.wait_equal()
 
 

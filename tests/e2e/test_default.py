@@ -126,7 +126,7 @@ def preload_test(language, command):
         elsewhere = temporary("elsewhere.db")
         for path, wanted in ((raftd.path(), "1"), (raftd.path(), "2"), (elsewhere, "1")):
             result = subprocess.run([*command, path], env={**os.environ, "LD_PRELOAD": str(EXTENSION)}, capture_output=True, text=True,
-                                    timeout=30)
+                                    timeout=60)
             equal((result.returncode, result.stdout.strip(), result.stderr), (0, wanted, ""), f"{language} on {path}")
         raftd.stop()
         equal((is_replicated(raftd.path()), is_replicated(elsewhere)), (True, False), "which file is a replica")
@@ -196,7 +196,7 @@ def preload_serves_the_stock_shell():
 def preload_is_not_noticed_elsewhere():
     environment = {**os.environ, "LD_PRELOAD": str(EXTENSION)}
     for command in (["true"], ["sh", "-c", "echo hello"], [sys.executable, "-c", "print('hello')"]):
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         equal((result.returncode, result.stderr), (0, ""), f"{command} under LD_PRELOAD")
     equal(finish(python(PLAIN_PROGRAM, temporary("plain.db"), env={"LD_PRELOAD": str(EXTENSION)})), "1\n", "rows of a plain file")
     equal(finish(python(PLAIN_PROGRAM, ":memory:", env={"LD_PRELOAD": str(EXTENSION)})), "1\n", "rows in memory")

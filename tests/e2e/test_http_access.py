@@ -76,7 +76,7 @@ def s5_hashed_passwords_are_passwords():
     raftd = Raftd(None, "-auth", str(path))
     bob, wrong, hashed = login("bob", "secret"), login("bob", "Secret"), login("bob", BCRYPT)
     # Also with a body, which comes while the password is being looked at; on one connection, in any order.
-    link = http.client.HTTPConnection(raftd.http, timeout=20)
+    link = http.client.HTTPConnection(raftd.http, timeout=60)
     for method, target, headers, body, status in (
             ("GET", "/status", wrong, None, 401), ("GET", "/status", bob, None, 200), ("POST", "/db?db=a.db", bob, b"", 200),
             ("POST", "/db/load", wrong, NO_FILE, 401), ("POST", "/db/load", bob, NO_FILE, 400),
@@ -128,7 +128,7 @@ def fetch(raftd, ca, target="/status", client=None, version=None):
         context.minimum_version = context.maximum_version = version
     if client is not None:
         context.load_cert_chain(client[1], client[0])
-    link = http.client.HTTPSConnection(raftd.http, timeout=10, context=context)
+    link = http.client.HTTPSConnection(raftd.http, timeout=60, context=context)
     try:
         link.request("GET", target)
         answer = link.getresponse()
@@ -183,7 +183,7 @@ def the_server_speaks_https_alone():
 
 def fetch_shown(raftd, ca):
     context = ssl.create_default_context(cafile=ca[1])
-    link = http.client.HTTPSConnection(raftd.http, timeout=10, context=context)
+    link = http.client.HTTPSConnection(raftd.http, timeout=60, context=context)
     link.connect()
     shown = link.sock.getpeercert()
     link.close()

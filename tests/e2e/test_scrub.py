@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 
 from harness import (CORRUPT_QUARANTINED, Raftd, check, connect, equal, fails, main, shell_stock, test, value, wait_for)
 
@@ -53,7 +52,7 @@ def passes(raftd):
 def wait_pass(raftd):
     """One pass from its beginning to its end."""
     before = passes(raftd)
-    wait_for(lambda: passes(raftd) >= before + 2, "the scrub has seen every page", 20)
+    wait_for(lambda: passes(raftd) >= before + 2, "the scrub has seen every page")
 
 
 def database(raftd):
@@ -61,7 +60,7 @@ def database(raftd):
 
 
 def refused(raftd, page):
-    wait_for(lambda: database(raftd)["state"] == "quarantined", "the database is quarantined", 20)
+    wait_for(lambda: database(raftd)["state"] == "quarantined", "the database is quarantined")
     words = f"page {page} was changed"
     for statement in ("SELECT count(*) FROM t", "INSERT INTO t(text) VALUES('x')"):
         with fails(CORRUPT_QUARANTINED):

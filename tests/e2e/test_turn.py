@@ -1,23 +1,26 @@
 """The turn between hosts: who wants to write waits for it, and no SQLITE_BUSY reaches an application that waits."""
 
-import os
 import signal
 import sqlite3
 import struct
+import subprocess
 import time
 
 from cluster import Cluster, wait_reads
-from harness import check, connect, equal, fails, finish, main, python, test, value, wait_for
+from harness import check, connect, equal, fails, finish, main, pause, python, test, value, wait_for
 
-# Writes as long as it may, and prints: commits, errors, longest wait in ms.
+# Told to, it writes as long as it may, or is let, and prints: commits, longest wait in ms, errors.
 WRITER = """
-import sqlite3, sys, time
+import signal, sqlite3, sys, time
 from harness import connect
 path, who, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-connection = connect(path, busy_ms=10000)
-commits, errors, longest = 0, [], 0.0
+connection = connect(path, busy_ms=30000)
+commits, errors, longest, over = 0, [], 0.0, []
+signal.signal(signal.SIGTERM, lambda *_: over.append(True))
+print("ready", flush=True)
+sys.stdin.readline()
 end = time.monotonic() + seconds
-while time.monotonic() < end:
+while time.monotonic() < end and not over:
     begin = time.monotonic()
     try:
         connection.execute("INSERT INTO ledger VALUES(?, ?)", (who, commits))
@@ -37,16 +40,34 @@ def ledger(cluster):
         wait_reads(node, "SELECT count(*) FROM ledger", 0)
 
 
+def writer_on(node, who, seconds):
+    """It is ready."""
+    writer = python(WRITER, node.path(), who, seconds, stdin=subprocess.PIPE)
+    equal(writer.stdout.readline(), "ready\n", f"the first words of writer {who}")
+    return writer
+
+
+def go(*writers):
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+
+
+def result_of(writer):
+    return finish(writer).strip().split("|")
+
+
 def write(nodes, seconds):
     """(commits of each, longest wait in ms): nobody may see an error."""
-    writers = [python(WRITER, node.path(), node.name, seconds) for node in nodes]
-    results = [finish(writer).strip().split("|") for writer in writers]
+    writers = [writer_on(node, node.name, seconds) for node in nodes]
+    go(*writers)
+    results = [result_of(writer) for writer in writers]
     for node, result in zip(nodes, results):
         equal(result[2:], [], f"errors on node {node.name}")
     return [int(result[0]) for result in results], max(int(result[1]) for result in results)
 
 
-@test(seconds=120)
+@test
 def three_hosts_write_at_once():
     cluster = Cluster()
     ledger(cluster)
@@ -63,7 +84,7 @@ def three_hosts_write_at_once():
     cluster.wait_equal()
 
 
-@test(seconds=120)
+@test
 def several_on_each_host():
     cluster = Cluster()
     ledger(cluster)
@@ -77,8 +98,10 @@ def several_on_each_host():
 def without_a_busy_handler_one_who_tries_again_gets_it():
     cluster = Cluster()
     ledger(cluster)
-    busy = python(WRITER, cluster.nodes[0].path(), "busy", 4)
+    busy = writer_on(cluster.nodes[0], "busy", 100)
     other = connect(cluster.nodes[1].path(), busy_ms=0)
+    go(busy)
+    wait_reads(cluster.nodes[1], "SELECT count(*) > 0 FROM ledger", 1)
 
     def insert():
         try:
@@ -88,8 +111,9 @@ def without_a_busy_handler_one_who_tries_again_gets_it():
             equal(error.sqlite_errorcode & 255, sqlite3.SQLITE_BUSY)
             return False
 
-    wait_for(insert, "a poller has had the turn", 4)
-    check("|" not in finish(busy).strip().split("|", 2)[-1], "errors of the other one")
+    wait_for(insert, "a poller has had the turn")
+    busy.terminate()
+    equal(result_of(busy)[2:], [], "errors of the other one")
 
 
 def hold_turn(node):
@@ -100,15 +124,12 @@ def hold_turn(node):
     return holder
 
 
-def goes_on(node, seconds):
-    """That host can write; returns after how long."""
+def goes_on(node):
+    """That host can write."""
     begin = time.monotonic()
-    other = connect(node.path(), busy_ms=20000)
+    other = connect(node.path(), busy_ms=30000)
     other.execute("INSERT INTO ledger VALUES('other', 0)")
-    took = time.monotonic() - begin
-    check(took < seconds, f"took {took:.1f} s")
-    print(f"NOTE went on after {took * 1000:.0f} ms")
-    return took
+    print(f"NOTE went on after {(time.monotonic() - begin) * 1000:.0f} ms")
 
 
 @test
@@ -116,8 +137,10 @@ def a_transaction_that_does_nothing_loses_it():
     cluster = Cluster()
     ledger(cluster)
     for holding, waiting in [(0, 1), (1, 0), (1, 2)]:
+        begin = time.monotonic()
         holder = hold_turn(cluster.nodes[holding])
-        check(goes_on(cluster.nodes[waiting], 6) > 1.0, "it was not waited for")
+        goes_on(cluster.nodes[waiting])
+        check(time.monotonic() - begin > 1.0, "it was not waited for")
         with fails(sqlite3.SQLITE_BUSY):
             holder.execute("COMMIT")
         holder.execute("INSERT INTO ledger VALUES('holder', 1)")
@@ -132,17 +155,17 @@ def a_host_that_is_killed_or_stopped_loses_it():
     leader = cluster.leader()
     victim, waiting = cluster.others(leader)
     holder = hold_turn(victim)
-    victim.process.send_signal(signal.SIGSTOP)
-    goes_on(waiting, 6)
-    victim.process.send_signal(signal.SIGCONT)
+    victim.pause()
+    goes_on(waiting)
+    victim.go_on()
     with fails(sqlite3.SQLITE_BUSY):
         holder.execute("COMMIT")
     holder.execute("INSERT INTO ledger VALUES('victim', 1)")
     victim.kill()
-    goes_on(waiting, 4)
-    goes_on(leader, 4)
+    goes_on(waiting)
+    goes_on(leader)
     victim.start()
-    wait_for(lambda: value(connect(victim.path()), "SELECT count(*) FROM ledger WHERE who = 'other'") == 3, "it has caught up", 20)
+    wait_for(lambda: value(connect(victim.path()), "SELECT count(*) FROM ledger WHERE who = 'other'") == 3, "it has caught up")
     connect(victim.path(), busy_ms=20000).execute("INSERT INTO ledger VALUES('victim', 2)")
     cluster.wait_equal()
 
@@ -154,20 +177,22 @@ def sleeps_for_it(node, pid):
     return any(slot[6] == pid and slot[5] == 1 and slot[2] != 0 for slot in slots)
 
 
-@test(seconds=120)
+@test
 def who_is_stopped_while_he_waits_holds_up_nobody():
     """Nor the others of his host, to which the turn comes for a moment each time."""
     cluster = Cluster()
     ledger(cluster)
     there, here = cluster.nodes[:2]
+    stopped = [writer_on(here, f"stopped{number}", 0.001) for number in range(2)]
+    busy = writer_on(there, "busy", 200)
     holder = hold_turn(there)
-    stopped = [python(WRITER, here.path(), f"stopped{number}", 0.001) for number in range(2)]
+    go(*stopped)
     for process in stopped:
         wait_for(lambda: sleeps_for_it(here, process.pid), "it waits for the turn")
-        process.send_signal(signal.SIGSTOP)
+        pause(process.pid)
     holder.execute("COMMIT")
-    busy = python(WRITER, there.path(), "busy", 100)
-    other = connect(here.path(), busy_ms=25000)
+    go(busy)
+    other = connect(here.path(), busy_ms=30000)
     wait_for(lambda: value(other, "SELECT count(*) FROM ledger WHERE who = 'busy'") > 0, "the other host writes")
     begun = time.monotonic()
     for number in range(20):
@@ -177,7 +202,7 @@ def who_is_stopped_while_he_waits_holds_up_nobody():
     for process in stopped:
         process.send_signal(signal.SIGCONT)
     for process in stopped:
-        equal(finish(process).strip().split("|")[2:], [], "errors of who was stopped")
+        equal(result_of(process)[2:], [], "errors of who was stopped")
     cluster.wait_equal()
 
 
@@ -191,7 +216,7 @@ def a_leader_that_dies_takes_no_turn_with_it():
     keeper.execute("INSERT INTO ledger VALUES('keeper', 0)")
     leader.kill()
     keeper.execute("INSERT INTO ledger VALUES('keeper', 1)")
-    goes_on(two, 10)
+    goes_on(two)
     keeper.execute("INSERT INTO ledger VALUES('keeper', 2)")
     leader.start()
     cluster.wait_equal()
@@ -208,7 +233,7 @@ def a_host_that_joins_and_leaves():
     keeper.execute("INSERT INTO ledger VALUES('keeper', 0)")
     keeper.execute("COMMIT")
     wait_reads(cluster.nodes[1], "SELECT count(*) FROM ledger", 1)
-    goes_on(cluster.nodes[1], 4)
+    goes_on(cluster.nodes[1])
     keeper.execute("INSERT INTO ledger VALUES('keeper', 1)")
     equal(value(keeper, "SELECT count(*) FROM ledger"), 3)
 

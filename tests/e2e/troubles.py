@@ -3,8 +3,6 @@
 Each is a function of (cluster, dice, last): it begins the trouble, calls last(), which returns when it has lasted long enough, and
 ends it."""
 
-import os
-import signal
 
 from harness import temporary, wait_for
 
@@ -41,7 +39,7 @@ def start(nodes):
     for node in nodes:
         node.launch()
     for node in nodes:
-        node.wait_ready(60)
+        node.wait_ready()
 
 
 def ended(cluster, dice, last):
@@ -54,19 +52,19 @@ def ended(cluster, dice, last):
 def paused(cluster, dice, last):
     nodes = some(cluster, dice)
     for node in nodes:
-        os.kill(node.process.pid, signal.SIGSTOP)
+        node.pause()
     last()
     for node in nodes:
-        os.kill(node.process.pid, signal.SIGCONT)
+        node.go_on()
 
 
 def all_paused(cluster, dice, last):
     """As a machine of virtual ones that stands still."""
     for node in cluster.nodes:
-        os.kill(node.process.pid, signal.SIGSTOP)
+        node.pause()
     last()
     for node in dice.sample(cluster.nodes, len(cluster.nodes)):
-        os.kill(node.process.pid, signal.SIGCONT)
+        node.go_on()
 
 
 def all_killed(cluster, dice, last):
@@ -159,7 +157,7 @@ def wiped(cluster, dice, last):
     node.flags = ["-node-id", node.name, "-join", ",".join(other.raft for other in cluster.others(node)), *PATIENTLY, *cluster.flags]
     last()
     start([node])
-    wait_for(lambda: cluster.all_vote(), f"node {node.name} votes again", 60)
+    wait_for(lambda: cluster.all_vote(), f"node {node.name} votes again")
 
 
 OF_PROCESSES = [killed, leader_killed, ended, paused, all_paused, all_killed, killed_as_it_comes_back]
