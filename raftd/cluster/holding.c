@@ -191,14 +191,14 @@ static struct rq_instances who_have(struct rq_cluster *c, const struct rq_member
     for (unsigned i = 0; i < members->count; i++) {
         const struct rq_member *m = &members->list[i];
         const struct rq_holder *holder = find(&c->holding, m->instance);
-        if (m->role == RQ_MEMBER_VOTER && holder->held >= index && rq_clock_ms() - holder->told_ms < FRESH_MS) {
+        if (holder->held >= index && rq_clock_ms() - holder->told_ms < FRESH_MS) {
             set.list[set.count++] = m->instance;
         }
     }
     return set;
 }
 
-/* What to be content with: less than is needed only if everybody has said that there is no more. */
+/* What to be content with, where too few have what is needed: less than that only if everybody has said that there is no more. */
 static uint64_t best_of(struct rq_cluster *c, const struct rq_members *members)
 {
     const struct rq_holding *h = &c->holding;
@@ -217,7 +217,7 @@ static uint64_t best_of(struct rq_cluster *c, const struct rq_members *members)
         }
         best = m->role == RQ_MEMBER_VOTER && holder->held > best ? holder->held : best;
     }
-    return best < h->needed ? best : h->needed;
+    return best;
 }
 
 static void ask_again(struct rq_cluster *c, const struct rq_members *members)
