@@ -11,7 +11,7 @@ from harness import (HTTP_PORT, IOERR_UNKNOWN, RAFT_PORT, Raftd, check, claim_su
 
 
 # Nobody who hears nothing for a few seconds stands for election: for tests in which the first node is to go on leading.
-STEADY = ["-raft-heartbeat-timeout", "20s", "-raft-election-timeout", "20s"]
+STEADY = ["-raft-heartbeat-timeout", "8s", "-raft-election-timeout", "8s"]
 
 
 class Node(Raftd):

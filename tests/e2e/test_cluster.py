@@ -431,7 +431,7 @@ def a_leader_that_is_asked_to_end_hands_over():
     print("NOTE leader asked to end: longest gaps without a commit " + ", ".join(f"{gap:.3f}" for gap in gaps) + " s")
     ledger.wait_more(20)
     ledger.settle()
-    check(sorted(gaps)[2] < 15, f"somebody had to stand for election: {gaps}")
+    check(sorted(gaps)[2] < 7, f"somebody had to stand for election: {gaps}")
 
 
 main()

@@ -85,7 +85,7 @@ def members_that_are_silent_for_too_long_are_removed():
 
 @test
 def a_longer_time_to_wait_for_the_leader():
-    cluster = Cluster(3, "-raft-heartbeat-timeout", "20s")
+    cluster = Cluster(3, "-raft-heartbeat-timeout", "10s")
     leader = cluster.leader()
     connection = connect(cluster.others(leader)[0].path(), busy_ms=20000, timeout=30000)
     connection.execute("CREATE TABLE t(x)")
