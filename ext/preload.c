@@ -44,12 +44,18 @@ static void fork_unlock(void)
     (void)pthread_mutex_unlock(&lock);
 }
 
+/* Not unlocked: a recursive mutex knows its owner by the number of the thread, which is another one in the child. */
+static void fork_renew(void)
+{
+    lock = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+}
+
 /* Only looks how it came here: the program may clear its environment later. */
 __attribute__((constructor)) static void look_at_environment(void)
 {
     const char *list = getenv("LD_PRELOAD");
     preloaded = list != NULL && strstr(list, "librqvfs") != NULL;
-    (void)pthread_atfork(fork_lock, fork_unlock, fork_unlock);
+    (void)pthread_atfork(fork_lock, fork_unlock, fork_renew);
 }
 
 static bool is_own(const void *address)

@@ -192,6 +192,35 @@ def preload_serves_the_stock_shell():
     equal(is_replicated(raftd.path()), True, "app.db is a replica")
 
 
+# As servers that fork their workers do: each process opens its own, before and after it has children.
+PREFORK_PROGRAM = """
+import os, sqlite3, sys
+def insert():
+    db = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
+    db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+    db.execute("INSERT INTO t VALUES(1)")
+    return db
+first = insert()
+first.close()
+child = os.fork()
+insert()
+if child == 0:
+    grandchild = os.fork()
+    print(insert().execute("SELECT count(*) > 2 FROM t").fetchone()[0], flush=True)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) if grandchild != 0 else 0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@test
+def preload_serves_processes_that_were_forked():
+    raftd = Raftd()
+    equal(finish(python(PREFORK_PROGRAM, raftd.path(), env={"LD_PRELOAD": str(EXTENSION)})), "1\n1\n", "what the children print")
+    equal(shell_stock(raftd.path(), "SELECT count(*) FROM t;"), "5")
+    raftd.stop()
+    equal(is_replicated(raftd.path()), True, "app.db is a replica")
+
+
 @test
 def preload_is_not_noticed_elsewhere():
     environment = {**os.environ, "LD_PRELOAD": str(EXTENSION)}
