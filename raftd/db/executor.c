@@ -56,6 +56,7 @@ struct rq_executor {
     sqlite3 *db;
     struct rq_hold *hold;
     sqlite3_stmt *begin, *commit;
+    uint64_t seen; /* the version of which SQLite knows that it can read it; 0: none yet */
     bool holds;  /* the hold is taken */
     bool leaves; /* it runs nothing more before it has given the turn back */
     uint64_t turn_since_us, busy_since_us;
@@ -387,6 +388,7 @@ static void connection_close(struct rq_executor *x)
     sqlite3_close(x->db);
     x->db = NULL;
     x->hold = NULL;
+    x->seen = 0;
 }
 
 static enum rq_err connection_open(struct rq_executor *x)
@@ -490,11 +492,30 @@ static void pause_us(long us)
     nanosleep(&t, NULL);
 }
 
-static void take_turn(struct rq_executor *x)
+/* SQLite takes the text encoding for a connection once and for all; others may have replaced the database by one of another.  A
+ * connection that is new is taken as it is. */
+static bool is_outdated(struct rq_executor *x)
+{
+    const uint64_t version = rq_hold_version(x->hold);
+    const bool looks = x->seen != 0 && x->seen != version;
+    x->seen = version;
+    return looks &&
+           (sqlite3_exec(x->db, "SELECT 1 FROM main.sqlite_schema LIMIT 0", NULL, NULL, NULL) & 0xff) == SQLITE_ERROR;
+}
+
+static enum rq_err take_hold(struct rq_executor *x)
 {
     enum rq_err err = connection_open(x);
-    if (err == RQ_OK) {
-        err = err_of(rq_hold_take(x->hold, TURN_WAIT_US));
+    return err == RQ_OK ? err_of(rq_hold_take(x->hold, TURN_WAIT_US)) : err;
+}
+
+static void take_turn(struct rq_executor *x)
+{
+    enum rq_err err = take_hold(x);
+    if (err == RQ_OK && is_outdated(x)) {
+        rq_hold_end(x->hold);
+        connection_close(x);
+        err = take_hold(x);
     }
     const uint64_t now = now_us();
     if (err == RQ_OK) {
@@ -517,6 +538,7 @@ static void take_turn(struct rq_executor *x)
 static void give_turn_back(struct rq_executor *x)
 {
     const bool crowded = rq_hold_crowded(x->hold);
+    x->seen = rq_hold_version(x->hold);
     rq_hold_end(x->hold);
     x->holds = x->leaves = false;
     for (unsigned us = 0; crowded && us < CROWDED_MAX_US && rq_hold_crowded(x->hold); us += PAUSE_US) {

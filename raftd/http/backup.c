@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "raftd/http/databases.h"
@@ -19,13 +20,13 @@ static void run_backup(struct rq_admin *a, const struct rq_http_request *request
     (void)snprintf(path, sizeof path, "%s/%s", a->dir, name);
     const struct rq_backup backup = {
         .path = path,
-        .sql = format != NULL && strcmp(format, "sql") == 0,
+        .sql = format != NULL && strcasecmp(format, "sql") == 0,
         .tables = rq_http_param(request, "tables"),
         .vacuum = rq_http_has(request, "vacuum"),
         .compress = rq_http_has(request, "compress"),
         .scratch_dir = a->scratch_dir,
     };
-    if (backup.vacuum && format != NULL && (backup.sql || strcmp(format, "delete") == 0)) {
+    if (backup.vacuum && format != NULL && (backup.sql || strcasecmp(format, "delete") == 0)) {
         rq_http_text(response, 500, "invalid backup format\n");
         return;
     }

@@ -16,6 +16,7 @@
 struct reader {
     struct rq_sql_connection connection; /* first */
     struct reader *next;
+    unsigned generation; /* the desk's, when it was made */
 };
 
 struct rq_desk {
@@ -31,6 +32,7 @@ struct rq_desk {
     pthread_cond_t given; /* a reader, or the right to make one */
     struct reader *idle;
     unsigned readers, idle_readers;
+    unsigned generation; /* so often they were found to be outdated */
 };
 
 struct rq_desks {
@@ -61,14 +63,19 @@ static void reader_free(struct reader *r)
     free(r);
 }
 
+static void free_readers(struct reader *list)
+{
+    while (list != NULL) {
+        struct reader *r = list;
+        list = r->next;
+        reader_free(r);
+    }
+}
+
 static void desk_free(struct rq_desk *k)
 {
     rq_executor_free(k->executor);
-    while (k->idle != NULL) {
-        struct reader *r = k->idle;
-        k->idle = r->next;
-        reader_free(r);
-    }
+    free_readers(k->idle);
     rq_database_unref(k->db);
     pthread_cond_destroy(&k->given);
     pthread_mutex_destroy(&k->lock);
@@ -341,10 +348,13 @@ enum rq_err rq_desk_take_reader(struct rq_desk *k, bool wait, struct rq_sql_conn
     } else {
         k->readers++;
     }
+    const unsigned generation = k->generation;
     pthread_mutex_unlock(&k->lock);
     if (err == RQ_OK && r == NULL) {
         err = reader_new(k, &r);
-        if (err != RQ_OK) {
+        if (err == RQ_OK) {
+            r->generation = generation;
+        } else {
             pthread_mutex_lock(&k->lock);
             k->readers--;
             pthread_cond_signal(&k->given);
@@ -355,21 +365,40 @@ enum rq_err rq_desk_take_reader(struct rq_desk *k, bool wait, struct rq_sql_conn
     return err;
 }
 
-void rq_desk_give_reader(struct rq_desk *k, struct rq_sql_connection *reader)
+/* With the lock: all that nobody uses are the caller's, to be freed. */
+static struct reader *take_idle(struct rq_desk *k)
 {
-    struct reader *r = (struct reader *)reader;
+    struct reader *list = k->idle;
+    k->readers -= k->idle_readers;
+    k->idle = NULL;
+    k->idle_readers = 0;
+    return list;
+}
+
+bool rq_desk_give_reader(struct rq_desk *k, struct rq_sql_connection *reader)
+{
+    struct reader *r = (struct reader *)reader, *gone = NULL;
+    const bool outdated = rq_sql_connection_outdated(reader);
     pthread_mutex_lock(&k->lock);
-    const bool keep = k->idle_readers < READERS_KEPT;
-    if (keep) {
+    if (outdated) {
+        k->generation += r->generation == k->generation;
+        gone = take_idle(k);
+    }
+    if (r->generation == k->generation && k->idle_readers < READERS_KEPT) {
         r->next = k->idle;
         k->idle = r;
         k->idle_readers++;
     } else {
+        r->next = gone;
+        gone = r;
         k->readers--;
     }
-    pthread_cond_signal(&k->given);
-    pthread_mutex_unlock(&k->lock);
-    if (!keep) {
-        reader_free(r);
+    if (outdated) {
+        pthread_cond_broadcast(&k->given);
+    } else {
+        pthread_cond_signal(&k->given);
     }
+    pthread_mutex_unlock(&k->lock);
+    free_readers(gone);
+    return !outdated;
 }

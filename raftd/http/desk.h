@@ -52,7 +52,9 @@ enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request);
 
 /* When there are too many already: waits for one, or BUSY. */
 enum rq_err rq_desk_take_reader(struct rq_desk *k, bool wait, struct rq_sql_connection **ret_reader);
-void rq_desk_give_reader(struct rq_desk *k, struct rq_sql_connection *reader);
+/* False: it was outdated.  Nothing that it said counts; it is closed, and those that were made before it, and others that can read
+ * are to be had. */
+bool rq_desk_give_reader(struct rq_desk *k, struct rq_sql_connection *reader);
 
 /* A connection for a transaction that a client keeps open: it is the caller's, who closes it with rq_desk_disconnect(), and holds the
  * desk meanwhile.  ret_sink: counted; where its COMMIT goes.  NOMEM, or IO: it cannot be opened. */

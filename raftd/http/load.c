@@ -142,24 +142,30 @@ static enum rq_err load_file(struct rq_admin *a, struct rq_database *db, const c
     return rq_load_run(&load, text);
 }
 
-/* rqlited's answer to SQL. */
+/* rqlited's answer.  NULL: no SQL was run, so it has no result. */
 static void put_result(const struct rq_http_request *request, const struct rq_load_sql_result *r, uint64_t ns,
                        struct rq_http_response *response)
 {
+    const bool timings = rq_http_has(request, "timings");
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
-    yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, yyjson_mut_obj_add_arr(doc, root, "results"));
-    if (r->error[0] != '\0') {
-        yyjson_mut_obj_add_str(doc, one, "error", r->error);
+    yyjson_mut_val *results = yyjson_mut_obj_add_arr(doc, root, "results");
+    if (r != NULL) {
+        yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, results);
+        if (r->error[0] != '\0') {
+            yyjson_mut_obj_add_str(doc, one, "error", r->error);
+        }
+        if (r->error[0] == '\0' && r->last_insert_id != 0) {
+            yyjson_mut_obj_add_sint(doc, one, "last_insert_id", r->last_insert_id);
+        }
+        if (r->error[0] == '\0' && r->rows_affected != 0) {
+            yyjson_mut_obj_add_sint(doc, one, "rows_affected", r->rows_affected);
+        }
+        if (timings) {
+            yyjson_mut_obj_add_real(doc, one, "time", (double)ns / 1e9);
+        }
     }
-    if (r->error[0] == '\0' && r->last_insert_id != 0) {
-        yyjson_mut_obj_add_sint(doc, one, "last_insert_id", r->last_insert_id);
-    }
-    if (r->error[0] == '\0' && r->rows_affected != 0) {
-        yyjson_mut_obj_add_sint(doc, one, "rows_affected", r->rows_affected);
-    }
-    if (rq_http_has(request, "timings")) {
-        yyjson_mut_obj_add_real(doc, one, "time", (double)ns / 1e9);
+    if (timings) {
         yyjson_mut_obj_add_real(doc, root, "time", (double)ns / 1e9);
     }
     rq_http_json(response, doc, root, rq_http_has(request, "pretty"));
@@ -191,10 +197,8 @@ static enum rq_err load(struct rq_admin *a, const struct rq_http_request *reques
     rq_database_unref(db);
     if (err != RQ_OK) {
         say(response, status_of(err), text);
-    } else if (sql && u->bytes > 0) {
-        put_result(request, &result, rq_clock_ns() - begin_ns, response);
     } else {
-        rq_http_text(response, 200, "{\"results\":[]}");
+        put_result(request, sql && u->bytes > 0 ? &result : NULL, rq_clock_ns() - begin_ns, response);
     }
     return err;
 }

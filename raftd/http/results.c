@@ -380,14 +380,15 @@ static bool names_are_right(struct run *r, const struct rq_statement *s)
     return true;
 }
 
-/* Each statement of a string takes as many values as it has parameters; those with names are there for all of them. */
-static int bind(struct run *r, sqlite3_stmt *stmt, const struct rq_statement *s, uint32_t *taken)
+/* Each statement of a string takes as many values as it has parameters; those with names are there for all of them.  rows: it is run
+ * for them, and what is said of missing values does not count those of statements before it. */
+static int bind(struct run *r, sqlite3_stmt *stmt, const struct rq_statement *s, uint32_t *taken, bool rows)
 {
     const int wanted = sqlite3_bind_parameter_count(stmt);
     const uint32_t first = *taken, end = first + (uint32_t)wanted;
     int code = SQLITE_OK;
     if (s->value_count - first < (uint32_t)wanted) {
-        (void)snprintf(r->why, sizeof r->why, NOT_ENOUGH, wanted, s->value_count);
+        (void)snprintf(r->why, sizeof r->why, NOT_ENOUGH, wanted, s->value_count - (rows ? first : 0));
         return SQLITE_ERROR;
     }
     for (uint32_t i = first; i < end && code == SQLITE_OK; i++) {
@@ -451,7 +452,7 @@ static int run_prepared(struct run *r, struct rq_sql_prepared *p, const struct r
                                        : "the transaction of a request cannot be ended by its statements");
         return SQLITE_ERROR;
     }
-    int code = bind(r, p->stmt, s, taken);
+    int code = bind(r, p->stmt, s, taken, read && r->kind != RQ_SQL_EXECUTE);
     if (code != SQLITE_OK || (r->kind == RQ_SQL_QUERY && !last)) {
         return code;
     }

@@ -42,6 +42,7 @@
 #define LINEARIZABLE_MS   10000u
 #define FRESHNESS_WAIT_MS 1000u
 #define RUNS_MAX          5u /* of a write that others overtook */
+#define READER_TRIES      3u /* each of which found the encoding changed by then */
 #define DRAIN_MS          10000u
 
 struct rq_sql_service {
@@ -215,15 +216,16 @@ static int on_reader(struct errand *e, unsigned budget, int (*work)(struct erran
 {
     struct rq_sql_connection empty, *c = &empty;
     int code = SQLITE_OK;
-    *ret_err = e->desk != NULL ? rq_desk_take_reader(e->desk, budget == 0, &c) : empty_reader(&empty);
-    if (*ret_err != RQ_OK) {
-        return code;
-    }
-    c->budget = budget;
-    code = work(e, c);
-    if (e->desk != NULL) {
-        rq_desk_give_reader(e->desk, c);
-    } else {
+    unsigned tries = 0;
+    do {
+        *ret_err = e->desk != NULL ? rq_desk_take_reader(e->desk, budget == 0, &c) : empty_reader(&empty);
+        if (*ret_err != RQ_OK) {
+            return code;
+        }
+        c->budget = budget;
+        code = work(e, c);
+    } while (e->desk != NULL && !rq_desk_give_reader(e->desk, c) && ++tries < READER_TRIES);
+    if (e->desk == NULL) {
         sqlite3 *db = empty.db;
         rq_sql_connection_fini(&empty);
         sqlite3_close(db);

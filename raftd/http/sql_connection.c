@@ -85,6 +85,15 @@ void rq_sql_connection_end(struct rq_sql_connection *c)
     c->too_long = c->timed_out = c->running = false;
 }
 
+bool rq_sql_connection_outdated(struct rq_sql_connection *c)
+{
+    const bool failed = c->failed;
+    c->failed = false;
+    /* A schema that is damaged would be SQLITE_CORRUPT. */
+    return failed &&
+           (sqlite3_exec(c->db, "SELECT 1 FROM main.sqlite_schema LIMIT 0", NULL, NULL, NULL) & 0xff) == SQLITE_ERROR;
+}
+
 bool rq_sql_connection_late(struct rq_sql_connection *c)
 {
     c->timed_out = c->timed_out || (c->deadline_ns > 0 && rq_clock_ns() >= c->deadline_ns);
@@ -105,8 +114,9 @@ bool rq_sql_connection_await_turn(struct rq_sql_connection *c, uint64_t *since_m
     return true;
 }
 
-const char *rq_sql_error(const struct rq_sql_connection *c)
+const char *rq_sql_error(struct rq_sql_connection *c)
 {
+    c->failed = true;
     return c->refused != NULL ? c->refused : sqlite3_errmsg(c->db);
 }
 
@@ -226,6 +236,7 @@ int rq_sql_prepare(struct rq_sql_connection *c, const char *sql, size_t bytes, s
         p->hash = hash;
         int code = compile(c, p, sql, bytes, seen, ret_tail);
         if (code != SQLITE_OK) {
+            c->failed = true;
             prepared_free(p);
             return code;
         }

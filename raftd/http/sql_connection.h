@@ -29,6 +29,7 @@ struct rq_sql_connection {
     uint64_t deadline_ns;       /* 0: none */
     uint32_t spent;
     bool running, too_long, timed_out;
+    bool failed; /* a statement, since somebody asked whether it is outdated */
     bool preparing;
     bool ends_transaction, pragma; /* what is being prepared */
     const char *column_name;
@@ -64,7 +65,7 @@ int rq_sql_prepare(struct rq_sql_connection *c, const char *sql, size_t bytes, s
 /* Resets it, and takes from it what was bound. */
 void rq_sql_release(struct rq_sql_prepared *p);
 /* What the last call on the connection, which failed, says. */
-const char *rq_sql_error(const struct rq_sql_connection *c);
+const char *rq_sql_error(struct rq_sql_connection *c);
 
 /* A run begins: what it may take.  timeout_ns 0: any time. */
 void rq_sql_connection_begin(struct rq_sql_connection *c, uint64_t timeout_ns);
@@ -72,6 +73,9 @@ void rq_sql_connection_begin(struct rq_sql_connection *c, uint64_t timeout_ns);
 void rq_sql_connection_end(struct rq_sql_connection *c);
 /* After SQLITE_BUSY: waits for a moment, unless that was for too long already, or is not to be.  since_ms: 0 at first. */
 bool rq_sql_connection_await_turn(struct rq_sql_connection *c, uint64_t *since_ms);
+/* Outside of a transaction: is it good for nothing, since the database has got another text encoding, which SQLite takes for a
+ * connection once and for all?  Then no statement can be prepared any more, by whoever is to use it next. */
+bool rq_sql_connection_outdated(struct rq_sql_connection *c);
 /* Is the time of the run over? */
 bool rq_sql_connection_late(struct rq_sql_connection *c);
 

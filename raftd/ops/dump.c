@@ -229,7 +229,12 @@ static bool is_wanted(const struct dump *d, const char *name)
     }
     for (const char *at = d->tables; *at != '\0';) {
         const size_t n = strcspn(at, ",");
-        if (n == strlen(name) && strncmp(at, name, n) == 0) {
+        size_t first = strspn(at, " "), end = n;
+        while (end > first && at[end - 1] == ' ') {
+            end--;
+        }
+        first = first < end ? first : end;
+        if (end - first == strlen(name) && strncmp(at + first, name, end - first) == 0) {
             return true;
         }
         at += n + (at[n] == ',');

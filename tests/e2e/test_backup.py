@@ -90,6 +90,7 @@ def the_text_makes_the_same_database():
     # rqlite's own shape, for a plain table.
     check("INSERT INTO \"pair\" VALUES('a',1);\nINSERT INTO \"pair\" VALUES('a',2);\n" in text, text)
     some = fetch(raftd, "&fmt=sql&tables=pair,alone").text.decode()
+    equal(fetch(raftd, "&fmt=SQL&tables=%20pair%20,,%20,alone").text.decode(), some, "the same, written otherwise")
     check("CREATE TABLE pair" in some and "CREATE TABLE alone" in some and "CREATE TABLE people" not in some, some)
 
 

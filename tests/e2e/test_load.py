@@ -1,6 +1,7 @@
 """POST /db/load and /boot: a SQLite file becomes the content of a database on every node, page by page and at once; POST /db."""
 
 import http.client
+import json
 import sqlite3
 import sys
 
@@ -10,11 +11,12 @@ from harness import SANITIZER, Raftd, check, connect, equal, main, shell_stock, 
 LOADED = (200, '{"results":[]}')
 
 
-def made(rows=100, *, page_size=4096, wal=False, size=100):
+def made(rows=100, *, page_size=4096, wal=False, size=100, encoding="UTF-8"):
     """An ordinary SQLite file."""
     path = temporary("made.db")
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(f"PRAGMA page_size={page_size}")
+    connection.execute(f"PRAGMA encoding='{encoding}'")
     if wal:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
@@ -167,6 +169,7 @@ def s7_sql_is_run_as_one_transaction():
     equal(load(raftd, b"SAVEPOINT a; DELETE FROM child; ROLLBACK TO a; RELEASE a; PRAGMA user_version=7", "")[0], 200)
     equal((value(connection, "SELECT count(*) FROM child"), value(connection, "PRAGMA user_version")), (1, 7))
     equal(load(raftd, b"", ""), LOADED)  # no statement has no result
+    equal(load(raftd, b"", "?pretty"), (200, '{\n    "results": []\n}'))
     code, body = load(raftd, b"SELECT 1", "?timings&db=new.db")
     check(code == 200 and '"time":' in body, body)
     # What backup gives loads, with large statements, on any node.
@@ -182,6 +185,29 @@ def s7_sql_is_run_as_one_transaction():
     path = temporary("copy.db")
     path.write_bytes(copies[0])
     equal(sqlite3.connect(path).execute("SELECT count(*), sum(length(x)) FROM t").fetchone(), (3000, 6000000))
+
+
+def asked(raftd, method, target, *statements):
+    body = json.dumps(statements).encode() if statements else None
+    return json.loads(ask(raftd, method, target, body).text)["results"]
+
+
+@test
+def s7_a_file_may_have_another_text_encoding():
+    raftd = Raftd()
+    asked(raftd, "POST", "/db/execute", "CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
+    for rows, encoding in ((3, "UTF-16le"), (4, "UTF-16be"), (5, "UTF-8")):
+        # Connections that were opened before are there, for reading and for writing.
+        asked(raftd, "POST", "/db/query", "SELECT * FROM t")
+        asked(raftd, "POST", "/db/execute", "INSERT INTO t(x) VALUES('more')")
+        equal(load(raftd, made(rows, encoding=encoding), ""), LOADED)
+        equal(asked(raftd, "POST", "/db/query", "SELECT count(*) FROM t", "PRAGMA encoding"),
+              [{"columns": ["count(*)"], "types": ["integer"], "values": [[rows]]},
+               {"columns": ["encoding"], "types": ["text"], "values": [[encoding]]}], "rows")
+        equal(asked(raftd, "POST", "/db/execute", "INSERT INTO t(x) VALUES('\N{EURO SIGN}')"),
+              [{"last_insert_id": rows + 1, "rows_affected": 1}], "an insert")
+        equal(asked(raftd, "POST", "/db/request", "SELECT x FROM t ORDER BY id DESC LIMIT 1")[0]["values"], [["\N{EURO SIGN}"]])
+        equal(value(connect(raftd.path("db.sqlite")), "PRAGMA encoding"), encoding)
 
 
 @test

@@ -203,6 +203,8 @@ static void strings_of_several(void)
           "{`results`:[{`last_insert_id`:31,`rows_affected`:1}]}" },
         { EXECUTE, &plain, "[[`INSERT INTO foo VALUES(40,?); INSERT INTO foo VALUES(41,?)`,`g`]]",
           "{`results`:[{`error`:`not enough args to execute query: want 1 got 1`}]}" },
+        { QUERY, &plain, "[[`SELECT ?; SELECT ?, ?`,1,2]]",
+          "{`results`:[{`error`:`not enough args to execute query: want 2 got 1`}]}" },
         { QUERY, &plain, "[`SELECT group_concat(name, '') AS n FROM foo WHERE id >= 10`]",
           "{`results`:[{`columns`:[`n`],`types`:[`text`],`values`:[[`abcdefg`]]}]}" },
         /* An error stops the rest of the string, not of the request. */
