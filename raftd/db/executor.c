@@ -57,8 +57,8 @@ struct rq_executor {
     struct rq_hold *hold;
     sqlite3_stmt *begin, *commit;
     uint64_t seen; /* the version of which SQLite knows that it can read it; 0: none yet */
-    bool holds;  /* the hold is taken */
-    bool leaves; /* it runs nothing more before it has given the turn back */
+    bool holds;    /* the hold is taken */
+    bool leaves;   /* it runs nothing more before it has given the turn back */
     uint64_t turn_since_us, busy_since_us;
     struct request_list batch; /* taken from the queue, not run yet */
     struct request_list
