@@ -616,6 +616,7 @@ void rq_database_commit(struct rq_commit *c)
     }
     c->task.run = run_commit;
     c->since_ns = rq_clock_ns();
-    /* The executor goes on with the next group meanwhile. */
-    rq_strand_post(&c->db->place->strand, &c->task, c->group != NULL ? RQ_HAND_OVER : RQ_CARRY);
+    /* The executor goes on with the next group meanwhile, if there can be one. */
+    const bool goes_on = c->group != NULL && !c->group->is_carried;
+    rq_strand_post(&c->db->place->strand, &c->task, goes_on ? RQ_HAND_OVER : RQ_CARRY);
 }

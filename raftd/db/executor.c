@@ -7,6 +7,8 @@
  * Mostly the thread has run all there is when the group in the log is settled, and sleeps.  Whoever settles then hands on the
  * next group itself, before it wakes the thread: the log does not wait for a wake-up.
  *
+ * The requests of a single writer the thread carries to the log and back itself, which wakes nobody.
+ *
  * The lock guards the queue and what the host says of a group.  Everything else is the thread's, or while it is asleep his who
  * has the lock. */
 #include "raftd/db/executor.h"
@@ -59,6 +61,7 @@ struct rq_executor {
     uint64_t seen; /* the version of which SQLite knows that it can read it; 0: none yet */
     bool holds;    /* the hold is taken */
     bool leaves;   /* it runs nothing more before it has given the turn back */
+    bool solitary; /* while the last group was in the log no other request came */
     uint64_t turn_since_us, busy_since_us;
     struct request_list batch; /* taken from the queue, not run yet */
     struct request_list
@@ -334,11 +337,19 @@ void rq_group_settle(struct rq_group *g, enum rq_err outcome)
     }
 }
 
-static void submit(struct rq_executor *x)
+static void submit(struct rq_executor *x, uint32_t waiting)
 {
     struct rq_group *g = cut(x, rq_hold_oldest(x->hold));
+    const bool carries = x->solitary && g->request_count == 1 && waiting == 0;
     x->submitted = true;
+    g->is_carried = carries;
+    if (carries) {
+        rq_hold_rest(x->hold); /* as when it sleeps meanwhile */
+    }
     x->host.submit(x->host.ctx, g);
+    if (carries) {
+        rq_hold_wake(x->hold);
+    }
 }
 
 /* --- the connection ----------------------------------------------------------------------------------------------------- */
@@ -612,7 +623,7 @@ static void hand_on(struct rq_executor *x, uint32_t waiting)
     } else if (layer == NULL) {
         list_done(&x->ran, RQ_OK); /* they wrote nothing, and read what is applied */
     } else if (layer->closed || waiting <= x->ran.count || !may_run(x)) {
-        submit(x);
+        submit(x, waiting);
     }
 }
 
@@ -627,6 +638,9 @@ static void *executor_thread(void *arg)
             settle(x, news.settled_as, false);
         } else if (news.settled_count == 1) {
             settle(x, news.settled_as, news.handed_on);
+        }
+        if (news.settled_count > 0) {
+            x->solitary = news.waiting == 0 && x->ran.count == 0 && !x->submitted;
         }
         if (!x->holds && x->batch.count > 0) {
             take_turn(x);
@@ -710,8 +724,9 @@ void rq_executor_queue(struct rq_executor *x, struct rq_sql_request *r)
 {
     pthread_mutex_lock(&x->lock);
     list_put(&x->queue, r);
-    if (x->asleep && !x->answering) {
-        pthread_cond_signal(&x->wake);
-    }
+    const bool wakes = x->asleep && !x->answering;
     pthread_mutex_unlock(&x->lock);
+    if (wakes) {
+        pthread_cond_signal(&x->wake); /* without the lock, which the thread would find taken */
+    }
 }

@@ -64,6 +64,7 @@ struct rq_group {
     struct rq_overlay *pages;    /* borrows: may have some past the end of the database, which do not count */
     struct rq_sql_request *first;
     uint32_t request_count;
+    bool is_carried; /* the executor's thread has nothing else to do: it may carry the group as far as it can */
 };
 
 /* Its pages in normal form, ascending; next gives NOTFOUND after the last, and a page is valid until the next call. */
@@ -115,7 +116,7 @@ enum rq_err rq_executor_new(const struct rq_executor_config *config, struct rq_e
 /* Finishes what is queued, as far as the host settles groups.  Nothing is queued any more. */
 void rq_executor_free(struct rq_executor *x);
 
-/* Any thread, also from done().  Takes the request until its done(). */
+/* Any thread, also from done().  Takes the request until its done().  x is not freed before this has returned. */
 void rq_executor_queue(struct rq_executor *x, struct rq_sql_request *r);
 
 #endif

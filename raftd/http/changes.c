@@ -346,8 +346,8 @@ static void get_changes(void *ctx, const struct rq_http_request *request, struct
         begin(s, request, response, &range);
         return;
     }
-    atomic_store(&s->state, WAITS);
     rq_http_suspend(response);
+    atomic_store(&s->state, WAITS); /* from now on it may be resumed */
     range = rq_feed_range(&s->listener);
     if (range.ready || range.gone || range.stops) { /* since then: nobody may stir it again */
         on_stir(&s->listener);

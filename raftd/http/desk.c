@@ -74,6 +74,8 @@ static void free_readers(struct reader *list)
 
 static void desk_free(struct rq_desk *k)
 {
+    pthread_mutex_lock(&k->lock); /* a request may be done before rq_desk_queue() has returned */
+    pthread_mutex_unlock(&k->lock);
     rq_executor_free(k->executor);
     free_readers(k->idle);
     rq_database_unref(k->db);
@@ -220,11 +222,10 @@ enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request)
         err = path != NULL ? rq_executor_new(&config, &k->executor) : RQ_NOMEM;
         free(path);
     }
-    struct rq_executor *x = k->executor;
-    pthread_mutex_unlock(&k->lock);
     if (err == RQ_OK) {
-        rq_executor_queue(x, request);
+        rq_executor_queue(k->executor, request); /* with the lock, for which desk_free() waits */
     }
+    pthread_mutex_unlock(&k->lock);
     return err;
 }
 

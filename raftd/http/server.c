@@ -85,7 +85,7 @@ struct exchange {
     bool begun, judged;
     enum { NOT_ASKED, ASKED, ALLOWED, DENIED } login; /* ASKED: a thread finds it out, and only then writes it */
     bool seen;                                        /* by its handler */
-    bool put_off;                                     /* by it, in this call */
+    _Atomic enum { NOT_PUT_OFF, PUT_OFF, SUSPENDED, RESUMED } put_off; /* by it, in this call */
     struct rq_bytes body;
     size_t charged; /* of it, to the server */
 
@@ -200,14 +200,16 @@ static struct exchange *exchange_of(struct rq_http_response *response)
 
 void rq_http_suspend(struct rq_http_response *response)
 {
-    struct exchange *x = exchange_of(response);
-    x->put_off = true;
-    MHD_suspend_connection(x->connection);
+    atomic_store(&exchange_of(response)->put_off, PUT_OFF);
 }
 
+/* When the connection is not suspended, x is the server's again at once. */
 void rq_http_resume(struct rq_http_response *response)
 {
-    MHD_resume_connection(exchange_of(response)->connection);
+    struct exchange *x = exchange_of(response);
+    if (atomic_exchange(&x->put_off, RESUMED) == SUSPENDED) {
+        MHD_resume_connection(x->connection);
+    }
 }
 
 void rq_http_wake(struct rq_http_response *response)
@@ -646,6 +648,23 @@ static void end_answer(struct rq_http_server *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* What it has put off is often there before it returns: libmicrohttpd hears only of what is not, since suspending costs a wake-up. */
+static enum MHD_Result call_handler(struct exchange *x)
+{
+    do {
+        atomic_store(&x->put_off, NOT_PUT_OFF);
+        x->route->handle(x->ctx, &x->request, &x->response);
+    } while (atomic_load(&x->put_off) == RESUMED);
+    if (atomic_load(&x->put_off) == NOT_PUT_OFF) {
+        return queue(x, false);
+    }
+    MHD_suspend_connection(x->connection);
+    if (atomic_exchange(&x->put_off, SUSPENDED) == RESUMED) { /* meanwhile */
+        MHD_resume_connection(x->connection);
+    }
+    return MHD_YES;
+}
+
 static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
 {
     if (x->verdict != 0) {
@@ -663,9 +682,7 @@ static enum MHD_Result answer(struct rq_http_server *s, struct exchange *x)
     x->request.body = x->body.size > 0 ? x->body.data : NULL;
     x->request.body_bytes = x->body.size;
     if (!x->route->waits) {
-        x->put_off = false;
-        x->route->handle(x->ctx, &x->request, &x->response);
-        return x->put_off ? MHD_YES : queue(x, false);
+        return call_handler(x);
     }
     pthread_mutex_lock(&x->lock);
     const bool is_new = x->state == NEW, waits = x->state == RUNNING;

@@ -112,8 +112,8 @@ static void pool_put(struct rq_pool *pool, struct rq_strand *s)
 {
     pthread_mutex_lock(&pool->lock);
     list_put(&pool->ready, s);
-    pthread_cond_signal(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
+    pthread_cond_signal(&pool->wake); /* without the lock, which the thread would find taken */
 }
 
 void rq_strand_resume(struct rq_strand *s, struct rq_task *task)

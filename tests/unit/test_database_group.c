@@ -1,4 +1,5 @@
 /* database_group: what the executor makes goes through the node as any commit does, and comes back with its outcome. */
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -50,19 +51,23 @@ struct request {
     const char *sql;
     atomic_int outcome; /* -1: not told */
     atomic_bool ran;
+    pthread_t runner, teller;
 };
 
 static int run_sql(struct rq_sql_request *r, sqlite3 *db)
 {
     struct request *q = (struct request *)r;
     int code = sqlite3_exec(db, q->sql, NULL, NULL, NULL);
+    q->runner = pthread_self();
     atomic_store(&q->ran, true);
     return code;
 }
 
 static void request_done(struct rq_sql_request *r, enum rq_err outcome)
 {
-    atomic_store(&((struct request *)r)->outcome, (int)outcome);
+    struct request *q = (struct request *)r;
+    q->teller = pthread_self();
+    atomic_store(&q->outcome, (int)outcome);
 }
 
 static void queue(struct fixture *f, struct request *q, const char *sql)
@@ -116,6 +121,21 @@ static void groups_are_fewer_than_transactions_and_hold_all_of_them(void)
     rq_database_info(f.db, &info);
     check_eq(info.version, COUNT + 2);
     check_eq(number(&f, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+    end(&f);
+}
+
+/* No other thread has to be woken for them, unless one happens to carry what they need. */
+static void requests_one_after_another_are_carried_by_the_thread_that_runs_them(void)
+{
+    struct fixture f = begin();
+    struct request q;
+    time_t until = time(NULL) + DEADLINE_S;
+    execute(&f, "CREATE TABLE t(x)");
+    do {
+        queue(&f, &q, "INSERT INTO t VALUES(1)");
+        check_eq(outcome(&q), RQ_OK);
+    } while (!pthread_equal(q.runner, q.teller) && time(NULL) < until);
+    check(pthread_equal(q.runner, q.teller));
     end(&f);
 }
 
@@ -205,6 +225,7 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(groups_are_fewer_than_transactions_and_hold_all_of_them),
+        TAP(requests_one_after_another_are_carried_by_the_thread_that_runs_them),
         TAP(a_large_transaction_goes_as_a_staged_body),
         TAP(a_group_that_was_overtaken_is_refused),
     };
