@@ -53,7 +53,7 @@ void rq_catalog_describe(struct rq_picture *p)
     pthread_mutex_unlock(&p->n.lock);
     for (uint32_t i = 0; i < count; i++) {
         p->parts[i] = (struct describe){ { .run = run_describe }, p, i };
-        rq_strand_post(rq_database_strand(p->list[i]), &p->parts[i].task, RQ_CARRY);
+        rq_database_post(p->list[i], &p->parts[i].task, RQ_CARRY);
     }
 }
 

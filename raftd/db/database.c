@@ -656,8 +656,7 @@ static void run_caught_up(struct rq_task *task)
 
 void rq_database_caught_up(struct rq_database *db)
 {
-    rq_db_part_arrivals(db);
-    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_caught_up)->task, RQ_CARRY);
+    rq_database_post(db, &rq_db_errand_new(db, run_caught_up)->task, RQ_CARRY);
 }
 
 /* Of that file, the number-th of this id: the first has none. */
@@ -802,7 +801,7 @@ static void run_role(struct rq_task *task)
 
 void rq_database_role_changed(struct rq_database *db)
 {
-    rq_strand_post(&db->place->strand, &rq_db_errand_new(db, run_role)->task, RQ_CARRY);
+    rq_database_post(db, &rq_db_errand_new(db, run_role)->task, RQ_CARRY);
 }
 
 static void run_sweep(struct rq_task *task)

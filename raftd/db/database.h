@@ -175,8 +175,10 @@ void rq_database_members_changed(struct rq_database *db);
 
 /* --- from the state machine; loop context, in the order of the log -------------------------------------------------------- */
 
-/* TXN, STAGED or MARK entry of this database.  Applied on the strand. */
+/* TXN, STAGED or MARK entry of this database.  Applied on the strand, perhaps with those that came before it and are not applied yet. */
 void rq_database_committed(struct rq_database *db, const struct rq_log_entry *e);
+/* A task for the strand, behind what was committed before it and before what is committed after it. */
+void rq_database_post(struct rq_database *db, struct rq_task *task, enum rq_carry how);
 
 /* There is a leader, or none, or a new term. */
 void rq_database_role_changed(struct rq_database *db);

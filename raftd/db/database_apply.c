@@ -522,11 +522,12 @@ static void run_committed(struct rq_task *task)
     free(a);
 }
 
-void rq_db_part_arrivals(struct rq_database *db)
+void rq_database_post(struct rq_database *db, struct rq_task *task, enum rq_carry how)
 {
     pthread_mutex_lock(&db->arrivals_lock);
     db->arrivals = NULL;
     pthread_mutex_unlock(&db->arrivals_lock);
+    rq_strand_post(&db->place->strand, task, how);
 }
 
 void rq_database_committed(struct rq_database *db, const struct rq_log_entry *entry)

@@ -180,11 +180,6 @@ struct rq_db_errand *rq_db_errand_new(struct rq_database *db, void (*run)(struct
 /* Runs it on the strand, and waits for its end.  Any thread that may wait, with a reference. */
 enum rq_err rq_db_call(struct rq_database *db, enum rq_err (*run)(struct rq_database *db, void *ctx), void *ctx);
 
-/* --- database_apply.c --- */
-
-/* What the log gives from now on is not applied before what is posted next. */
-void rq_db_part_arrivals(struct rq_database *db);
-
 /* --- database_mark.c --- */
 
 /* A MARK entry is applied. */

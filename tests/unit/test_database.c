@@ -601,6 +601,39 @@ static void what_comes_together_becomes_one_transaction_of_the_wal(void)
     end();
 }
 
+struct described {
+    struct rq_task task;
+    uint64_t version;
+};
+
+static void run_described(struct rq_task *task)
+{
+    struct rq_database_known known;
+    check_eq(rq_database_describe(world.db, &known), RQ_OK);
+    ((struct described *)task)->version = known.version;
+    rq_origins_fini(&known.origins);
+}
+
+static void what_is_posted_between_entries_runs_between_them(void)
+{
+    begin();
+    foreign_page(0, 0, 2, 2, 0, 'a');
+    foreign_page(1, 2, 2, 2, 'a', 'b');
+    foreign_page(2, 2, 2, 2, 'b', 'c');
+    struct described d = { .task = { .run = run_described } };
+    while (world.given < world.log_count) {
+        if (world.given == 2) {
+            rq_database_post(world.db, &d.task, RQ_HAND_OVER);
+        }
+        rq_database_committed(world.db, &world.log[world.given++]);
+    }
+    settle();
+    check_eq(d.version, 2);
+    check_eq(info().version, 3);
+    check_eq(byte_of_page(2), 'c');
+    end();
+}
+
 static void pages_behind_a_shorter_end_are_zero_for_the_next(void)
 {
     begin();
@@ -1184,6 +1217,7 @@ int main(int argc, char **argv)
         TAP(unknown_that_never_arrived_is_refused_by_another_in_its_place),
         TAP(replay_over_the_file_applies_nothing_twice),
         TAP(what_comes_together_becomes_one_transaction_of_the_wal),
+        TAP(what_is_posted_between_entries_runs_between_them),
         TAP(pages_behind_a_shorter_end_are_zero_for_the_next),
         TAP(what_came_before_one_that_does_not_fit_is_applied),
         TAP(own_transaction_among_those_of_others_is_answered),
