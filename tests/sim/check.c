@@ -64,11 +64,15 @@ static void see_entry(struct sim_host *h, uint64_t index)
     rq_blob_unref(e.blob);
 }
 
+/* What was seen of entries that a descriptor stands for now may be of a log that was given up for it. */
 static void find_change(struct sim_host *h)
 {
     h->change_at = h->last;
-    while (h->change_at > h->descriptor.configuration_index && !h->changes[h->change_at]) {
+    while (h->change_at > h->descriptor.state.index && !h->changes[h->change_at]) {
         h->change_at--;
+    }
+    if (h->change_at <= h->descriptor.state.index) {
+        h->change_at = h->descriptor.configuration_index;
     }
 }
 

@@ -170,7 +170,7 @@ bool world_can_lose(const struct world *w, const struct sim_host *lost)
             return false;
         }
     }
-    return true;
+    return keeps_majority(w, &w->members, lost); /* a newer list may be rolled back to it */
 }
 
 /* An operator takes no healthy voter away as long as its going, together with the disks that are lost, would leave less than a

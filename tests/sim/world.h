@@ -268,7 +268,8 @@ void plant_step(struct sim_host *h); /* before the checks */
 void world_send(struct sim_host *from, const struct raft_message *m, uint64_t removed_index,
                 const struct rq_round *round);
 struct sim_host *world_host(struct world *w, uint64_t instance); /* NULL: no such instance any more */
-/* Every list of members that is in force anywhere keeps a majority of voters without this host. */
+/* Every list of members that is in force anywhere, or will be when a newer one is rolled back, keeps a majority of voters
+ * without this host. */
 bool world_can_lose(const struct world *w, const struct sim_host *lost);
 void world_run(struct world *w);
 /* From the death of a leader until another one has committed an entry; nothing else goes wrong. */
