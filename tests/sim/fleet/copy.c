@@ -291,7 +291,7 @@ enum rq_err rq_catchup_new(struct rq_cluster *c, struct rq_catchup **ret_catchup
 
 void rq_catchup_wanted(struct rq_catchup *u, uint64_t index)
 {
-    u->wanted = index > u->wanted ? index : u->wanted;
+    u->wanted = index;
 }
 
 bool rq_catchup_is_wanted(struct rq_catchup *u)
