@@ -336,6 +336,9 @@ static enum rq_err apply_entry(struct rq_database *db, const struct rq_db_arriva
                        (unsigned long long)e->index, body ? "cannot be used" : "does not fit the file",
                        rq_err_text(err));
         rq_db_quarantine(db, err, text);
+        /* The files are in order.  Who has the body may come back; and who has applied and released it may lack what comes behind:
+         * with the log either of them can bring this replica up to date. */
+        db->needs_log = db->needs_log || (body && err == RQ_NOTFOUND);
         rq_db_missed_add(db, e, &head, is_staged ? &staged : NULL);
         return RQ_OK;
     }

@@ -90,7 +90,8 @@ struct rq_database {
     struct rq_db_missed missed;
     bool dropped;
     bool
-        needs_log; /* quarantined, but its files may be in order: then they get what they lack from the log, at a later start */
+        needs_log; /* quarantined, and the log may be what mends it: files that may be in order get what they lack from it at a later
+                      start, or it brings a member, which has applied the body that is missing here, as far as this one is */
     bool caught_up;  /* the log was replayed up to what was known to be committed when raftd started */
     bool diverged;   /* the file holds what the log does not */
     bool superseded; /* seen in replay only: the file is already that of a later database of this name */

@@ -1116,7 +1116,29 @@ static void damaged_body_is_fetched_again(void)
     end();
 }
 
-static void body_that_nobody_has_is_said(void)
+struct describing {
+    struct rq_task task;
+    enum rq_err err;
+};
+
+static void run_describe(struct rq_task *task)
+{
+    struct rq_database_known known = { 0 };
+    struct describing *d = (struct describing *)task;
+    d->err = rq_database_describe(world.db, &known);
+    rq_origins_fini(&known.origins);
+}
+
+/* OK: the log may be released. */
+static enum rq_err describe(void)
+{
+    struct describing d = { { .run = run_describe }, RQ_UNKNOWN };
+    rq_strand_post(rq_database_strand(world.db), &d.task, RQ_HAND_OVER);
+    settle();
+    return d.err;
+}
+
+static void body_that_nobody_has_is_said_and_holds_the_log(void)
 {
     begin_among_others();
     commit_staged(0, 'a');
@@ -1125,11 +1147,13 @@ static void body_that_nobody_has_is_said(void)
     char path[160];
     path_of_body(&world.log[0], path);
     check_eq(unlink(path), 0);
+    check_eq(describe(), RQ_OK);
     give_committed();
     world.fetched(world.fetched_ctx, RQ_NOTFOUND);
     settle();
     check_eq(info().state, RQ_DB_QUARANTINED);
     check(strcmp(info().message, "the staged body of transaction 1 (log entry 10) cannot be used: no such thing") == 0);
+    check_eq(describe(), RQ_BUSY);
     end();
 }
 
@@ -1234,7 +1258,7 @@ int main(int argc, char **argv)
         TAP(body_is_brought_again_when_others_vote),
         TAP(missing_body_is_waited_for),
         TAP(damaged_body_is_fetched_again),
-        TAP(body_that_nobody_has_is_said),
+        TAP(body_that_nobody_has_is_said_and_holds_the_log),
         TAP(next_body_is_written_over_the_last_one),
         TAP(origins_keep_the_newest_and_guess_nothing),
     };
