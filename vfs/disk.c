@@ -209,6 +209,11 @@ static enum rq_err kernel_sync(struct rq_file *f)
     return r < 0 ? err_from_errno(errno) : RQ_OK;
 }
 
+static void kernel_begin_sync(struct rq_file *f, uint64_t offset, uint64_t bytes)
+{
+    (void)sync_file_range(kernel_file(f)->fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 static enum rq_err kernel_truncate(struct rq_file *f, uint64_t size)
 {
     int r;
@@ -430,6 +435,7 @@ static const struct rq_disk_ops kernel_ops = {
     .write = kernel_write,
     .writev = kernel_writev,
     .sync = kernel_sync,
+    .begin_sync = kernel_begin_sync,
     .truncate = kernel_truncate,
     .reserve = kernel_reserve,
     .info = kernel_info,

@@ -51,6 +51,9 @@ struct rq_disk_ops {
     /* As write; parts are used up: changed on return. */
     enum rq_err (*writev)(struct rq_file *f, struct iovec *parts, int part_count, uint64_t offset);
     enum rq_err (*sync)(struct rq_file *f); /* fdatasync; after an error what was written is lost: the process ends */
+    /* The kernel begins to write out what is dirty there, so that a sync to come has less to do.  Promises nothing; what fails is told
+     * by that sync. */
+    void (*begin_sync)(struct rq_file *f, uint64_t offset, uint64_t bytes);
     enum rq_err (*truncate)(struct rq_file *f, uint64_t size);
     /* Space is really there afterwards, and the file is at least that long; what it held stays.  The range is the caller's
      * alone meanwhile. */

@@ -7,6 +7,9 @@
 #include "vfs/replica_impl.h"
 
 #define RESERVE_BYTES (1u << 20) /* -wal is extended by whole ones */
+#define BEGIN_BYTES   (256u << 10)
+#define BEGIN_MAX     (4u << 20) /* to hand over more at once takes long; a big transaction is left to the sync */
+#define PAGE_BYTES    4096u
 
 /* --- the pages of a transaction ------------------------------------------------------------------------------------------ */
 
@@ -216,4 +219,24 @@ enum rq_err rq_replica_append(struct rq_replica *r, const struct rq_page_source 
     append_end(r);
     pthread_mutex_unlock(&r->mutex);
     return err;
+}
+
+void rq_replica_begin_sync(struct rq_replica *r)
+{
+    pthread_mutex_lock(&r->mutex);
+    /* The last page of the page cache is written to again by the next append. */
+    const uint64_t end = rq_wal_frame_offset(r->frames.committed + 1, r->page_size) / PAGE_BYTES * PAGE_BYTES;
+    const uint64_t begun = end < r->wal_begun ? 0 : r->wal_begun; /* the WAL was begun anew */
+    const bool now = !r->resetting && end - begun >= BEGIN_BYTES;
+    r->appending = now; /* the file stays ours */
+    pthread_mutex_unlock(&r->mutex);
+    if (now) {
+        if (end - begun <= BEGIN_MAX) {
+            r->disk->ops->begin_sync(r->wal, begun, end - begun);
+        }
+        r->wal_begun = end;
+        pthread_mutex_lock(&r->mutex);
+        append_end(r);
+        pthread_mutex_unlock(&r->mutex);
+    }
 }

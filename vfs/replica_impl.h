@@ -69,6 +69,7 @@ struct rq_replica {
 
     /* The strand's (at open, the opener's). */
     struct rq_replica_watch *watches; /* borrows */
+    uint64_t wal_begun;               /* -wal up to here is on its way to the disk */
     uint8_t *chunk;                   /* owns; RQ_CHUNK_BYTES */
     uint32_t chunk_frame;             /* it still holds frames of the last append: the first of them, and */
     uint32_t chunk_count;             /* how many; a reset forgets all frames, these too */

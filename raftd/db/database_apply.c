@@ -407,6 +407,9 @@ static void tell(struct rq_database *db, uint64_t begin_ns)
     rq_db_publish(db);
     rq_db_settle(db);
     rq_stage_took(RQ_STAGE_answer, rq_clock_ns() - applied_ns);
+    if (db->replica != NULL) {
+        rq_replica_begin_sync(db->replica);
+    }
     rq_db_touch(db);
 }
 

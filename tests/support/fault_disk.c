@@ -122,6 +122,11 @@ static enum rq_err fault_sync(struct rq_file *f)
     return err == RQ_OK ? below(f)->disk->ops->sync(below(f)) : err;
 }
 
+static void fault_begin_sync(struct rq_file *f, uint64_t offset, uint64_t bytes)
+{
+    below(f)->disk->ops->begin_sync(below(f), offset, bytes);
+}
+
 static enum rq_err fault_truncate(struct rq_file *f, uint64_t size)
 {
     enum rq_err err = fault(f->disk, FAULT_TRUNCATE);
@@ -216,6 +221,7 @@ static const struct rq_disk_ops fault_ops = {
     .write = fault_write,
     .writev = fault_writev,
     .sync = fault_sync,
+    .begin_sync = fault_begin_sync,
     .truncate = fault_truncate,
     .reserve = fault_reserve,
     .info = fault_info,

@@ -487,6 +487,14 @@ static enum rq_err record_write(struct rq_file *file, const void *data, size_t b
     return record_writev(file, &part, 1, offset);
 }
 
+/* Nothing is sure by it: any write that is not synced may be on the medium anyway. */
+static void record_begin_sync(struct rq_file *file, uint64_t offset, uint64_t bytes)
+{
+    (void)file;
+    (void)offset;
+    (void)bytes;
+}
+
 static enum rq_err record_sync(struct rq_file *file)
 {
     struct record_file *f = record_file_of(file);
@@ -866,6 +874,7 @@ static const struct rq_disk_ops record_ops = {
     .write = record_write,
     .writev = record_writev,
     .sync = record_sync,
+    .begin_sync = record_begin_sync,
     .truncate = record_truncate,
     .reserve = record_reserve,
     .info = record_info,

@@ -664,6 +664,7 @@ static void appends_beside_backfill_and_reset(void)
                  i % 50 == 49 ? "delete from t where a < %d; vacuum" : "insert into t values(%d, hex(randomblob(600)))",
                  i);
         good = model_sql(&m, sql) == RQ_OK && model_matches(&m) && (i % 8 != 0 || stock_agrees(&m, db));
+        rq_replica_begin_sync(m.replica);
     }
     atomic_store(&writer_done, true);
     check_eq(pthread_join(thread, NULL), 0);
@@ -672,6 +673,52 @@ static void appends_beside_backfill_and_reset(void)
     check_eq(sqlite3_close(db), SQLITE_OK);
     check_eq(rq_replica_backfill(m.replica), RQ_OK);
     check(model_file_matches(&m));
+    model_fini(&m);
+}
+
+/* --- what is on its way to the disk before it is synced -------------------------------------------------------------------- */
+
+static uint64_t begun_from, begun_upto;
+static unsigned begun_count;
+
+static void note_begin_sync(struct rq_file *f, uint64_t offset, uint64_t bytes)
+{
+    rq_disk_real()->ops->begin_sync(f, offset, bytes);
+    begun_from = offset;
+    begun_upto = offset + bytes;
+    begun_count++;
+}
+
+static uint64_t wal_end(void)
+{
+    return 32 + (uint64_t)wal_of().frames * (4096 + 24);
+}
+
+static void a_long_wal_is_on_its_way_to_the_disk_piece_by_piece(void)
+{
+    model_init(&m, 4096, 16);
+    tricky_begin();
+    tricky_ops.begin_sync = note_begin_sync;
+    check_eq(model_random(&m, 40), RQ_OK);
+    uint64_t upto = 0;
+    for (int round = 0; round < 2; round++) {
+        begun_count = 0;
+        while (begun_count < 3) {
+            const unsigned before = begun_count;
+            check_eq(model_random(&m, 0), RQ_OK);
+            rq_replica_begin_sync(m.replica);
+            if (begun_count > before) {
+                check_eq(begun_from, begun_count == 1 ? 0 : upto);
+                check(begun_upto <= wal_end() && begun_upto + 4096 > wal_end());
+                upto = begun_upto;
+            }
+            check(wal_end() < upto + (512u << 10)); /* not left for later */
+        }
+        check(model_matches(&m));
+        check_eq(rq_replica_backfill(m.replica), RQ_OK);
+        check_eq(rq_replica_reset(m.replica), RQ_OK); /* and all over again */
+        upto = 0;
+    }
     model_fini(&m);
 }
 
@@ -698,6 +745,7 @@ int main(int argc, char **argv)
         TAP(wal_that_grew_is_shortened_when_it_is_empty),
         TAP(version_goes_on_past_32_bits),
         TAP(appends_beside_backfill_and_reset),
+        TAP(a_long_wal_is_on_its_way_to_the_disk_piece_by_piece),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
