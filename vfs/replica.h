@@ -136,6 +136,10 @@ void rq_replica_watch_begin(struct rq_replica *r,
                             struct rq_replica_watch *w); /* w: zeroed, and borrowed until its end */
 void rq_replica_watch_end(struct rq_replica_watch *w);   /* leaves what has changed; idempotent */
 
+/* Would append or reserve wait now, for the WAL to be begun anew?  That takes some syncs: who carries other databases, too, gives them
+ * away before. */
+bool rq_replica_appends_held(struct rq_replica *r);
+
 /* To be called now and then by who appends, when he has time: what was appended starts on its way to the disk, so that the sync
  * before a back-fill, which would hold up everybody's commits, finds little left.  Promises nothing. */
 void rq_replica_begin_sync(struct rq_replica *r);

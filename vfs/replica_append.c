@@ -95,6 +95,14 @@ static void append_begin(struct rq_replica *r)
     pthread_mutex_unlock(&r->mutex);
 }
 
+bool rq_replica_appends_held(struct rq_replica *r)
+{
+    pthread_mutex_lock(&r->mutex);
+    const bool held = r->resetting;
+    pthread_mutex_unlock(&r->mutex);
+    return held;
+}
+
 /* With the mutex. */
 static void append_end(struct rq_replica *r)
 {

@@ -122,6 +122,9 @@ static enum rq_err write_pages(struct rq_database *db, struct source *s, const s
     for (;;) {
         enum rq_err err;
         if (db->replica != NULL) {
+            if (rq_replica_appends_held(db->replica)) {
+                rq_strand_will_block();
+            }
             err = rq_replica_append(db->replica, &s->source, after);
         } else {
             struct rq_replica *r;

@@ -195,6 +195,9 @@ static enum rq_err reserve(struct rq_database *db, uint32_t page_size, uint32_t 
         frames += db_page_count - db->file.page_count; /* rule Z: the pages in between, as zeros */
     }
     if (db->replica != NULL) {
+        if (rq_replica_appends_held(db->replica)) {
+            rq_strand_will_block();
+        }
         return rq_replica_reserve(db->replica, frames);
     }
     uint64_t free_bytes;
