@@ -12,8 +12,8 @@
 
 /* How long after a batch the next one waits for company: two syncs' time, but not longer than this. */
 #define GATHER_NS_MAX 400000u
-/* What raftd and an application need for the next commit, about: the processors' share of a writer's round. */
-#define COMEBACK_NS 30000u
+/* A batch waits for so many of the last one's writers as come back within a sync, at about this pace. */
+#define COMEBACK_NS 12000u
 
 struct rq_driver {
     uint64_t id;
