@@ -11,6 +11,7 @@
 #include "raftd/ops/journal.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
+#include "raftd/run/slack.h"
 
 #define LIST_AGAIN_MS  250         /* without memory for the list of databases */
 #define CHECK_MS       20000       /* well within the minute in which a change by others is to be noticed */
@@ -35,6 +36,7 @@ struct rq_background {
     uint32_t fill_waits;   /* the database whose back-fill was last told to wait */
     bool compaction_waits; /* and it was said why */
     struct rq_scrub scrub;
+    struct rq_slack slack;
 };
 
 static void sooner(uint64_t *due, uint64_t ms)
@@ -79,6 +81,7 @@ static void tend_all(struct rq_background *b, bool leaving, uint64_t *due)
 
     if (looks) {
         b->next_look_ms = now + LOOK_MS;
+        rq_slack_look(&b->slack);
     }
     if (checks) {
         b->next_check_ms = now + CHECK_MS;
