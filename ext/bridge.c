@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ext/awake.h"
 #include "ext/fate.h"
 #include "ext/link.h"
 
@@ -17,6 +18,7 @@
 struct bridge {
     struct rq_sink sink; /* first */
     struct rq_link link;
+    struct rq_awake awake;
     uint64_t seq; /* of the last COMMIT in this session */
     unsigned timeout_ms;
 };
@@ -175,6 +177,7 @@ static bool send_commit(struct bridge *b, const struct rq_sink_commit *commit, u
         }
     }
     rq_fate_sent(fate);
+    (void)rq_awake_wait(&b->awake, b->link.fd); /* if in vain the wait goes on asleep */
     struct rq_answer answer;
     return rq_link_receive(&b->link, id, RQ_MSG_OUTCOME, deadline_ms, &answer) == RQ_OK &&
            rq_fate_outcome(fate, outcome_of(b, &answer, ret_version), ret_err);
@@ -303,6 +306,7 @@ struct rq_sink *rq_bridge_new(void *ctx, const char *path, const char *raftd_soc
     }
     b->sink.ops = &bridge_ops;
     b->timeout_ms = timeout_ms < TIMEOUT_MS_MIN ? TIMEOUT_MS_MIN : timeout_ms;
+    rq_awake_init(&b->awake);
     if (rq_link_init(&b->link, rq_link_socket_of(path, raftd_socket), ctx) != RQ_OK) {
         bridge_close(&b->sink);
         return NULL;
