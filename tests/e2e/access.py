@@ -22,10 +22,10 @@ def authority(name="ca"):
 
 
 def certificate(ca, name, usage="serverAuth", addresses=None):
-    """For these addresses; for any raftd of this test, if there are none."""
+    """For that name and these addresses; for those of any raftd of this test, if there are none."""
     key, request, cert, extensions = (temporary(f"{name}.{end}") for end in ("key", "csr", "pem", "ext"))
     names = ",".join(f"IP:{address}" for address in addresses or own_hosts()[:20])
-    extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage={usage}\nauthorityKeyIdentifier=keyid\n")
+    extensions.write_text(f"subjectAltName=DNS:{name},{names}\nextendedKeyUsage={usage}\nauthorityKeyIdentifier=keyid\n")
     openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
     openssl("x509", "-req", "-in", request, "-CA", ca[1], "-CAkey", ca[0], "-CAcreateserial", "-out", cert, "-days", 2,
             "-extfile", extensions)

@@ -41,7 +41,7 @@ def send(node, method, path, body, kind="application/json"):
 
 
 @test
-def status_names_leader_and_members():
+def s2_6_status_names_leader_and_members():
     nodes = cluster(*STEADY)
     leaders = [node.status()["store"]["leader"] for node in nodes]
     equal(leaders, [{"addr": nodes[0].raft, "node_id": "1"}] * 3, "store.leader")
@@ -59,7 +59,7 @@ def status_names_leader_and_members():
 
 
 @test
-def nodes_says_who_answers():
+def s2_6_s14_3_nodes_says_who_answers():
     nodes = cluster(*STEADY)
     for node in nodes:
         found = listed(node)
@@ -81,7 +81,7 @@ def nodes_says_who_answers():
 
 
 @test
-def nonvoters_are_listed_when_asked_for():
+def s2_6_nonvoters_are_listed_when_asked_for():
     both = Cluster(1)
     first = both.nodes[0]
     both.add(2, "-join", first.raft, "-raft-non-voter").start()
@@ -92,7 +92,7 @@ def nonvoters_are_listed_when_asked_for():
 
 
 @test
-def leadership_goes_where_it_is_sent():
+def s2_6_s6_leadership_goes_where_it_is_sent():
     nodes = cluster(*STEADY)
     for node in nodes:
         code, body = node.get("/leader")
@@ -121,7 +121,7 @@ def sent_to(name, through):
 
 
 @test
-def leadership_arrives_whatever_is_in_the_way():
+def s6_leadership_arrives_whatever_is_in_the_way():
     """Nobody knows yet that the leader is dead; several ask at once."""
     nodes = cluster()
     nodes[0].kill()
@@ -138,7 +138,7 @@ def leadership_arrives_whatever_is_in_the_way():
 
 
 @test
-def nodes_are_removed_through_any_of_them():
+def s2_6_s14_3_nodes_are_removed_through_any_of_them():
     nodes = cluster(*STEADY)
     equal(send(nodes[1], "DELETE", "/remove", '{"id": "3"}'), (200, ""))
     wait_for(lambda: list(listed(nodes[0])) == ["1", "2"], "3 is no member")
@@ -158,7 +158,7 @@ def nodes_are_removed_through_any_of_them():
 
 
 @test
-def ready_is_who_has_a_leader():
+def s2_6_ready_is_who_has_a_leader():
     nodes = cluster()
     connect(nodes[1].path()).execute("CREATE TABLE t(x)")
     for node in nodes:
@@ -178,7 +178,7 @@ def ready_is_who_has_a_leader():
 
 
 @test
-def redirects_lead_to_the_leader():
+def s2_6_redirects_lead_to_the_leader():
     nodes = cluster(*STEADY)
     request = nodes[1].raw("DELETE", "/remove?redirect&x=%20y", b'{"id": "3"}')
     equal((request.status, request.headers["Location"]), (301, f"http://{nodes[0].http}/remove?redirect&x=%20y"))
@@ -188,7 +188,7 @@ def redirects_lead_to_the_leader():
 
 
 @test
-def queries_are_judged_as_rqlite_does():
+def s2_1_queries_are_judged_as_rqlite_does():
     node = Raftd(None, "-node-id", "1")
     for query, text in (("timeout=soon", "timeout is not a valid duration"), ("retries=x", "retries is not a valid integer"),
                         ("freshness_strict", "freshness_strict requires freshness"), ("q=", "query parameter not set")):

@@ -44,7 +44,7 @@ def as_file(content):
 
 
 @test
-def a_copy_is_an_ordinary_file():
+def s7_a_copy_is_an_ordinary_file():
     raftd = Raftd()
     connection = connect(raftd.path())
     connection.executescript(EVERYTHING)
@@ -65,7 +65,7 @@ def a_copy_is_an_ordinary_file():
 
 
 @test
-def the_text_makes_the_same_database():
+def s7_the_text_makes_the_same_database():
     raftd = Raftd()
     connection = connect(raftd.path())
     connection.executescript(EVERYTHING)
@@ -95,7 +95,7 @@ def the_text_makes_the_same_database():
 
 
 @test
-def copies_are_compressed_and_vacuumed():
+def s7_copies_are_compressed_and_vacuumed():
     raftd = Raftd()
     connection = connect(raftd.path())
     connection.execute("CREATE TABLE t(x)")
@@ -117,7 +117,7 @@ def copies_are_compressed_and_vacuumed():
 
 
 @test
-def which_database():
+def s7_which_database():
     raftd = Raftd()
     equal(raftd.get("/db/backup"), (404, "no such database\n"))
     equal(raftd.get("/db/backup?db=../../etc/passwd")[0], 404)
@@ -131,7 +131,7 @@ def which_database():
 
 
 @test
-def every_node_gives_what_was_committed():
+def s7_s14_3_every_node_gives_what_was_committed():
     cluster = Cluster()
     cluster.leader()
     writer = connect(cluster.nodes[1].path())
@@ -157,7 +157,7 @@ def peak_kib(raftd):
 
 
 @test
-def writers_and_memory_do_not_notice():
+def s7_writers_and_memory_do_not_notice():
     raftd = Raftd()
     connection = connect(raftd.path())
     connection.execute("CREATE TABLE t(x)")

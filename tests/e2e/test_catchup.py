@@ -1,5 +1,6 @@
 """A member whose log was released while it was away gets the databases' state from another one: pages that differ, and no more."""
 
+import json
 import random
 import re
 import sqlite3
@@ -110,13 +111,15 @@ def a_follower_gets_what_differs():
 
 
 @test
-def a_fourth_node_joins_a_compacted_cluster():
+def s14_3_a_fourth_node_joins_a_compacted_cluster():
     cluster = Cluster(3, *COMPACTS)
     fill(cluster.nodes[0], 2000)
     push_out(cluster, cluster.nodes[1])
     fourth = cluster.add(4, "-join", cluster.nodes[1].raft).start()
     cluster.wait_equal()
     check(caught_up(fourth), "node 4 got its databases by pages")
+    restores = json.loads(fourth.get("/debug/vars?key=store")[1])["store"]["num_restores"]
+    equal(restores, len(caught_up(fourth)), "states that node 4 counts")
     connection = connect(fourth.path(), busy_ms=20000)
     connection.execute("INSERT INTO t VALUES(99999, 'from 4')")
     connection.close()

@@ -36,27 +36,27 @@ def writes_everywhere(cluster):
 
 
 @test
-def found_and_join():
+def s6_found_and_join():
     cluster = Cluster(3, *STEADY)
     writes_everywhere(cluster)
     equal(cluster.leader().name, "1", "the node that leads")
 
 
 @test
-def five_nodes():
+def s14_5_five_nodes():
     cluster = Cluster(5)
     writes_everywhere(cluster)
 
 
 @test
-def join_through_a_follower():
+def s6_s14_4_join_through_a_follower():
     cluster = Cluster()
     cluster.add(4, "-join", cluster.nodes[2].raft).start()
     writes_everywhere(cluster)
 
 
 @test
-def bootstrap_of_three_started_at_once():
+def s6_s14_5_bootstrap_of_three_started_at_once():
     cluster = Cluster(start=False)
     for node in cluster.nodes:
         node.flags = ["-node-id", node.name, "-bootstrap-expect", "3", "-join", ",".join(n.raft for n in cluster.nodes)]
@@ -65,7 +65,7 @@ def bootstrap_of_three_started_at_once():
 
 
 @test
-def bootstrap_goes_on_when_the_last_one_comes():
+def s6_bootstrap_goes_on_when_the_last_one_comes():
     cluster = Cluster(start=False)
     for node in cluster.nodes:
         node.flags = ["-node-id", node.name, "-bootstrap-expect", "3", "-join", ",".join(n.raft for n in cluster.nodes)]
@@ -89,7 +89,7 @@ def answers(node):
 
 
 @test
-def bootstrap_that_is_not_complete_ends_in_time():
+def s6_bootstrap_that_is_not_complete_ends_in_time():
     cluster = Cluster(2, start=False)
     for node in cluster.nodes:
         node.flags = ["-node-id", node.name, "-bootstrap-expect", "3", "-bootstrap-expect-timeout", "2s", "-join",
@@ -101,7 +101,7 @@ def bootstrap_that_is_not_complete_ends_in_time():
 
 
 @test
-def a_join_without_anybody_there_ends():
+def s6_a_join_without_anybody_there_ends():
     cluster = Cluster(2, "-join-attempts", "2", "-join-interval", "100ms", start=False)
     cluster.nodes[1].refused("failed to join", cluster.nodes[0].raft)
     cluster.nodes[0].start()
@@ -113,7 +113,7 @@ def a_join_without_anybody_there_ends():
 
 
 @test
-def a_taken_node_id_is_refused():
+def s6_a_taken_node_id_is_refused():
     cluster = Cluster()
     twin = Node(2, f"{cluster.subnet}.9", "-join", cluster.nodes[0].raft, "-join-attempts", "1")
     twin.refused("-node-id")
@@ -145,7 +145,7 @@ def databases_are_not_overwritten_by_a_join():
 
 
 @test
-def a_join_again_changes_nothing():
+def s6_s14_4_a_join_again_changes_nothing():
     cluster = Cluster(3, *STEADY)
     for _ in range(2):
         cluster.nodes[2].stop()
@@ -155,7 +155,7 @@ def a_join_again_changes_nothing():
 
 
 @test
-def who_was_removed_joins_again_with_what_it_has():
+def s6_s14_5_who_was_removed_joins_again_with_what_it_has():
     cluster = Cluster(3, "-raft-cluster-remove-shutdown")
     writes_everywhere(cluster)
     left = cluster.nodes[2]
@@ -168,7 +168,7 @@ def who_was_removed_joins_again_with_what_it_has():
 
 
 @test
-def a_read_replica_has_no_vote_until_it_asks_for_one():
+def s6_a_read_replica_has_no_vote_until_it_asks_for_one():
     cluster = Cluster(1)
     founder = cluster.nodes[0]
     replica = cluster.add(2, "-join", founder.raft, "-raft-non-voter").start()
@@ -196,7 +196,7 @@ def a_read_replica_has_no_vote_until_it_asks_for_one():
 
 
 @test
-def a_node_at_another_address():
+def s6_s14_4_a_node_at_another_address():
     cluster = Cluster()
     leader = cluster.leader()
     moved = cluster.others(leader)[0]
@@ -259,7 +259,7 @@ def a_node_of_another_cluster_does_not_join_by_a_flag():
 
 
 @test
-def restart_of_one_and_of_all():
+def s14_3_restart_of_one_and_of_all():
     cluster = Cluster()
     writes_everywhere(cluster)
     for node in cluster.nodes:
@@ -274,7 +274,7 @@ def restart_of_one_and_of_all():
 
 
 @test
-def a_node_that_was_away_catches_up():
+def s14_3_a_node_that_was_away_catches_up():
     cluster = Cluster()
     writes_everywhere(cluster)
     away = cluster.nodes[1]
@@ -306,7 +306,7 @@ def without_a_majority_reads_go_on_and_writes_wait():
 
 
 @test
-def one_that_is_left_goes_on_by_peers_json():
+def s6_s14_3_one_that_is_left_goes_on_by_peers_json():
     """Two of three are lost for good; the one that is left is told so, and the others come back empty."""
     cluster = Cluster()
     writes_everywhere(cluster)
@@ -350,7 +350,7 @@ def one_that_is_left_goes_on_by_peers_json():
 
 
 @test
-def kill_of_the_leader_under_load():
+def s14_3_kill_of_the_leader_under_load():
     cluster = Cluster()
     ledger = Ledger(cluster)
     for _ in range(3):
@@ -416,7 +416,7 @@ def a_leader_that_is_stopped_for_three_seconds():
 
 
 @test
-def a_leader_that_is_asked_to_end_hands_over():
+def s6_a_leader_that_is_asked_to_end_hands_over():
     cluster = Cluster(3, *STEADY)
     ledger = Ledger(cluster)
     gaps = []

@@ -8,12 +8,12 @@ from harness import check, connect, equal, main, test, wait_for
 
 
 @test
-def a_read_replica_founds_no_cluster():
+def s6_a_read_replica_founds_no_cluster():
     Cluster(1, "-raft-non-voter", start=False).nodes[0].refused("cannot create a new non-voting node without joining")
 
 
 @test
-def the_only_node_of_a_cluster_joins_no_other():
+def s6_s14_4_the_only_node_of_a_cluster_joins_no_other():
     cluster = Cluster(1)
     node = cluster.nodes[0]
     node.stop()
@@ -22,7 +22,7 @@ def the_only_node_of_a_cluster_joins_no_other():
 
 
 @test
-def a_node_that_is_stopped_leaves_the_cluster_when_told_so():
+def s6_s14_3_a_node_that_is_stopped_leaves_the_cluster_when_told_so():
     cluster = Cluster(2)
     left = cluster.nodes[1]
     left.stop()
@@ -36,7 +36,7 @@ def a_node_that_is_stopped_leaves_the_cluster_when_told_so():
 
 
 @test
-def the_leader_that_is_stopped_leaves_the_cluster_when_told_so():
+def s6_s14_3_the_leader_that_is_stopped_leaves_the_cluster_when_told_so():
     cluster = Cluster(2, "-raft-cluster-remove-shutdown")
     stays = cluster.nodes[1]
     connection = connect(stays.path(), busy_ms=20000)
@@ -48,7 +48,7 @@ def the_leader_that_is_stopped_leaves_the_cluster_when_told_so():
 
 
 @test
-def a_removed_node_says_so_and_ends_when_told_so():
+def s6_a_removed_node_says_so_and_ends_when_told_so():
     cluster = Cluster()
     first, last = cluster.nodes[0], cluster.nodes[2]
     connect(first.path(), busy_ms=20000).execute("CREATE TABLE t(x)")
@@ -67,7 +67,7 @@ def a_removed_node_says_so_and_ends_when_told_so():
 
 
 @test
-def members_that_are_silent_for_too_long_are_removed():
+def s6_s14_7_members_that_are_silent_for_too_long_are_removed():
     cluster = Cluster(3, "-raft-reap-node-timeout", "6s", "-raft-reap-read-only-node-timeout", "2s")
     reader = cluster.add(4, "-raft-non-voter", "-join", cluster.nodes[0].raft).start()
     leader = cluster.leader()
@@ -84,7 +84,7 @@ def members_that_are_silent_for_too_long_are_removed():
 
 
 @test
-def a_longer_time_to_wait_for_the_leader():
+def s1_1_a_longer_time_to_wait_for_the_leader():
     cluster = Cluster(3, "-raft-heartbeat-timeout", "10s")
     leader = cluster.leader()
     connection = connect(cluster.others(leader)[0].path(), busy_ms=20000, timeout=30000)

@@ -24,7 +24,7 @@ def users(entries):
 
 
 @test
-def each_endpoint_wants_its_perm():
+def s5_each_endpoint_wants_its_perm():
     path = users(USERS)
     raftd = Raftd(None, "-auth", str(path), "-http-allow-origin", "https://x")  # ready: /readyz is everybody's
     connect(raftd.path("db.sqlite")).execute("CREATE TABLE t(x)")
@@ -55,7 +55,7 @@ def each_endpoint_wants_its_perm():
 
 
 @test
-def a_file_that_is_no_list_of_users_is_said():
+def s5_a_file_that_is_no_list_of_users_is_said():
     path = temporary("users.json")
     path.write_text("[{")
     raftd = Raftd(None, "-auth", str(path), start=False).launch()
@@ -152,7 +152,7 @@ def name_of(shown):
 
 
 @test
-def the_server_speaks_https_alone():
+def s5_the_server_speaks_https_alone():
     ca = authority()
     key, cert = certificate(ca, "first")
     raftd = start("-http-cert", str(cert), "-http-key", str(key))
@@ -191,7 +191,7 @@ def fetch_shown(raftd, ca):
 
 
 @test
-def clients_are_asked_for_certificates():
+def s5_clients_are_asked_for_certificates():
     ca, other = authority(), authority("other")
     key, cert = certificate(ca, "server")
     flags = ["-http-cert", str(cert), "-http-key", str(key), "-http-ca-cert", str(ca[1]), "-http-verify-client"]
@@ -208,7 +208,7 @@ def clients_are_asked_for_certificates():
 
 
 @test
-def flags_that_do_not_fit_together():
+def s1_2_flags_that_do_not_fit_together():
     def refused(text, *flags):
         raftd = Raftd(None, *flags, start=False).launch()
         equal(raftd.exit_code(), 1)

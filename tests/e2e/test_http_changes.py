@@ -89,7 +89,7 @@ def execute(node, *statements, db="app.db"):
 
 
 @test
-def s8_each_transaction_is_told_with_its_tables():
+def each_transaction_is_told_with_its_tables():
     raftd = Raftd()
     app = connect(raftd.path())
     app.execute("CREATE TABLE first(x)")
@@ -136,7 +136,7 @@ def s8_each_transaction_is_told_with_its_tables():
 
 
 @test
-def s8_a_stream_goes_on_where_it_was():
+def a_stream_goes_on_where_it_was():
     raftd = Raftd()
     app = connect(raftd.path())
     app.execute("CREATE TABLE t(x)")
@@ -179,7 +179,7 @@ def s8_a_stream_goes_on_where_it_was():
 
 
 @test
-def s8_what_cannot_be_told_is_said():
+def what_cannot_be_told_is_said():
     raftd = Raftd()
     app = connect(raftd.path())
     app.execute("CREATE TABLE t(x)")
@@ -204,7 +204,7 @@ def s8_what_cannot_be_told_is_said():
 
 
 @test
-def s8_what_the_log_has_no_more_is_said():
+def what_the_log_has_no_more_is_said():
     raftd = Raftd(None, "-raft-snap", "10", "-raft-snap-int", "100ms")
     app = connect(raftd.path())
     app.execute("CREATE TABLE t(x)")
@@ -223,7 +223,7 @@ def s8_what_the_log_has_no_more_is_said():
 
 
 @test
-def s8_a_node_that_was_brought_up_to_date_tells_of_the_gap():
+def a_node_that_was_brought_up_to_date_tells_of_the_gap():
     cluster = Cluster(3, "-raft-snap", "10", "-raft-snap-int", "100ms")
     leader = cluster.leader()
     app = connect(leader.path(), busy_ms=20000)
@@ -261,7 +261,7 @@ def s8_a_node_that_was_brought_up_to_date_tells_of_the_gap():
 
 
 @test
-def s8_a_slow_listener_gets_all_at_its_own_pace():
+def a_slow_listener_gets_all_at_its_own_pace():
     raftd = Raftd()
     app = connect(raftd.path())
     app.execute("CREATE TABLE t(x)")
@@ -285,7 +285,7 @@ def s8_a_slow_listener_gets_all_at_its_own_pace():
 
 
 @test
-def s8_who_may_listen():
+def who_may_listen():
     path = temporary("users.json")
     path.write_text(json.dumps([{"username": "q", "password": "p", "perms": ["query"]}, {"username": "s", "password": "p", "perms": ["status"]},
                                 {"username": "*", "perms": ["ready", "status"]}]))
@@ -299,7 +299,7 @@ def s8_who_may_listen():
 
 
 @test
-def s8_many_listeners_cost_no_thread():
+def many_listeners_cost_no_thread():
     raftd = Raftd()
     app = connect(raftd.path())
     app.execute("CREATE TABLE t(x)")
@@ -315,7 +315,7 @@ def s8_many_listeners_cost_no_thread():
 
 
 @test
-def s8_every_node_tells_the_same():
+def every_node_tells_the_same():
     cluster = Cluster(3)
     first, second, third = cluster.nodes
     apps = {node: connect(node.path(), busy_ms=20000) for node in cluster.nodes}

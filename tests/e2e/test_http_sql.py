@@ -487,7 +487,7 @@ def s4_queued_writes_on_any_node_are_done_whoever_leads():
 
 
 @test
-def s3_without_a_majority_there_are_errors_and_no_hangs():
+def s3_s14_3_without_a_majority_there_are_errors_and_no_hangs():
     cluster = Cluster(3, "-raft-election-timeout", "500ms", "-raft-heartbeat-timeout", "500ms")
     client = Client(cluster.leader())
     client.execute("CREATE TABLE t (x)", "INSERT INTO t VALUES(1)")

@@ -23,7 +23,7 @@ def join_flags(url):
 
 
 @test
-def nodes_join_through_an_http_address():
+def s6_nodes_join_through_an_http_address():
     cluster = Cluster(1)
     first = cluster.nodes[0]
     second = cluster.add(2, *join_flags(f"http://{first.http}")).start()
@@ -37,7 +37,7 @@ def nodes_join_through_an_http_address():
 
 
 @test
-def nodes_found_a_cluster_through_http_addresses():
+def s6_nodes_found_a_cluster_through_http_addresses():
     cluster = Cluster(0)
     nodes = [cluster.add(n) for n in (1, 2, 3)]
     urls = ",".join(f"http://{node.http}" for node in nodes)
@@ -50,7 +50,7 @@ def nodes_found_a_cluster_through_http_addresses():
 
 
 @test
-def an_address_where_nobody_is_is_tried_again():
+def s6_s14_2_an_address_where_nobody_is_is_tried_again():
     cluster = Cluster(0)
     node = cluster.add(1, "-join", "http://nonsense.invalid", "-join-attempts", "2", "-join-interval", "2s")
     node.launch()
@@ -70,7 +70,7 @@ def reachable(node):
 
 
 @test
-def with_credentials_only_who_may_joins():
+def s5_s14_4_with_credentials_only_who_may_joins():
     path = temporary("users.json")
     path.write_text(json.dumps(USERS))
     cluster = Cluster(1, "-auth", str(path))
@@ -98,7 +98,7 @@ def with_credentials_only_who_may_joins():
 
 
 @test
-def nodes_join_through_https():
+def s6_nodes_join_through_https():
     ca = authority()
     cluster = Cluster(0)
     key, cert = certificate(ca, "node", "serverAuth,clientAuth", [cluster.host(1)])

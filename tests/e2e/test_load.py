@@ -237,7 +237,7 @@ def s7_boot_is_for_a_node_that_is_alone():
 
 
 @test
-def s7_a_file_is_loaded_through_any_node_of_three():
+def s7_s14_3_a_file_is_loaded_through_any_node_of_three():
     cluster = Cluster()
     cluster.leader()
     writers = [connect(node.path(), busy_ms=20000) for node in cluster.nodes]

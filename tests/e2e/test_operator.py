@@ -23,7 +23,7 @@ def run(*arguments):
 
 
 @test
-def help_and_version():
+def s1_1_help_and_version():
     for flag in ("-h", "-help", "--help"):
         code, text = run(flag)
         equal(code, 0, f"exit code of {flag}")
@@ -36,7 +36,7 @@ def help_and_version():
 
 
 @test
-def wrong_command_lines():
+def s1_2_wrong_command_lines():
     """Code and words are rqlited's: 2 and the usage for what is no flag, 1 and one line for what cannot be."""
     node = str(temporary("node"))
     for arguments, wanted, words in (

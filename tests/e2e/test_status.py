@@ -24,7 +24,7 @@ def write(node, count=1, name="app.db"):
 
 
 @test
-def s10_1_status_has_the_keys_that_clients_read():
+def s10_1_s14_2_status_has_the_keys_that_clients_read():
     node = Raftd(None, "-node-id", "1", "-raft-snap", "4", "-raft-snap-int", "100ms")
     write(node, 8, "db.sqlite")
     wait_for(lambda: node.status()["store"]["snapshot_store"]["snapshots"], "there is a snapshot")
@@ -68,7 +68,7 @@ def s10_1_status_has_the_keys_that_clients_read():
 
 
 @test
-def s2_6_post_snapshot_makes_one_and_204_when_there_is_nothing_new():
+def s2_6_s14_2_post_snapshot_makes_one_and_204_when_there_is_nothing_new():
     node = Raftd(None, "-node-id", "1")
     write(node)
     equal(node.status()["store"]["snapshot_store"]["snapshots"], [])
@@ -91,7 +91,7 @@ def s2_6_post_snapshot_makes_one_and_204_when_there_is_nothing_new():
 
 
 @test
-def s2_6_post_reap_says_that_there_was_nothing():
+def s2_6_s14_2_post_reap_says_that_there_was_nothing():
     node = Raftd(None, "-node-id", "1")
     equal(node.request("POST", "/reap", b""), (200, '{"snapshots_reaped":0,"wals_checkpointed":0}\n'))
     equal(variables(node, "http")["user_reaps"], 1)
@@ -180,7 +180,7 @@ def s2_1_answers_have_the_headers_of_rqlite():
 
 
 @test
-def s14_1_joins_are_counted_as_rqlite_counts_them():
+def s14_1_s14_4_joins_are_counted_as_rqlite_counts_them():
     both = Cluster(1)
     first = both.nodes[0]
     second = both.add(2, "-join", first.raft, "-raft-non-voter")
