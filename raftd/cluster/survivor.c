@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "raftd/db/staged.h"
+#include "raftd/run/room.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 #include "vfs/replica.h"
@@ -51,16 +52,12 @@ static uint64_t stamp_of(const struct rq_survivor *s, const char *name, uint32_t
 
 static enum rq_err add(struct walk *w, const char *name, size_t name_bytes, uint32_t id, uint64_t version)
 {
-    if (w->count == w->capacity) {
-        const size_t capacity = w->capacity * 2 + 8;
-        struct led *more = realloc(w->list, capacity * sizeof *more);
-        if (more == NULL) {
-            return RQ_NOMEM;
-        }
-        w->list = more;
-        w->capacity = capacity;
+    struct led *list = rq_room_for_one(w->list, w->count, &w->capacity, sizeof *list);
+    if (list == NULL) {
+        return RQ_NOMEM;
     }
-    struct led *db = &w->list[w->count++];
+    w->list = list;
+    struct led *db = &list[w->count++];
     *db = (struct led){ .id = id, .version = version };
     memcpy(db->name, name, name_bytes < RQ_DB_NAME_MAX ? name_bytes : RQ_DB_NAME_MAX);
     db->in_file = stamp_of(w->survivor, db->name, id);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "raftd/db/staged.h"
+#include "raftd/run/room.h"
 #include "raftd/wire/entry.h"
 #include "raftd/wire/txn.h"
 
@@ -94,15 +95,11 @@ static enum rq_err take_entry(struct rq_change_records *r, const struct rq_chang
     if (head->db_id != source->db_id) {
         return RQ_OK;
     }
-    if (r->count == r->capacity) {
-        const size_t capacity = r->capacity != 0 ? 2 * r->capacity : 16;
-        struct rq_change_record *list = realloc(r->list, capacity * sizeof *list);
-        if (list == NULL) {
-            return RQ_NOMEM;
-        }
-        r->list = list;
-        r->capacity = capacity;
+    struct rq_change_record *list = rq_room_for_one(r->list, r->count, &r->capacity, sizeof *list);
+    if (list == NULL) {
+        return RQ_NOMEM;
     }
+    r->list = list;
     record.base = head->base;
     record.version = head->version;
     if (is_staged) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "raftd/db/staged.h"
+#include "raftd/run/room.h"
 
 /* Somebody's need for a body. */
 struct need {
@@ -83,16 +84,12 @@ static struct need *find_expected(const struct rq_shelf *s, const uint8_t hash[R
 
 static struct need *add(struct rq_shelf *s)
 {
-    if (s->count == s->capacity) {
-        const size_t capacity = s->capacity * 2 + 8;
-        struct need *more = realloc(s->needs, capacity * sizeof *more);
-        if (more == NULL) {
-            return NULL;
-        }
-        s->needs = more;
-        s->capacity = capacity;
+    struct need *needs = rq_room_for_one(s->needs, s->count, &s->capacity, sizeof *needs);
+    if (needs == NULL) {
+        return NULL;
     }
-    return &s->needs[s->count++];
+    s->needs = needs;
+    return &needs[s->count++];
 }
 
 static void drop(struct rq_shelf *s, struct need *n)

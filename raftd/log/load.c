@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftd/run/room.h"
+
 #define ALIGN_BYTES 4096u
 
 struct file_ids {
@@ -35,16 +37,12 @@ static enum rq_err add_id(void *ctx, const char *name)
     if (end == name || strcmp(end, ".seg") != 0) {
         return RQ_OK;
     }
-    if (ids->count == ids->capacity) {
-        size_t capacity = ids->capacity == 0 ? 64 : ids->capacity * 2;
-        uint64_t *grown = realloc(ids->ids, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return RQ_NOMEM;
-        }
-        ids->ids = grown;
-        ids->capacity = capacity;
+    uint64_t *list = rq_room_for_one(ids->ids, ids->count, &ids->capacity, sizeof *list);
+    if (list == NULL) {
+        return RQ_NOMEM;
     }
-    ids->ids[ids->count++] = id;
+    ids->ids = list;
+    list[ids->count++] = id;
     return RQ_OK;
 }
 

@@ -15,6 +15,7 @@
 #include "raftd/log/meta.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
+#include "raftd/run/room.h"
 #include "raftd/run/strand.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)16 << 20)
@@ -614,15 +615,12 @@ struct part {
 /* Locked.  Makes the spare the segment that is written to. */
 static enum rq_err begin_segment(struct rq_log *log)
 {
-    if (log->used_count == log->used_capacity) {
-        size_t capacity = log->used_capacity < 16 ? 16 : log->used_capacity * 2;
-        struct rq_log_segment **grown = (struct rq_log_segment **)realloc((void *)log->used, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return RQ_NOMEM;
-        }
-        log->used = grown;
-        log->used_capacity = capacity;
+    struct rq_log_segment **used = (struct rq_log_segment **)rq_room_for_one((void *)log->used, log->used_count,
+                                                                             &log->used_capacity, sizeof *used);
+    if (used == NULL) {
+        return RQ_NOMEM;
     }
+    log->used = used;
     struct rq_log_segment *s = log->spares;
     log->spares = s->next;
     log->spare_count--;

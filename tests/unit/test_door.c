@@ -100,16 +100,13 @@ static void *come_and_stay(void *gate)
     return became ? &door : NULL;
 }
 
-static void who_comes_back_too_late_does_not_watch(void)
+/* Another thread is let in, and this one comes back while that one stays. */
+static void check_another_one_watches(void)
 {
     pthread_t thread;
     pthread_barrier_t both;
     void *became;
-    open_all();
     check_eq(pthread_barrier_init(&both, NULL, 2), 0);
-    check(rq_door_wait(&door, 0));
-    rq_door_leave(&door);
-    ring();
     check_eq(pthread_create(&thread, NULL, come_and_stay, &both), 0);
     pthread_barrier_wait(&both);
     rq_door_take(&door);
@@ -119,6 +116,15 @@ static void who_comes_back_too_late_does_not_watch(void)
     pthread_barrier_destroy(&both);
     check(became != NULL);
     check(!mine);
+}
+
+static void who_comes_back_too_late_does_not_watch(void)
+{
+    open_all();
+    check(rq_door_wait(&door, 0));
+    rq_door_leave(&door);
+    ring();
+    check_another_one_watches();
     close_all();
 }
 
@@ -139,26 +145,14 @@ static void door_that_was_left_shut_lets_nobody_in(void)
 
 static void who_opens_it_lets_one_in(void)
 {
-    pthread_t thread;
-    pthread_barrier_t both;
-    void *became;
     open_all();
-    check_eq(pthread_barrier_init(&both, NULL, 2), 0);
     check(rq_door_wait(&door, 0));
     rq_door_open(&door); /* not left shut: nothing happens */
     ring();
     check(!would_wake());
     rq_door_leave_shut(&door);
     rq_door_open(&door);
-    check_eq(pthread_create(&thread, NULL, come_and_stay, &both), 0);
-    pthread_barrier_wait(&both);
-    rq_door_take(&door);
-    const bool mine = rq_door_is_mine(&door);
-    pthread_barrier_wait(&both);
-    pthread_join(thread, &became);
-    pthread_barrier_destroy(&both);
-    check(became != NULL);
-    check(!mine);
+    check_another_one_watches();
     rq_door_take(&door);
     check(rq_door_is_mine(&door));
     close_all();
