@@ -1,8 +1,11 @@
 /* database: the outcome of a transaction is what the log says of it, whoever asks, however often, also after a restart. */
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "raftd/db/database.h"
@@ -12,11 +15,12 @@
 #include "tests/support/scratch.h"
 #include "tests/support/tap.h"
 
-enum { PAGE = 512, ENTRIES_MAX = 64 };
+enum { PAGE = 512, ENTRIES_MAX = 64, DEADLINE_S = 60 };
 
 /* raftd around one database: a node that appends when told to, and a log in memory. */
 static struct {
     char dir[64], staged[80], trash[80];
+    struct rq_disk *disk;
     struct rq_shelf *shelf;
     struct rq_pool *pool;
     struct rq_place *place;
@@ -88,7 +92,7 @@ static void settle(void)
 static void open_database(uint64_t version)
 {
     struct rq_database_env env = database_env(world.pool);
-    env.disk = rq_disk_real();
+    env.disk = world.disk;
     env.dir = world.dir;
     env.staged_dir = world.staged;
     env.shelf = world.shelf;
@@ -106,9 +110,10 @@ static void open_database(uint64_t version)
     settle();
 }
 
-static void begin(void)
+static void begin_on(struct rq_disk *disk)
 {
     memset(&world, 0, sizeof world);
+    world.disk = disk;
     answer_count = 0;
     (void)snprintf(world.dir, sizeof world.dir, "/tmp/rq-database-XXXXXX");
     check(mkdtemp(world.dir) != NULL);
@@ -124,6 +129,11 @@ static void begin(void)
     open_database(0);
     rq_database_caught_up(world.db);
     settle();
+}
+
+static void begin(void)
+{
+    begin_on(rq_disk_real());
 }
 
 static void close_database(void)
@@ -601,16 +611,19 @@ static void what_comes_together_becomes_one_transaction_of_the_wal(void)
     end();
 }
 
-struct described {
+/* What its descriptor would say when the task runs. */
+struct description {
     struct rq_task task;
+    enum rq_err err; /* OK: the log may be released */
     uint64_t version;
 };
 
-static void run_described(struct rq_task *task)
+static void run_describe(struct rq_task *task)
 {
-    struct rq_database_known known;
-    check_eq(rq_database_describe(world.db, &known), RQ_OK);
-    ((struct described *)task)->version = known.version;
+    struct rq_database_known known = { 0 };
+    struct description *d = (struct description *)task;
+    d->err = rq_database_describe(world.db, &known);
+    d->version = known.version;
     rq_origins_fini(&known.origins);
 }
 
@@ -620,7 +633,7 @@ static void what_is_posted_between_entries_runs_between_them(void)
     foreign_page(0, 0, 2, 2, 0, 'a');
     foreign_page(1, 2, 2, 2, 'a', 'b');
     foreign_page(2, 2, 2, 2, 'b', 'c');
-    struct described d = { .task = { .run = run_described } };
+    struct description d = { .task = { .run = run_describe } };
     while (world.given < world.log_count) {
         if (world.given == 2) {
             rq_database_post(world.db, &d.task, RQ_HAND_OVER);
@@ -628,9 +641,103 @@ static void what_is_posted_between_entries_runs_between_them(void)
         rq_database_committed(world.db, &world.log[world.given++]);
     }
     settle();
+    check_eq(d.err, RQ_OK);
     check_eq(d.version, 2);
     check_eq(info().version, 3);
     check_eq(byte_of_page(2), 'c');
+    end();
+}
+
+/* --- a WAL that is begun anew meanwhile */
+
+static struct rq_disk_ops slow_ops; /* of a disk that is slow to write for a thread that resets */
+static struct rq_disk slow_disk = { &slow_ops };
+static _Thread_local bool resets;
+static sem_t begun, given_away;
+static unsigned times_given_away;
+
+static void wait_for(sem_t *event)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += DEADLINE_S;
+    (void)sem_timedwait(event, &until);
+}
+
+static enum rq_err slow_write(struct rq_file *f, const void *data, size_t bytes, uint64_t offset)
+{
+    if (resets) {
+        resets = false;
+        sem_post(&begun);
+        wait_for(&given_away);
+    }
+    return rq_disk_real()->ops->write(f, data, bytes, offset);
+}
+
+static void *reset(void *replica)
+{
+    resets = true;
+    return rq_replica_reset(replica) == RQ_OK ? replica : NULL;
+}
+
+/* What this thread is there for besides. */
+static void on_duty_left(void *ctx)
+{
+    (void)ctx;
+    times_given_away++;
+    sem_post(&given_away);
+}
+
+static void on_duty_taken(void *ctx)
+{
+    (void)ctx;
+}
+
+/* The appends of the database are held off while act runs. */
+static void while_its_wal_is_begun_anew(void (*act)(void))
+{
+    const struct rq_duty duty = { on_duty_left, on_duty_taken, NULL };
+    struct rq_replica *r = rq_database_hold(world.db);
+    pthread_t thread;
+    void *was_reset;
+    check_eq(sem_init(&begun, 0, 0), 0);
+    check_eq(sem_init(&given_away, 0, 0), 0);
+    times_given_away = 0;
+    check_eq(pthread_create(&thread, NULL, reset, r), 0);
+    wait_for(&begun);
+    rq_strand_set_duty(&duty);
+    act();
+    rq_strand_set_duty(NULL);
+    pthread_join(thread, &was_reset);
+    check(was_reset != NULL);
+    rq_database_release(world.db);
+}
+
+static void commit_third(void)
+{
+    commit(transaction(1, 3, 2, 'c'));
+}
+
+static void who_waits_for_a_wal_that_begins_anew_gives_away_what_else_he_carries(void)
+{
+    slow_ops = *rq_disk_real()->ops;
+    slow_ops.write = slow_write;
+    begin_on(&slow_disk);
+    for (uint64_t version = 1; version <= 2; version++) {
+        commit(transaction(1, version, version - 1, 'a'));
+        append(RQ_OK);
+        give_committed();
+    }
+    while_its_wal_is_begun_anew(commit_third);
+    check_eq(times_given_away, 1);
+    append(RQ_OK);
+    give_committed();
+    commit(transaction(1, 4, 3, 'd'));
+    append(RQ_OK);
+    while_its_wal_is_begun_anew(give_committed);
+    check_eq(times_given_away, 1);
+    check_eq(info().version, 4);
+    check_eq(byte_of_page_2(), 'd');
     end();
 }
 
@@ -1116,23 +1223,9 @@ static void damaged_body_is_fetched_again(void)
     end();
 }
 
-struct describing {
-    struct rq_task task;
-    enum rq_err err;
-};
-
-static void run_describe(struct rq_task *task)
-{
-    struct rq_database_known known = { 0 };
-    struct describing *d = (struct describing *)task;
-    d->err = rq_database_describe(world.db, &known);
-    rq_origins_fini(&known.origins);
-}
-
-/* OK: the log may be released. */
 static enum rq_err describe(void)
 {
-    struct describing d = { { .run = run_describe }, RQ_UNKNOWN };
+    struct description d = { .task = { .run = run_describe }, .err = RQ_UNKNOWN };
     rq_strand_post(rq_database_strand(world.db), &d.task, RQ_HAND_OVER);
     settle();
     return d.err;
@@ -1242,6 +1335,7 @@ int main(int argc, char **argv)
         TAP(replay_over_the_file_applies_nothing_twice),
         TAP(what_comes_together_becomes_one_transaction_of_the_wal),
         TAP(what_is_posted_between_entries_runs_between_them),
+        TAP(who_waits_for_a_wal_that_begins_anew_gives_away_what_else_he_carries),
         TAP(pages_behind_a_shorter_end_are_zero_for_the_next),
         TAP(what_came_before_one_that_does_not_fit_is_applied),
         TAP(own_transaction_among_those_of_others_is_answered),
