@@ -10,6 +10,7 @@
 
 #define NAMES_BYTES_MAX (16u << 20)
 #define WINDOW_BYTES    (256u << 10)
+#define BEGIN_BYTES     (4u << 20)
 #define SPARE_BYTES_MAX (256u << 20)
 #define SPARE_NAME      "spare"
 
@@ -18,9 +19,9 @@ struct rq_staged {
     struct rq_file *file;
     struct rq_body_writer writer;
     bool writer_ready;
-    char *dir, *path; /* path: of the temporary file, NULL once sealed */
-    uint64_t size;
-    bool ended; /* the tail is written */
+    char *dir, *path;     /* path: of the temporary file, NULL once sealed */
+    uint64_t size, begun; /* of it, see rq_staged_written() */
+    bool ended;           /* the tail is written */
     uint8_t tail[RQ_BODY_TAIL_BYTES];
 };
 
@@ -77,6 +78,14 @@ enum rq_err rq_staged_open_new(struct rq_disk *disk, const char *dir, const char
     return disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_NOFOLLOW, 0600, ret_file);
 }
 
+void rq_staged_written(struct rq_file *file, uint64_t size, uint64_t *begun)
+{
+    if (size - *begun >= BEGIN_BYTES) {
+        file->disk->ops->begin_sync(file, *begun, size - *begun);
+        *begun = size;
+    }
+}
+
 /* --- writing ---------------------------------------------------------------------------------------------------------- */
 
 static enum rq_err append(struct rq_staged *s, const uint8_t *data, size_t bytes)
@@ -84,6 +93,7 @@ static enum rq_err append(struct rq_staged *s, const uint8_t *data, size_t bytes
     enum rq_err err = s->disk->ops->write(s->file, data, bytes, s->size);
     if (err == RQ_OK) {
         s->size += bytes;
+        rq_staged_written(s->file, s->size, &s->begun);
     }
     return err;
 }

@@ -24,6 +24,9 @@ char *rq_staged_path(const char *dir, const char *prefix, const uint8_t hash[RQ_
 char *rq_staged_temporary(const char *dir);
 /* Opens a file for writing under that name: the spare if there is one, else a new one. */
 enum rq_err rq_staged_open_new(struct rq_disk *disk, const char *dir, const char *path, struct rq_file **ret_file);
+/* A body was written up to there.  The disk begins with it piece by piece, while more of it comes, so that the sync at its end has little
+ * left to wait for.  *begun: up to where it was begun, 0 at first. */
+void rq_staged_written(struct rq_file *file, uint64_t size, uint64_t *begun);
 
 /* dir: raft/staged; copied. */
 enum rq_err rq_staged_new(struct rq_disk *disk, const char *dir, const struct rq_body_head *head,

@@ -12,7 +12,7 @@ struct rq_staged_copy {
     struct rq_file *file;
     char *dir, *path; /* path: NULL once it has its name */
     uint8_t hash[RQ_BODY_HASH_BYTES];
-    uint64_t body_bytes, at;
+    uint64_t body_bytes, at, begun; /* begun: see rq_staged_written() */
     bool resumes;
     bool broken; /* not what it should be: it cannot be resumed */
     struct rq_body_reader reader;
@@ -57,7 +57,7 @@ static enum rq_err begin(struct rq_staged_copy *c)
     if (c->reader_ready) {
         rq_body_reader_fini(&c->reader);
     }
-    c->at = 0;
+    c->at = c->begun = 0;
     c->held = 0;
     enum rq_err err = rq_body_reader_init(&c->reader, c->body_bytes);
     c->reader_ready = err == RQ_OK;
@@ -129,6 +129,7 @@ enum rq_err rq_staged_copy_add(struct rq_staged_copy *c, const uint8_t *data, si
     }
     if (err == RQ_OK) {
         c->at += bytes;
+        rq_staged_written(c->file, c->at, &c->begun);
     }
     return err;
 }
