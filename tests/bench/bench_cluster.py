@@ -2,6 +2,7 @@
 
 bench_cluster.py [ROW ...]: only these rows.  RQ_BUILD is the build directory, RQ_ROUNDS how often each is measured."""
 
+import json
 import os
 import pathlib
 import signal
@@ -13,14 +14,17 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "e2e"))
 
-from cluster import Cluster, wait_reads  # noqa: E402
-from harness import connect, measure, temporary  # noqa: E402
+from cluster import HTTP_PORT, Cluster, wait_reads  # noqa: E402
+from harness import BUILD, connect, measure, temporary  # noqa: E402
 
 ROUNDS = int(os.environ.get("RQ_ROUNDS", "3"))
 KILLS = int(os.environ.get("RQ_KILLS", "25"))
 SECONDS = 1.5
 INSERT = "INSERT INTO t(a, b) VALUES('some text of a usual length', 1)"
 CREATE = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
+MANY = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 100) " \
+       "INSERT INTO t(a, b) SELECT 'some text of a usual length', i FROM n"
+WORK = {"one row": [INSERT], "10 statements": [INSERT] * 10, "100 rows": [MANY]}  # transactions
 
 
 # --- a writer process -----------------------------------------------------------------------------------------------------
@@ -37,22 +41,24 @@ def opened(kind, path):
     return native(path) if kind == "native" else connect(path, busy_ms=20000, timeout=20000)
 
 
-def writer(kind, path, seconds):
-    """Prints "ready"; when a line comes in, INSERTs for so long; prints how many, and its CPU seconds."""
+def writer(kind, path, work):
+    """Prints "ready"; when a line comes in, commits such transactions for a while; prints how many, and its CPU seconds."""
     connection = opened(kind, path)
+    statements = WORK[work] if len(WORK[work]) == 1 else ["BEGIN IMMEDIATE", *WORK[work], "COMMIT"]
     print("ready", flush=True)
     sys.stdin.readline()
-    count, end, cpu = 0, time.monotonic() + seconds, time.process_time()
+    count, end, cpu = 0, time.monotonic() + SECONDS, time.process_time()
     while time.monotonic() < end:
-        connection.execute(INSERT)
+        for statement in statements:
+            connection.execute(statement)
         count += 1
     print(count, time.process_time() - cpu, flush=True)
 
 
 class Writer:
-    def __init__(self, path, kind="ours", seconds=SECONDS):
+    def __init__(self, path, kind="ours", work="one row"):
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--writer", kind, str(path), str(seconds)],
+            [sys.executable, __file__, "--writer", kind, str(path), work],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.process.stdout.readline()
 
@@ -62,7 +68,7 @@ class Writer:
         return self
 
     def result(self):
-        """(INSERTs a second, CPU seconds for each)"""
+        """(transactions a second, CPU seconds for each)"""
         count, cpu = self.process.stdout.readline().split()
         self.process.wait()
         return int(count) / SECONDS, float(cpu) / max(int(count), 1)
@@ -189,6 +195,23 @@ def cpu_seconds(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def by_writers(leader, work, count):
+    writers = [Writer(leader.path(), work=work) for _ in range(count)]
+    return sum(w.result()[0] * SECONDS for w in [w.go() for w in writers])
+
+
+def over_http(leader, work, count):
+    body = temporary("body")
+    body.write_text(json.dumps(WORK[work]))
+    arguments = [BUILD / "tests" / "bench" / "http_load", leader.host, HTTP_PORT, count, SECONDS, "POST",
+                 "/db/execute?transaction&db=app.db", body]
+    answer = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, check=True).stdout
+    return int(answer.split()[0])
+
+
+LOADS = {"1 writer": (by_writers, 1), "4 writers": (by_writers, 4), "64 in flight over HTTP": (over_http, 64)}
+
+
 def follower_cpu():
     cluster = Cluster()
     table(cluster)
@@ -196,16 +219,21 @@ def follower_cpu():
     followers = cluster.others(leader)
     path = temporary("native.db")
     native(path).execute(CREATE)
-    ratios = []
-    for _ in range(ROUNDS):
-        _, native_cpu = Writer(path, "native").go().result()
-        begin = [cpu_seconds(follower.process) for follower in followers]
-        ours, _ = Writer(leader.path()).go().result()
-        each = [(cpu_seconds(f.process) - b) / (ours * SECONDS) / native_cpu for f, b in zip(followers, begin)]
-        ratios.append((statistics.mean(each), max(each), min(each)))
-    mean, most, least = (statistics.median(ratio) for ratio in zip(*ratios))
-    line("follower's CPU per applied transaction, against plain SQLite that executes it: mean; who is needed for the commit, and "
-         "who is not", f"{mean:.2f}; {most:.2f} and {least:.2f}", "<= 0.5")
+    plain = {work: statistics.median(Writer(path, "native", work).go().result()[1] for _ in range(ROUNDS)) for work in WORK}
+    line(f"follower's CPU per applied transaction, against plain SQLite that executes it: transactions of {', of '.join(WORK)} "
+         f"({', '.join(f'{cpu * 1e6:.0f}' for cpu in plain.values())} us); mean of both, and who is needed for the commit and who is not",
+         "", "<= 0.5")
+    for load, (run, count) in LOADS.items():
+        figures = []
+        for work in WORK:
+            rounds = []
+            for _ in range(ROUNDS):
+                begin = [cpu_seconds(follower.process) for follower in followers]
+                done = run(leader, work, count)
+                each = [(cpu_seconds(f.process) - b) / done / plain[work] for f, b in zip(followers, begin)]
+                rounds.append((statistics.mean(each), max(each), min(each)))
+            figures.append("{:.2f} ({:.2f}, {:.2f})".format(*(statistics.median(column) for column in zip(*rounds))))
+        line(f"- {load}", "; ".join(figures), "<= 0.5")
 
 
 FETCH_MB = int(os.environ.get("RQ_FETCH_MB", "1024"))
@@ -260,7 +288,7 @@ ROWS = {row.__name__: row for row in (failover, pause, single, together, bulk, f
 
 def main():
     if sys.argv[1:2] == ["--writer"]:
-        writer(sys.argv[2], sys.argv[3], float(sys.argv[4]))
+        writer(*sys.argv[2:5])
         return
     print("| 3 nodes on this machine | figure | at least |\n|---|---|---|")
     for name in sys.argv[1:] or ROWS:
