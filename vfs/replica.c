@@ -8,6 +8,7 @@
 #include "raftd/wire/bytes.h"
 #include "raftd/wire/txn.h"
 #include "vfs/replica_impl.h"
+#include "vfs/trickle.h"
 
 #define SOFT_FRAMES_DEFAULT 1000u
 #define HARD_FRAMES_DEFAULT 4000u
@@ -330,13 +331,14 @@ static enum rq_err hashes_end(const struct rq_replica_config *config, const stru
     return err;
 }
 
-static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struct rq_page_merge *merge, uint8_t *chunk,
+static enum rq_err pages_write(struct rq_file *file, struct rq_page_merge *merge, uint8_t *chunk,
                                struct rq_page_hashes *hashes, enum rq_err *ret_hashed)
 {
     const uint32_t page_size = merge->after->page_size;
     uint64_t of_chunk[RQ_CHUNK_BYTES / 512];
     size_t filled = 0;
-    uint64_t at = 0, unsynced = 0;
+    struct rq_trickle trickle = { 0 };
+    uint64_t at = 0;
     for (;;) {
         uint32_t pgno;
         const uint8_t *page;
@@ -347,7 +349,7 @@ static enum rq_err pages_write(struct rq_disk *disk, struct rq_file *file, struc
         }
         const uint64_t offset = last ? 0 : (uint64_t)(pgno - 1) * page_size;
         if (filled > 0 && (last || filled == RQ_CHUNK_BYTES || offset != at + filled)) {
-            err = rq_write_bit_by_bit(disk, file, chunk, filled, at, &unsynced);
+            err = rq_trickle_write(&trickle, file, chunk, filled, at);
             if (err != RQ_OK) {
                 return err;
             }
@@ -387,7 +389,7 @@ static enum rq_err file_build(const struct rq_replica_config *config, const char
         err = hashes_begin(config, state, &hashes);
     }
     if (err == RQ_OK) {
-        err = pages_write(config->disk, file, &merge, chunk, hashes, &hashed);
+        err = pages_write(file, &merge, chunk, hashes, &hashed);
     }
     if (err == RQ_OK) {
         err = rq_sync_final(config->disk, file);

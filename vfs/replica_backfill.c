@@ -9,6 +9,7 @@
 
 #include "raftd/wire/txn.h"
 #include "vfs/replica_impl.h"
+#include "vfs/trickle.h"
 
 #define READER_LOOKS   10
 #define READER_LOOK_NS 50000 /* between two looks whether a reader has left the WAL */
@@ -200,14 +201,13 @@ static enum rq_err pages_copy(struct rq_replica *r, struct backfill *b)
     }
     uint32_t run_page = 0; /* the first page of the run */
     size_t run_bytes = 0;
-    uint64_t unsynced = 0;
+    struct rq_trickle trickle = { 0 };
     for (uint32_t i = 0; i <= b->order_count; i++) {
         const bool last = i == b->order_count;
         const struct rq_frame *frame = last ? NULL : &b->frames[b->order[i] - b->from];
         if (run_bytes > 0 &&
             (last || run_bytes == RQ_CHUNK_BYTES || frame->pgno != run_page + run_bytes / r->page_size)) {
-            err =
-                rq_write_bit_by_bit(r->disk, r->db, run, run_bytes, (uint64_t)(run_page - 1) * r->page_size, &unsynced);
+            err = rq_trickle_write(&trickle, r->db, run, run_bytes, (uint64_t)(run_page - 1) * r->page_size);
             if (err != RQ_OK) {
                 goto done;
             }

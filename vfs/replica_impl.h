@@ -94,21 +94,6 @@ static inline enum rq_err rq_sync_final(struct rq_disk *disk, struct rq_file *fi
     return disk->ops->sync(file) == RQ_OK ? RQ_OK : RQ_IO;
 }
 
-/* A write to a file that may get big, and is synced in the end: brought to the disk bit by bit, since all of it at once would hold up
- * everybody's commits. */
-#define RQ_UNSYNCED_MAX (16u << 20)
-static inline enum rq_err rq_write_bit_by_bit(struct rq_disk *disk, struct rq_file *file, const void *data,
-                                              size_t bytes, uint64_t offset, uint64_t *unsynced)
-{
-    enum rq_err err = disk->ops->write(file, data, bytes, offset);
-    *unsynced += bytes;
-    if (err == RQ_OK && *unsynced >= RQ_UNSYNCED_MAX) {
-        *unsynced = 0;
-        err = rq_sync_final(disk, file);
-    }
-    return err;
-}
-
 /* --- pages of a transaction ---------------------------------------------------------------------------------------------- */
 
 /* A page source, completed: page 1 first, stamped; the pages of (old_count, page_count] that the source lacks, as zeros; none

@@ -6,9 +6,6 @@
 
 #include "raftd/wire/txn.h"
 
-#define SYNC_BYTES \
-    (16u << 20) /* what is written is brought to the disk bit by bit: all at once would hold up everybody's commits */
-
 enum rq_err rq_copy_file_open(struct rq_copy_file *c, struct rq_disk *disk, const char *dir, uint32_t id,
                               uint32_t page_size)
 {
@@ -66,17 +63,12 @@ enum rq_err rq_copy_file_put(struct rq_copy_file *c, const uint32_t *pgnos, uint
         while (i + run < count && pgnos[i + run] == pgnos[i] + run) {
             run++;
         }
-        err = c->disk->ops->write(c->file, pages + (size_t)i * c->page_size, (size_t)run * c->page_size,
-                                  offset_of(c, pgnos[i]));
+        err = rq_trickle_write(&c->trickle, c->file, pages + (size_t)i * c->page_size, (size_t)run * c->page_size,
+                               offset_of(c, pgnos[i]));
         for (uint32_t k = 0; err == RQ_OK && k < run; k++) {
             err = rq_page_set_put(&c->pages, pgnos[i] + k);
         }
-        c->unsynced += run * c->page_size;
         i += run;
-    }
-    if (err == RQ_OK && c->unsynced >= SYNC_BYTES) {
-        c->unsynced = 0;
-        err = c->disk->ops->sync(c->file) == RQ_OK ? RQ_OK : RQ_IO;
     }
     return err;
 }

@@ -2,7 +2,7 @@
  * are there and become one transaction (database_install.c).
  *
  * It is no more than a memory: a page that an earlier copy has left, also that of a process that was killed, counts only if its hash
- * is the one that the source gives for it.  So nothing in it need be durable. */
+ * is the one that the source gives for it.  So nothing in it need be durable; it is brought to the disk for the sake of the others. */
 #ifndef RAFTD_DB_COPY_FILE_H
 #define RAFTD_DB_COPY_FILE_H
 
@@ -12,13 +12,14 @@
 #include "raftd/wire/err.h"
 #include "vfs/disk.h"
 #include "vfs/page_set.h"
+#include "vfs/trickle.h"
 
 struct rq_copy_file {
     struct rq_disk *disk; /* borrows */
     struct rq_file *file; /* owns, as path; NULL: is not open */
     char *path;
     uint32_t page_size;
-    uint32_t unsynced;        /* bytes written since the last sync */
+    struct rq_trickle trickle;
     struct rq_page_set pages; /* that are of this copy; what else there may be is of an earlier one */
 };
 

@@ -19,7 +19,6 @@
 #define ROUNDS_MAX  6u /* then the source is to hold still, however much it goes on changing */
 #define LOG_WAIT_MS 1000u
 #define LOG_LOOK_MS 10u
-#define SYNC_BYTES  (16u << 20) /* as in copy_file.c */
 
 struct install {
     struct rq_database *db;
@@ -242,7 +241,7 @@ static enum rq_err next_in_file(void *ctx, uint32_t *ret_pgno, const uint8_t **r
         return RQ_NOTFOUND;
     }
     enum rq_err err = RQ_OK;
-    if (n->base != NULL && n->unsynced >= SYNC_BYTES) { /* frames that nobody looks at yet */
+    if (n->base != NULL && n->unsynced >= RQ_TRICKLE_SYNC_BYTES) { /* frames that nobody looks at yet */
         n->unsynced = 0;
         err = rq_replica_sync(n->base);
     }
