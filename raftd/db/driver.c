@@ -39,6 +39,7 @@ struct rq_driver {
 
     /* Posts write_task, on the loop, after what is there. */
     struct rq_task begin_write_task;
+    bool delivers_many; /* loop context: what is being received brought word of several commits */
 
     _Atomic bool leads;
     const char *_Atomic role;
@@ -158,10 +159,13 @@ static void run_write(struct rq_task *task)
 }
 
 /* What brought the entries may have told of a commit as well, as it does on a follower: the thread that carries all this applies
- * that first, which is short, rather than wake another one for it.  Where it is more, they share the work. */
+ * that first, which is short, rather than wake another one for it.  Where it is more, they share the work: somebody waits for the write. */
 static void run_begin_write(struct rq_task *task)
 {
     struct rq_driver *d = (struct rq_driver *)((char *)task - offsetof(struct rq_driver, begin_write_task));
+    if (d->delivers_many) {
+        rq_strand_will_block();
+    }
     rq_strand_post(&d->log_strand, &d->write_task, rq_strand_waiting() > 1 ? RQ_HAND_OVER : RQ_CARRY);
 }
 
@@ -240,7 +244,9 @@ void rq_driver_submit(struct rq_driver *d, struct rq_submit *s)
 
 void rq_driver_receive(struct rq_driver *d, const struct raft_message *message, const struct rq_log_entry *entries)
 {
+    const uint64_t delivered = rq_node_delivered(d->node);
     rq_node_receive(d->node, message, entries);
+    d->delivers_many = rq_node_delivered(d->node) > delivered + 1;
     loop_done(d);
 }
 

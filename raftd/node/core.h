@@ -29,6 +29,7 @@ struct rq_core_kept {
 struct rq_core_peer {
     uint64_t id;
     uint64_t told;         /* it was sent word that entries up to here are committed */
+    uint64_t told_ms;      /* when */
     uint64_t awaited;      /* somebody there waits for an entry up to here */
     uint64_t heard_ms;     /* it answered in this term; 0: not yet */
     uint64_t overtaken_ms; /* another one, who was sent an entry later, answered for it first; 0: not yet */

@@ -81,7 +81,7 @@ struct rq_node_env {
  * entries to members that are not needed for a majority; one less at times. */
 #define RQ_NODE_TELL_MS 2u
 
-/* So long it gathers entries for a member while commits go on without it. */
+/* So long it gathers entries for a member while commits go on without it, and word of commits for one that they need. */
 #define RQ_NODE_SHOW_MS 10u
 
 struct rq_node_config {

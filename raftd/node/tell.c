@@ -93,11 +93,26 @@ static void send_now(struct rq_core *core, struct rq_core_peer *peer, const stru
     const struct raft_append_entries *a = &m->append_entries;
     const uint64_t matched = a->prev_log_index + a->n_entries;
     const uint64_t told = a->leader_commit < matched ? a->leader_commit : matched;
-    peer->told = told > peer->told ? told : peer->told;
+    if (told > peer->told) {
+        peer->told = told;
+        peer->told_ms = core->now_ms;
+    }
     core->env.send(core->env.ctx, m);
 }
 
-static void send_kept(struct rq_core *core, struct rq_core_peer *peer)
+static bool is_awaited(const struct rq_core_peer *peer, uint64_t commit)
+{
+    return peer->awaited > peer->told && peer->awaited <= commit;
+}
+
+/* To apply several entries together is less work there than one at a time. */
+static bool may_tell_later(const struct rq_core *core, const struct rq_core_peer *peer)
+{
+    return core->now_ms < peer->told_ms + RQ_NODE_SHOW_MS - RQ_NODE_TELL_MS &&
+           !is_awaited(peer, core->raft.commit_index) && core->raft.configuration_uncommitted_index == 0;
+}
+
+static void send_kept(struct rq_core *core, struct rq_core_peer *peer, bool tells_later)
 {
     const struct raft *r = &core->raft;
     const struct rq_core_kept kept = peer->kept;
@@ -109,7 +124,7 @@ static void send_kept(struct rq_core *core, struct rq_core_peer *peer)
             m.append_entries.term = r->current_term;
             m.append_entries.prev_log_index = kept.prev;
             m.append_entries.prev_log_term = kept.prev_term;
-            m.append_entries.leader_commit = r->commit_index;
+            m.append_entries.leader_commit = tells_later ? peer->told : r->commit_index;
             m.append_entries.n_entries = kept.count;
             send_now(core, peer, &m);
         }
@@ -145,11 +160,12 @@ void rq_tell_send(struct rq_core *core, const struct raft_message *m)
     }
     struct rq_core_peer *peer = rq_tell_peer(core, m->server_id);
     if (a->n_entries == 0 || rq_core_match(core, peer->id) == 0 || !keep(core, peer, a)) {
-        send_kept(core, peer);
+        send_kept(core, peer, false);
         send_now(core, peer, m);
-    } else if (peer->kept.count >= KEPT_ENTRIES_MAX || core->raft.configuration_uncommitted_index != 0 ||
-               is_prompt(core, peer->id)) {
-        send_kept(core, peer);
+    } else if (is_prompt(core, peer->id)) {
+        send_kept(core, peer, may_tell_later(core, peer));
+    } else if (peer->kept.count >= KEPT_ENTRIES_MAX || core->raft.configuration_uncommitted_index != 0) {
+        send_kept(core, peer, false);
     }
 }
 
@@ -176,7 +192,7 @@ void rq_tell_answered(struct rq_core *core, uint64_t id)
 void rq_tell_all(struct rq_core *core)
 {
     for (unsigned i = 0; i < core->peer_count; i++) {
-        send_kept(core, &core->peers[i]);
+        send_kept(core, &core->peers[i], false);
     }
 }
 
@@ -184,12 +200,12 @@ void rq_tell_all(struct rq_core *core)
 
 /* The core tells its commit index with the entries that come next, or with the next heartbeat: an application on another host would
  * wait for that.  So whoever holds what is newly committed is told: at once if somebody there waits for it, else when no entries
- * have come that tell it within a moment, for a message costs both sides more than the entry did.  A member that lags is told when it
+ * have come that tell it in time, for a message costs both sides more than the entry did.  A member that lags is told when it
  * has answered. */
-static void tell_committed(struct rq_core *core, bool all)
+static void tell_committed(struct rq_core *core, bool due)
 {
     const struct raft *r = &core->raft;
-    bool owes = false;
+    uint64_t next_ms = UINT64_MAX;
     for (unsigned i = 0; r->state == RAFT_LEADER && i < r->configuration.n; i++) {
         const struct raft_server *server = &r->configuration.servers[i];
         raft_index match = 0;
@@ -202,9 +218,14 @@ static void tell_committed(struct rq_core *core, bool all)
         if (commit <= peer->told || term == 0) {
             continue;
         }
-        const bool awaited = peer->awaited > peer->told && peer->awaited <= commit;
-        if (!awaited && (!all || peer->kept.count > 0)) {
-            owes = owes || peer->kept.count == 0; /* else these tell it */
+        const bool awaited = is_awaited(peer, commit);
+        if (!awaited && peer->kept.count > 0) {
+            continue; /* these tell it */
+        }
+        const uint64_t show_ms = peer->told_ms + RQ_NODE_SHOW_MS, soon_ms = core->now_ms + RQ_NODE_TELL_MS;
+        if (!awaited && (!due || core->now_ms < show_ms)) {
+            const uint64_t at_ms = show_ms > soon_ms ? show_ms : soon_ms;
+            next_ms = at_ms < next_ms ? at_ms : next_ms;
             continue;
         }
         struct raft_message m = { .type = RAFT_APPEND_ENTRIES,
@@ -217,10 +238,10 @@ static void tell_committed(struct rq_core *core, bool all)
         m.append_entries.leader_commit = r->commit_index;
         send_now(core, peer, &m);
     }
-    if (!owes) {
+    if (next_ms == UINT64_MAX) {
         core->tell_ms = 0;
-    } else if (core->tell_ms == 0) {
-        core->tell_ms = core->now_ms + RQ_NODE_TELL_MS;
+    } else if (core->tell_ms == 0 || due || next_ms < core->tell_ms) {
+        core->tell_ms = next_ms;
     }
 }
 
@@ -235,7 +256,7 @@ void rq_tell_awaited(struct rq_core *core, uint64_t id, uint64_t index)
         struct rq_core_peer *peer = rq_tell_peer(core, id);
         peer->awaited = index > peer->awaited ? index : peer->awaited;
         if (index > peer->kept.prev) {
-            send_kept(core, peer);
+            send_kept(core, peer, false);
         }
         tell_committed(core, false);
     }
@@ -263,7 +284,7 @@ void rq_tell_due(struct rq_core *core)
             kept->due_ms = core->now_ms + RQ_NODE_TELL_MS;
         } else {
             peer->delayed = kept->prev + 1;
-            send_kept(core, peer);
+            send_kept(core, peer, false);
         }
     }
     if (core->tell_ms != 0 && core->now_ms >= core->tell_ms) {

@@ -1,7 +1,8 @@
 /* Tell: what a leader says to whom at once, and what a moment later.
  *
  * A commit needs a majority: the leader, and as many others as make one with it.  These are the prompt ones, who are sent each
- * entry at once.  To the other members it is sent within RQ_NODE_TELL_MS, together with what has come meanwhile and with word of what
+ * entry at once; but word of several commits together, within RQ_NODE_SHOW_MS, for they apply together what they are told of together.
+ * To the other members it is sent within RQ_NODE_TELL_MS, together with what has come meanwhile and with word of what
  * is committed: one message, one sync and one answer for many entries.  As long as those are committed without them, and more come, it is
  * RQ_NODE_SHOW_MS: so much later they show what nobody there waits for.
  *

@@ -288,6 +288,6 @@ void rig_lead_three(void)
     rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 2);
     rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
     check(rq_node_leads(rig.node));
-    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    rig_wait_ms(2 * RQ_NODE_SHOW_MS + RQ_NODE_TELL_MS);
     rig.sent_count = 0;
 }

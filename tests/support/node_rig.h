@@ -80,7 +80,7 @@ void rig_feed_append(struct rig_append a);
 void rig_feed_result(uint64_t peer, uint64_t term, uint64_t rejected, uint64_t last);
 /* Time passes until it asks for votes, and it gets them. */
 void rig_elect(void);
-/* Leads three, whose logs are the same, and who know it; nothing more is to be sent. */
+/* Leads three, whose logs are the same, and who have known it for a while; nothing more is to be sent. */
 void rig_lead_three(void);
 
 #endif

@@ -52,6 +52,79 @@ static void entries_that_come_next_tell_it(void)
     check_eq(notices_to(PEER_A) + notices_to(PEER_B), 0);
 }
 
+static void on_changed(void *ctx, enum rq_err err)
+{
+    (void)ctx;
+    check_eq(err, RQ_OK);
+}
+
+/* The highest that peer was sent word of. */
+static uint64_t told_to(uint64_t peer)
+{
+    uint64_t told = 0;
+    for (unsigned i = 0; i < rig.sent_count; i++) {
+        const struct raft_message *m = &rig.sent[i];
+        if (m->server_id == peer && m->type == RAFT_APPEND_ENTRIES && m->append_entries.leader_commit > told) {
+            told = m->append_entries.leader_commit;
+        }
+    }
+    return told;
+}
+
+static void under_a_steady_load_several_commits_are_told_together(void)
+{
+    uint64_t committed[5 * RQ_NODE_SHOW_MS], told = 2;
+    const unsigned rounds = sizeof committed / sizeof *committed;
+    unsigned times = 0, notices = 0;
+    rig_lead_three();
+    for (unsigned i = 0; i < rounds; i++) {
+        commit_one();
+        committed[i] = rq_node_committed(rig.node);
+        rig_wait_ms(1);
+        const uint64_t now_told = told_to(PEER_A);
+        if (now_told > told) {
+            told = now_told;
+            times++;
+        }
+        notices += notices_to(PEER_A);
+        check(i < RQ_NODE_SHOW_MS || told >= committed[i - RQ_NODE_SHOW_MS]);
+        rig.sent_count = 0;
+    }
+    check_eq(notices, 0);
+    check(times >= rounds / RQ_NODE_SHOW_MS);
+    check(times <= rounds / (RQ_NODE_SHOW_MS - RQ_NODE_TELL_MS) + 2);
+    rig_wait_ms(RQ_NODE_SHOW_MS + 1); /* it ends */
+    check_eq(notices_to(PEER_A), 1);
+    check_eq(told_to(PEER_A), rq_node_committed(rig.node));
+}
+
+static void who_waits_does_not_wait_for_more(void)
+{
+    rig_lead_three();
+    for (int i = 0; i < 3; i++) { /* the first of them is told with the second */
+        commit_one();
+    }
+    check_eq(told_to(PEER_A), 3);
+    rq_node_awaited(rig.node, PEER_A, 4);
+    check_eq(notices_to(PEER_A), 1);
+    check_eq(told_to(PEER_A), 5);
+}
+
+static void a_change_of_the_members_is_told_with_the_next_entry(void)
+{
+    struct rq_member m;
+    rig_lead_three();
+    commit_one();
+    commit_one();
+    check_eq(told_to(PEER_A), 3);
+    rig_fill_member(&m, PEER_B + 1);
+    m.votes = false;
+    check_eq(rq_node_join(rig.node, &m, on_changed, NULL), RQ_OK);
+    check_eq(told_to(PEER_A), 4);
+    rig_persist();
+    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, rq_log_last(rig.log));
+}
+
 static void who_is_waited_on_is_told_at_once(void)
 {
     rig_lead_three();
@@ -126,9 +199,15 @@ static void notice_of_an_old_leader_is_rejected(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(commit_is_told_after_a_moment),        TAP(entries_that_come_next_tell_it),
-        TAP(who_is_waited_on_is_told_at_once),     TAP(notice_delivers_and_is_not_answered),
-        TAP(notice_that_does_not_fit_is_rejected), TAP(notice_of_an_old_leader_is_rejected),
+        TAP(commit_is_told_after_a_moment),
+        TAP(entries_that_come_next_tell_it),
+        TAP(under_a_steady_load_several_commits_are_told_together),
+        TAP(who_waits_does_not_wait_for_more),
+        TAP(a_change_of_the_members_is_told_with_the_next_entry),
+        TAP(who_is_waited_on_is_told_at_once),
+        TAP(notice_delivers_and_is_not_answered),
+        TAP(notice_that_does_not_fit_is_rejected),
+        TAP(notice_of_an_old_leader_is_rejected),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

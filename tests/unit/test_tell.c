@@ -52,7 +52,7 @@ static void the_others_get_several_together_and_hear_of_their_commit(void)
     }
     check_eq(sent_to(PEER_A, &a), 3);
     check_eq(sent_to(PEER_B, &a), 0);
-    rig_wait_ms(2 * RQ_NODE_TELL_MS + 1);
+    rig_wait_ms(RQ_NODE_SHOW_MS + 1);
     check_eq(sent_to(PEER_B, &a), 1);
     check_eq(a.prev_log_index, 2);
     check_eq(a.prev_log_term, rq_node_term(rig.node));

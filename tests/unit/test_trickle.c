@@ -1,6 +1,5 @@
-#include "vfs/trickle.h"
-
 #include "tests/support/tap.h"
+#include "vfs/trickle.h"
 
 #define MB ((size_t)1 << 20)
 
