@@ -20,6 +20,7 @@ from harness import BUILD, check, measure, temporary, wait_for  # noqa: E402
 
 ROUNDS = int(os.environ.get("RQ_ROUNDS", "3"))
 SECONDS = 2
+SETTLE_SECONDS = 5  # memory is what a node takes that has done nothing for so long
 PEER = os.environ.get("RQLITED")
 LOAD = BUILD / "tests" / "bench" / "http_load"
 LOAD_ROWS, LOAD_BYTES = 100_000, 970
@@ -109,6 +110,7 @@ def requests(count):
             ours, theirs = medians(loads["raftd"]), medians(loads["rqlited"])
             ratio = f"{told(loads['rqlited'], rows)}; {ours[0] / theirs[0]:.1f}x, p50 {ours[1] / theirs[1]:.2f}x"
         line(f"{what}, {count} node{'s' * (count > 1)}", told(loads["raftd"], rows), ratio, wanted[count > 1])
+    return made
 
 
 def memory_mb(node, field):
@@ -116,23 +118,37 @@ def memory_mb(node, field):
     return int(text.split(f"{field}:")[1].split()[0]) / 1024
 
 
-def loads_a_file():
-    """A database file of 100 MB by /db/load."""
+def largest_mb(cluster, field):
+    return max(memory_mb(node, field) for node in cluster.nodes)
+
+
+def large_file():
     path = temporary("load.db")
     made = sqlite3.connect(path)
     made.execute("CREATE TABLE big(a, b)")
     made.executemany("INSERT INTO big VALUES(?, hex(randomblob(?)))", ((i, LOAD_BYTES // 2) for i in range(LOAD_ROWS)))
     made.commit()
     made.close()
+    return path
+
+
+def load(node, path):
+    subprocess.run(["curl", "-fsS", "-o", temporary("answer"), "-XPOST", f"http://{node.http}/db/load", "-H",
+                    "Content-Type: application/octet-stream", "-T", path], check=True)
+
+
+def loads_a_file():
+    """A database file of 100 MB by /db/load."""
+    path = large_file()
     figures = {}
     for name, cluster in clusters(3).items():
         leader = cluster.leader()
-        idle = max(memory_mb(node, "VmRSS") for node in cluster.nodes)
+        time.sleep(SETTLE_SECONDS)
+        idle = largest_mb(cluster, "VmRSS")
         begin = time.monotonic()
-        subprocess.run(["curl", "-fsS", "-o", temporary("answer"), "-XPOST", f"http://{leader.http}/db/load", "-H",
-                        "Content-Type: application/octet-stream", "-T", path], check=True)
+        load(leader, path)
         loaded = time.monotonic() - begin
-        highest = max(memory_mb(node, "VmHWM") for node in cluster.nodes)
+        highest = largest_mb(cluster, "VmHWM")
         follower = cluster.others(leader)[0]
         follower.kill()
         begin = time.monotonic()
@@ -159,7 +175,18 @@ def one_node():
 
 
 def three_nodes():
-    requests(3)
+    """And what they have taken of memory in the end."""
+    made = requests(3)
+    path = large_file()
+    for cluster in made.values():
+        load(cluster.leader(), path)
+    at_once = {name: largest_mb(cluster, "VmRSS") for name, cluster in made.items()}
+    time.sleep(SETTLE_SECONDS)
+    later = {name: largest_mb(cluster, "VmRSS") for name, cluster in made.items()}
+    for when, figures in (("at once", at_once), (f"{SETTLE_SECONDS} s later", later)):
+        peer = f"{figures['rqlited']:.1f} MB; {figures['raftd'] / figures['rqlited']:.2f}x" if PEER else ""
+        line(f"the largest node's memory after all of that and a file by /db/load, {when}", f"{figures['raftd']:.1f} MB", peer,
+             "0.3x")
 
 
 ROWS = {row.__name__: row for row in (one_node, three_nodes, loads_a_file)}
