@@ -538,6 +538,73 @@ static void page_of_another_boot_or_without_magic_is_replaced_and_says_so(void)
     check(rq_boot_id() != 0 && rq_boot_id() == rq_boot_id());
 }
 
+/* Nobody opens it any more, and who has it mapped is told to look for the next one. */
+static void a_page_that_was_given_up_is_nobodys(void)
+{
+    struct rq_control daemon, c, none;
+    uint32_t slot;
+    (void)unlink(path);
+    check_eq(rq_control_publish(rq_disk_real(), path, 0, 0600, &daemon), RQ_OK); /* of no boot that is known */
+    check_eq(rq_control_open(rq_disk_real(), path, 0, &none), RQ_UNREADY);
+    rq_control_close(&daemon);
+    fresh_page(&daemon);
+    join_as(&c, &slot);
+    const uint32_t epoch = atomic_load(&daemon.head->files_epoch);
+    check(epoch != 0);
+    atomic_store(&c.slots[slot].snapshot, rq_snap_word(RQ_SNAP_ACTIVE, RQ_SNAP_FILE, 0));
+    check_eq(rq_control_replace(&daemon, path, BOOT, 0600), RQ_OK);
+    check_eq(atomic_load(&c.head->gone), 1);
+    check(atomic_load(&daemon.head->files_epoch) != epoch);
+    check_eq(rq_control_check(&c, path, BOOT), RQ_FOREIGN);
+    rq_control_drop_former(&daemon);
+    check(daemon.former != NULL); /* somebody reads by it */
+    atomic_store(&c.slots[slot].snapshot, rq_snap_word(RQ_SNAP_IDLE, RQ_SNAP_FILE, 0));
+    rq_control_drop_former(&daemon);
+    check(daemon.former == NULL); /* he begins nothing by it */
+    rq_control_close(&c);
+    atomic_store(&daemon.head->gone, 1);
+    check_eq(rq_control_open(rq_disk_real(), path, BOOT, &none), RQ_UNREADY);
+    rq_control_close(&daemon);
+    fresh_page(&daemon);
+    check_eq(rq_control_check(&daemon, path, BOOT), RQ_OK);
+    check_eq(truncate(path, 4096), 0); /* its head is all there */
+    check_eq(rq_control_check(&daemon, path, BOOT), RQ_UNREADY);
+    rq_control_close(&daemon);
+}
+
+/* Whoever was killed while he took or left a slot may have left any part of it. */
+static void a_sweep_clears_whatever_stands_for_nobody(void)
+{
+    struct rq_control daemon;
+    fresh_page(&daemon);
+    struct rq_slot *s = daemon.slots;
+    atomic_store(&s[0].snapshot, rq_snap_word(RQ_SNAP_ACTIVE, RQ_SNAP_WAL, 9));
+    atomic_store(&s[1].ticket, 5);
+    atomic_store(&s[2].session, 6);
+    atomic_store(&s[3].pid, 7);
+    atomic_store(&s[3].holds, 8);
+    rq_control_sweep(&daemon);
+    check_eq(atomic_load(&s[0].snapshot), 0);
+    check_eq(atomic_load(&s[1].ticket), 0);
+    check_eq(atomic_load(&s[2].session), 0);
+    check_eq(atomic_load(&s[3].pid), 0);
+    check_eq(atomic_load(&s[3].holds), 0);
+    rq_control_close(&daemon);
+}
+
+static void a_page_is_made_where_a_half_made_one_was_left(void)
+{
+    struct rq_control daemon;
+    char draft[128];
+    (void)unlink(path);
+    (void)snprintf(draft, sizeof draft, "%s-new", path);
+    FILE *f = fopen(draft, "w");
+    check(f != NULL && fclose(f) == 0);
+    check_eq(rq_control_publish(rq_disk_real(), path, BOOT, 0600, &daemon), RQ_OK);
+    check(access(draft, F_OK) != 0);
+    rq_control_close(&daemon);
+}
+
 static void a_closed_turn_is_nobodys_and_its_queue_stays(void)
 {
     struct rq_control daemon, a, b;
@@ -765,6 +832,9 @@ int main(int argc, char **argv)
         TAP(who_does_not_look_any_more_holds_up_nobody),
         TAP(who_looks_keeps_his_place),
         TAP(scribbled_words_end_and_mend),
+        TAP(a_page_that_was_given_up_is_nobodys),
+        TAP(a_sweep_clears_whatever_stands_for_nobody),
+        TAP(a_page_is_made_where_a_half_made_one_was_left),
     };
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     (void)snprintf(dir, sizeof dir, "/tmp/rq-control-XXXXXX");

@@ -41,6 +41,7 @@ static void gives_the_newest_page(void)
     check_eq(rq_overlay_put(&o, 8, filled(77), PAGE), RQ_OK);
     check_eq(o.count, 1000);
     check_eq(value_of(&o, 8), 77);
+    check_eq(o.pgno_max, 1009);
     for (uint32_t i = 2; i < 1000; i++) {
         check_eq(value_of(&o, i * 7 % 1009 + 1), i + 1);
     }
@@ -50,6 +51,8 @@ static void gives_the_newest_page(void)
     check_eq(rq_overlay_read(&o, 8, PAGE, &byte, 1), RQ_MISUSE);
     rq_overlay_clear(&o);
     check(!rq_overlay_has(&o, 8));
+    check_eq(o.pgno_max, 0);
+    check_eq(o.spill.size, 0);
     check_eq(rq_overlay_put(&o, 3, filled(5), PAGE), RQ_OK);
     check_eq(value_of(&o, 3), 5);
     rq_overlay_fini(&o);

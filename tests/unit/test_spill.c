@@ -72,6 +72,14 @@ static void memory_stays_under_its_limit(void)
         check_eq(rq_spill_write(&s, block, sizeof block, (uint64_t)i * sizeof block), RQ_OK);
     }
     check(s.memory_capacity <= 100000);
+    rq_spill_truncate(&s, 0);
+    check(s.memory_capacity > 0); /* is kept for what comes next */
+    s.memory_kept = 1000;
+    check_eq(rq_spill_write(&s, block, sizeof block, 0), RQ_OK);
+    rq_spill_truncate(&s, 0);
+    check_eq(s.memory_capacity, 0);
+    check_eq(rq_spill_write(&s, block, 1, UINT64_MAX - 10), RQ_TOOBIG);
+    check_eq(s.size, 0);
     rq_spill_fini(&s);
 }
 

@@ -1,5 +1,6 @@
 /* wal: the same bytes as SQLite's, read and written; and no content of shared memory makes a lookup run on or astray. */
 #include <sqlite3.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -161,6 +162,32 @@ static void every_changed_bit_of_a_frame_is_seen(void)
     }
 }
 
+/* Sealed by a right checksum, so that nothing else speaks against it. */
+static void heads_and_frames_that_are_none_are_refused(void)
+{
+    static const uint32_t zero[2], sizes[] = { 0, 256, 1000, 131072 };
+    uint8_t bytes[RQ_WAL_HEAD_BYTES], page[512] = { 1 }, frame[RQ_WAL_FRAME_BYTES];
+    struct rq_wal_head head, decoded;
+    uint32_t sum[2], pgno, commit_size;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        head = (struct rq_wal_head){ .page_size = sizes[i] };
+        rq_wal_head_encode(&head, bytes);
+        check_eq(rq_wal_head_decode(bytes, &decoded), RQ_CORRUPT);
+    }
+    head = (struct rq_wal_head){ .page_size = 512 };
+    rq_wal_head_encode(&head, bytes);
+    check_eq(rq_wal_head_decode(bytes, &decoded), RQ_OK);
+    memcpy(sum, head.checksum, sizeof sum);
+    rq_wal_frame_encode(&head, sum, 0, 1, page, frame);
+    memcpy(sum, head.checksum, sizeof sum);
+    check_eq(rq_wal_frame_decode(&head, sum, frame, page, &pgno, &commit_size), RQ_CORRUPT);
+    rq_put_u32(bytes + 4, rq_get_u32(bytes + 4) + 1);
+    rq_wal_checksum(head.big_endian, bytes, 24, zero, sum);
+    rq_put_u32(bytes + 24, sum[0]);
+    rq_put_u32(bytes + 28, sum[1]);
+    check_eq(rq_wal_head_decode(bytes, &decoded), RQ_VERSION);
+}
+
 static void index_head_is_sealed(void)
 {
     struct rq_wal_index_head h = { .mxFrame = 5, .nPage = 6, .szPage = 1 };
@@ -169,6 +196,13 @@ static void index_head_is_sealed(void)
     check(rq_wal_index_valid(&h));
     check_eq(rq_wal_index_page_size(&h), 65536);
     h.mxFrame = 6;
+    check(!rq_wal_index_valid(&h));
+    /* Nobody has made it yet, whatever its checksum says. */
+    static const uint32_t zero[2];
+    rq_wal_index_seal(&h);
+    h.isInit = 0;
+    rq_wal_checksum(__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__, &h, offsetof(struct rq_wal_index_head, aCksum), zero,
+                    h.aCksum);
     check(!rq_wal_index_valid(&h));
 }
 
@@ -248,6 +282,31 @@ static void put_over_a_dead_writers_entries_forgets_them(void)
     check_eq(frame, 5);
 }
 
+static void the_first_frame_of_a_region_forgets_an_earlier_life(void)
+{
+    uint32_t frame;
+    memset(region_memory, 0, sizeof region_memory);
+    memset(region_memory[0] + sizeof(uint32_t) * 4096, 0xff, 2 * 8192); /* slots, all taken */
+    check_eq(rq_wal_index_put(regions, 1, 7), RQ_OK);
+    check_eq(rq_wal_index_find(regions, 1, 1, 1, 7, &frame), RQ_OK);
+    check_eq(frame, 1);
+    check_eq(rq_wal_index_find(NULL, 0, 0, 0, 7, &frame), RQ_OK); /* a WAL without frames */
+    check_eq(frame, 0);
+}
+
+/* A slot that names a place behind the page numbers of its region: what lies there are slots. */
+static void a_place_behind_its_region_is_not_looked_at(void)
+{
+    const uint32_t pgno = 1, place = 4100;
+    const uint16_t slot = (uint16_t)place;
+    uint32_t frame;
+    memset(region_memory, 0, sizeof region_memory);
+    memcpy(region_memory[0] + 136 + sizeof pgno * (place - 1), &pgno, sizeof pgno);
+    memcpy(region_memory[0] + sizeof(uint32_t) * 4096 + sizeof slot * 383, &slot, sizeof slot);
+    check_eq(rq_wal_index_find(regions, 2, 1, 5000, pgno, &frame), RQ_OK);
+    check_eq(frame, 0);
+}
+
 static void scribbled_memory_ends_every_call(void)
 {
     random_state = 3;
@@ -274,11 +333,18 @@ static void scribbled_memory_ends_every_call(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(reads_wal_and_index_that_sqlite_wrote), TAP(both_byte_orders_verify),
-        TAP(every_changed_bit_of_a_frame_is_seen),  TAP(index_head_is_sealed),
-        TAP(regions_begin_where_sqlite_has_them),   TAP(lookups_match_a_plain_array),
-        TAP(colliding_pages_are_told_apart),        TAP(put_over_a_dead_writers_entries_forgets_them),
+        TAP(reads_wal_and_index_that_sqlite_wrote),
+        TAP(both_byte_orders_verify),
+        TAP(every_changed_bit_of_a_frame_is_seen),
+        TAP(index_head_is_sealed),
+        TAP(regions_begin_where_sqlite_has_them),
+        TAP(lookups_match_a_plain_array),
+        TAP(colliding_pages_are_told_apart),
+        TAP(put_over_a_dead_writers_entries_forgets_them),
         TAP(scribbled_memory_ends_every_call),
+        TAP(heads_and_frames_that_are_none_are_refused),
+        TAP(the_first_frame_of_a_region_forgets_an_earlier_life),
+        TAP(a_place_behind_its_region_is_not_looked_at),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
