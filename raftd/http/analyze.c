@@ -70,6 +70,7 @@ static enum rq_err analyze(const struct rq_statements *statements, const struct 
 {
     const uint64_t began_ns = rq_clock_ns();
     struct rq_sql_connection c = { .db = NULL };
+    struct rq_go_indent indent = { 0 };
     struct rq_bytes json;
     sqlite3 *db = NULL;
     rq_bytes_init(&json, ANSWER_BYTES_MAX);
@@ -80,7 +81,7 @@ static enum rq_err analyze(const struct rq_statements *statements, const struct 
     rq_sql_connection_fini(&c);
     (void)sqlite3_close(db); /* nothing is open */
     if (err == RQ_OK && form->pretty) {
-        err = rq_go_indent(ret_json, json.data, json.size);
+        err = rq_go_indent(&indent, ret_json, json.data, json.size);
     } else if (err == RQ_OK) {
         err = rq_bytes_put(ret_json, json.data, json.size);
     }

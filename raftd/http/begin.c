@@ -42,7 +42,7 @@ static void answer(struct rq_admin *a, const struct rq_http_request *request, st
         .error = error,
     };
     rq_sql_form_read(request, &form);
-    rq_sql_results_init(&results, (size_t)RQ_HTTP_TEXT_MAX * 8);
+    rq_sql_results_init(&results, (size_t)RQ_HTTP_TEXT_MAX * 8, NULL);
     if (rq_sql_answer(&results, &form, &coda) == RQ_OK) {
         response->status = 200;
         response->content_type = "application/json; charset=utf-8";

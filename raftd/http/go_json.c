@@ -499,39 +499,53 @@ static enum rq_err new_line(struct rq_bytes *out, size_t depth)
     return err;
 }
 
-/* Behind the string that begins at s. */
-static const uint8_t *skip_string(const uint8_t *s, const uint8_t *end)
+/* Behind the end of the string that s is in, or behind all that there is of it. */
+static const uint8_t *skip_string(struct rq_go_indent *state, const uint8_t *s, const uint8_t *end)
 {
-    for (s++; s < end && *s != '"'; s++) {
-        s += *s == '\\' && s + 1 < end;
+    for (; s < end && state->in_string; s++) {
+        state->in_string = state->escaped || *s != '"';
+        state->escaped = !state->escaped && *s == '\\';
     }
-    return s < end ? s + 1 : end;
+    return s;
 }
 
-enum rq_err rq_go_indent(struct rq_bytes *out, const uint8_t *json, size_t bytes)
+/* Before a byte that is not of a string. */
+static enum rq_err break_line(struct rq_go_indent *state, struct rq_bytes *out, bool closes)
+{
+    if (state->opened && closes) {
+        state->opened = false; /* of an empty one both ends stay together */
+        return RQ_OK;
+    }
+    if (!state->opened && !closes) {
+        return RQ_OK;
+    }
+    state->depth += state->opened ? 1 : state->depth > 0 ? (size_t)-1 : 0;
+    state->opened = false;
+    return new_line(out, state->depth);
+}
+
+enum rq_err rq_go_indent(struct rq_go_indent *state, struct rq_bytes *out, const uint8_t *json, size_t bytes)
 {
     const uint8_t *s = json, *end = json + bytes;
-    size_t depth = 0;
     enum rq_err err = RQ_OK;
     while (s < end && err == RQ_OK) {
         const uint8_t *start = s;
-        const bool opens = *s == '[' || *s == '{', closes = *s == ']' || *s == '}', separates = *s == ',';
-        s = *s == '"' ? skip_string(s, end) : s + 1;
-        if (opens && s < end && (*s == ']' || *s == '}')) {
-            err = rq_bytes_put(out, start, 2); /* of an empty one both ends stay together */
-            s++;
+        const bool within = state->in_string;
+        if (!within) {
+            err = break_line(state, out, *s == ']' || *s == '}');
+            state->in_string = *s++ == '"';
+        }
+        s = skip_string(state, s, end);
+        err = err == RQ_OK ? rq_bytes_put(out, start, (size_t)(s - start)) : err;
+        if (within || err != RQ_OK) {
             continue;
         }
-        if (closes && depth > 0) {
-            err = new_line(out, --depth);
-        }
-        err = err == RQ_OK ? rq_bytes_put(out, start, (size_t)(s - start)) : err;
-        if (err == RQ_OK && (opens || separates)) {
-            depth += opens;
-            err = new_line(out, depth);
-        } else if (err == RQ_OK && *start == ':') {
+        if (*start == ',') {
+            err = new_line(out, state->depth);
+        } else if (*start == ':') {
             err = rq_bytes_put(out, " ", 1);
         }
+        state->opened = *start == '[' || *start == '{';
     }
     return err;
 }

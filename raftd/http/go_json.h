@@ -22,7 +22,12 @@ enum rq_err rq_go_put_array(struct rq_bytes *out, const uint8_t *data, size_t by
 bool rq_go_time_of_integer(int64_t v, char text[40]); /* seconds, or milliseconds beyond 1e12 */
 bool rq_go_time_of_text(const char *s, size_t bytes, char text[40]);
 
-/* json again, with four blanks for each level. */
-enum rq_err rq_go_indent(struct rq_bytes *out, const uint8_t *json, size_t bytes);
+/* json again, with four blanks for each level; in as many pieces as it comes in, wherever they are cut. */
+struct rq_go_indent { /* zeroed at first; may be copied */
+    size_t depth;
+    bool opened; /* the last byte has opened a level, unless the next one closes it */
+    bool in_string, escaped;
+};
+enum rq_err rq_go_indent(struct rq_go_indent *state, struct rq_bytes *out, const uint8_t *json, size_t bytes);
 
 #endif

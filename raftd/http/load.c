@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "raftd/db/applied.h"
@@ -15,11 +14,11 @@
 #include "raftd/http/databases.h"
 #include "raftd/http/json.h"
 #include "raftd/http/load_sql.h"
+#include "raftd/http/scratch.h"
 #include "raftd/run/clock.h"
 #include "raftd/run/metrics.h"
 
 #define CHUNK_BYTES (256u << 10)
-#define LEAVE_FREE  (256ull << 20) /* of the file system: what the log may take */
 
 /* --- the body, as a file -------------------------------------------------------------------------------------------------- */
 
@@ -46,12 +45,6 @@ static bool write_all(int fd, const uint8_t *data, size_t bytes)
     return true;
 }
 
-static bool has_space(const char *dir)
-{
-    struct statvfs v;
-    return statvfs(dir, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize > LEAVE_FREE;
-}
-
 static enum rq_err take_chunks(struct rq_admin *a, struct rq_http_response *response, struct upload *u, uint8_t *chunk)
 {
     size_t n = 0;
@@ -62,7 +55,7 @@ static enum rq_err take_chunks(struct rq_admin *a, struct rq_http_response *resp
             memcpy(u->first + u->bytes, chunk, n < room ? n : room);
         }
         u->bytes += n;
-        if (!has_space(a->scratch_dir) || !write_all(u->fd, chunk, n)) {
+        if (rq_scratch_room(a->scratch_dir) == 0 || !write_all(u->fd, chunk, n)) {
             return RQ_FULL;
         }
     }
@@ -74,7 +67,7 @@ static enum rq_err upload_take(struct rq_admin *a, struct rq_http_response *resp
 {
     uint8_t *chunk = malloc(CHUNK_BYTES);
     *u = (struct upload){ .fd = -1 };
-    (void)snprintf(u->path, sizeof u->path, "%s/load-%016llx", a->scratch_dir, (unsigned long long)rq_random_id());
+    (void)snprintf(u->path, sizeof u->path, "%s/tmp-load-%016llx", a->scratch_dir, (unsigned long long)rq_random_id());
     if (chunk == NULL) {
         return RQ_NOMEM;
     }

@@ -4,7 +4,7 @@
  *   QUERY     the last one of a string; the others are only compiled, and their parameters counted
  *   REQUEST   all; the element has the rows of the last one if it reads or has RETURNING, else the numbers
  *
- * An element that turns out to be an error is taken back to where it began. */
+ * An element that turns out to be an error is taken back to where it began, which may be in the file. */
 #include "raftd/http/results.h"
 
 #include <stdio.h>
@@ -16,10 +16,11 @@
 
 #define HEAD           "{\"results\":["
 #define ERROR_MAX      RQ_HTTP_TEXT_MAX
-#define VALUE_MAX      32u /* a number with what stands before it */
 #define NOT_ENOUGH     "not enough args to execute query: want %d got %u"
 #define WRITE_IN_QUERY "attempt to change database via query operation"
 #define SAVEPOINT      "\"the request\""
+#define LONG_BYTES     4096u           /* a value of more may be what makes a row large */
+#define PIECE_BYTES    (3u * 16 << 10) /* of such a value, a multiple of what base64 takes at once */
 
 struct run {
     const struct rq_sql_form *form;
@@ -27,8 +28,10 @@ struct run {
     struct rq_sql_connection *c;
     struct rq_bytes *out;
     struct rq_sql_results *results;
-    enum rq_err err; /* of writing the answer; after one, nothing more is written */
-    size_t start;    /* of the element that is being written */
+    enum rq_err err;            /* of writing the answer; after one, nothing more is written */
+    size_t start;               /* of the element that is being written, in `out`; */
+    bool in_file;               /* or else it begins in the file, */
+    struct rq_answer_mark mark; /* here, and goes on at the beginning of `out` */
     uint64_t began_ns;
     char why[ERROR_MAX]; /* text of an error that is not SQLite's; "": it is */
 };
@@ -91,6 +94,73 @@ static void put_time(struct run *r)
 static void put_piece(struct run *r, const struct rq_sql_shape *shape, uint32_t at, uint32_t bytes)
 {
     put(r, shape->pieces.data + at, bytes);
+}
+
+/* --- out of memory -------------------------------------------------------------------------------------------------------- */
+
+/* What is in memory goes to the file. */
+static void leave_memory(struct run *r)
+{
+    struct rq_answer_file *file = &r->results->file;
+    size_t before = 0;
+    if (!r->in_file) { /* what comes before the element is not taken back with it */
+        before = r->start;
+        r->err = rq_answer_file_put(file, r->out->data, before);
+        if (r->err != RQ_OK) {
+            return;
+        }
+        r->in_file = true;
+        r->mark = file->end;
+    }
+    r->err = rq_answer_file_put(file, r->out->data + before, r->out->size - before);
+    r->out->size = 0;
+}
+
+/* May an answer that is not small any more stay in memory for a while? */
+static bool may_stay(struct rq_sql_results *s)
+{
+    if (s->counted || s->file.end.bytes > 0) {
+        return false;
+    }
+    s->counted =
+        atomic_fetch_add(&s->file.room->memory, RQ_SQL_LARGE_BYTES) + RQ_SQL_LARGE_BYTES <= RQ_SQL_MEMORY_BYTES;
+    if (s->counted) {
+        s->stays = RQ_SQL_LARGE_BYTES;
+    } else {
+        atomic_fetch_sub(&s->file.room->memory, RQ_SQL_LARGE_BYTES);
+    }
+    return s->counted;
+}
+
+static void outgrow(struct run *r)
+{
+    if (r->err != RQ_OK || may_stay(r->results)) {
+        return;
+    }
+    if (r->c->budget > 0) { /* files are for runs that may take their time */
+        r->c->too_long = true;
+        r->err = RQ_BUSY;
+    } else if (rq_sql_connection_left(r->c)) {
+        r->err = RQ_AWAY;
+    } else {
+        leave_memory(r);
+    }
+}
+
+/* Between two values. */
+static inline void make_room(struct run *r)
+{
+    if (r->out->size >= r->results->stays) {
+        outgrow(r);
+    }
+}
+
+static void take_back(struct run *r)
+{
+    if (r->in_file) {
+        rq_answer_file_cut(&r->results->file, &r->mark);
+    }
+    r->out->size = r->in_file ? 0 : r->start;
 }
 
 /* --- rows ----------------------------------------------------------------------------------------------------------------- */
@@ -169,12 +239,61 @@ static void put_named_types(struct run *r, const struct rq_sql_shape *shape)
     PUT(r, "},");
 }
 
+typedef enum rq_err (*put_bytes)(struct rq_bytes *out, const uint8_t *data, size_t bytes);
+
+/* As many of its bytes as may be written by themselves: no character goes on behind them. */
+static size_t piece_of(put_bytes put_all, const uint8_t *data, size_t bytes)
+{
+    if (bytes <= PIECE_BYTES || put_all != rq_go_put_text) {
+        return bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+    }
+    for (size_t n = PIECE_BYTES; n > PIECE_BYTES - 4; n--) {
+        if ((data[n] & 0xc0) != 0x80) {
+            return n;
+        }
+    }
+    return PIECE_BYTES; /* amid more bytes than can go on with a character: they are none */
+}
+
+/* In pieces, so that its form need not be in memory as a whole. */
+static enum rq_err put_long(struct run *r, put_bytes put_all, const uint8_t *data, size_t bytes)
+{
+    struct rq_bytes piece;
+    const bool array = put_all == rq_go_put_array;
+    rq_bytes_init(&piece, r->out->size_max);
+    put_byte(r, array ? '[' : '"');
+    for (size_t done = 0, n; done < bytes && r->err == RQ_OK; done += n) {
+        n = piece_of(put_all, data + done, bytes - done);
+        piece.size = 0;
+        put_comma(r, array && done > 0);
+        r->err = r->err == RQ_OK ? put_all(&piece, data + done, n) : r->err;
+        if (r->err == RQ_OK) {
+            put(r, piece.data + 1, piece.size - 2); /* without what is around a whole one */
+            make_room(r);
+        }
+    }
+    put_byte(r, array ? ']' : '"');
+    rq_bytes_fini(&piece);
+    return r->err;
+}
+
+static enum rq_err put_any(struct run *r, put_bytes put_all, const uint8_t *data, size_t bytes)
+{
+    if (bytes <= LONG_BYTES) {
+        return put_all(r->out, data, bytes);
+    }
+    make_room(r);
+    return r->err != RQ_OK        ? r->err
+           : bytes <= PIECE_BYTES ? put_all(r->out, data, bytes)
+                                  : put_long(r, put_all, data, bytes);
+}
+
 static enum rq_err put_blob(struct run *r, const struct rq_sql_column *c, const void *data, size_t bytes)
 {
     if (c->is_text && !r->form->exact_blobs) {
-        return rq_go_put_text(r->out, data, bytes);
+        return put_any(r, rq_go_put_text, data, bytes);
     }
-    return r->form->blob_array ? rq_go_put_array(r->out, data, bytes) : rq_go_put_base64(r->out, data, bytes);
+    return put_any(r, r->form->blob_array ? rq_go_put_array : rq_go_put_base64, data, bytes);
 }
 
 static enum rq_err put_integer_value(struct rq_bytes *out, const struct rq_sql_column *c, int64_t v)
@@ -189,14 +308,13 @@ static enum rq_err put_integer_value(struct rq_bytes *out, const struct rq_sql_c
     return rq_go_put_integer(out, v);
 }
 
-static enum rq_err put_text_value(struct rq_bytes *out, const struct rq_sql_column *c, const uint8_t *text,
-                                  size_t bytes)
+static enum rq_err put_text_value(struct run *r, const struct rq_sql_column *c, const uint8_t *text, size_t bytes)
 {
     char time[40];
     if (c->kind == RQ_COLUMN_TIME && rq_go_time_of_text((const char *)text, bytes, time)) {
-        return rq_go_put_text(out, (const uint8_t *)time, strlen(time));
+        return rq_go_put_text(r->out, (const uint8_t *)time, strlen(time));
     }
-    return rq_go_put_text(out, text, bytes);
+    return put_any(r, rq_go_put_text, text, bytes);
 }
 
 static enum rq_err put_value(struct run *r, sqlite3_stmt *stmt, int i, const struct rq_sql_column *c)
@@ -209,7 +327,7 @@ static enum rq_err put_value(struct run *r, sqlite3_stmt *stmt, int i, const str
             return rq_go_put_real(r->out, sqlite3_column_double(stmt, i));
         case SQLITE_TEXT:
             data = sqlite3_column_text(stmt, i);
-            return data == NULL ? RQ_NOMEM : put_text_value(r->out, c, data, (size_t)sqlite3_column_bytes(stmt, i));
+            return data == NULL ? RQ_NOMEM : put_text_value(r, c, data, (size_t)sqlite3_column_bytes(stmt, i));
         case SQLITE_BLOB:
             data = sqlite3_column_blob(stmt, i);
             return put_blob(r, c, data != NULL ? data : "", (size_t)sqlite3_column_bytes(stmt, i));
@@ -243,18 +361,22 @@ static void put_named_row(struct run *r, const struct rq_sql_prepared *p)
     put_byte(r, '}');
 }
 
-/* Steps to the end; the element is there if it is SQLITE_OK. */
-static void charge(struct run *r)
+/* There is no place for its rows: the statement has an error, as if the disk had been too full for it.  What it wrote is undone. */
+static int give_up(struct run *r, struct rq_sql_prepared *p)
 {
-    struct rq_sql_results *s = r->results;
-    const size_t capacity = r->out->capacity;
-    if (capacity > RQ_SQL_SMALL_BYTES && s->charge != NULL && capacity > s->charged && r->err == RQ_OK) {
-        const size_t more = capacity - s->charged;
-        s->charged = capacity;
-        r->err = s->charge(s->charge_ctx, more) ? RQ_OK : RQ_BUSY;
+    (void)snprintf(
+        r->why, sizeof r->why, "%s",
+        r->err == RQ_FULL ? "not enough disk space for the results" : "the results cannot be written to disk");
+    r->err = RQ_OK;
+    if (!sqlite3_stmt_readonly(p->stmt)) {
+        sqlite3_interrupt(r->c->db);
+        (void)sqlite3_step(p->stmt);
     }
+    (void)sqlite3_reset(p->stmt); /* says again what the last step said */
+    return SQLITE_FULL;
 }
 
+/* Steps to the end; the element is there if it is SQLITE_OK. */
 static int put_rows(struct run *r, struct rq_sql_prepared *p)
 {
     const bool associative = r->form->associative;
@@ -277,7 +399,10 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
     for (bool first = true; code == SQLITE_ROW && r->err == RQ_OK; first = false) {
         put_comma(r, !first);
         (associative ? put_named_row : put_row)(r, p);
-        charge(r);
+        make_room(r);
+        if (r->err == RQ_FULL || r->err == RQ_IO) {
+            return give_up(r, p);
+        }
         code = sqlite3_step(p->stmt);
         if (code != SQLITE_ROW && !associative) {
             put_byte(r, ']');
@@ -324,7 +449,7 @@ static void put_error(struct run *r, bool read, bool prepared)
     if (r->err != RQ_OK) {
         return; /* there is no place for it */
     }
-    r->out->size = r->start;
+    take_back(r);
     put_byte(r, '{');
     if (r->form->associative && read && (prepared || r->kind == RQ_SQL_QUERY)) {
         PUT(r, "\"rows\":[]");
@@ -462,7 +587,9 @@ static int run_prepared(struct run *r, struct rq_sql_prepared *p, const struct r
     }
     uint64_t waits_since_ms = 0;
     do {
-        r->out->size = last ? r->start : r->out->size; /* it did nothing yet, when it is run again */
+        if (last) {
+            take_back(r); /* it did nothing yet, when it is run again */
+        }
         code = run_once(r, p, last, read);
     } while (code == SQLITE_BUSY && rq_sql_connection_await_turn(r->c, &waits_since_ms));
     return code;
@@ -476,6 +603,7 @@ static int run_statement(struct run *r, const struct rq_statement *s)
     r->why[0] = '\0';
     r->began_ns = r->form->timings ? rq_clock_ns() : 0;
     r->start = r->out->size;
+    r->in_file = false;
     int code = SQLITE_OK;
     if (!names_are_right(r, s)) {
         put_error(r, r->kind == RQ_SQL_QUERY, true);
@@ -512,15 +640,34 @@ static int run_statement(struct run *r, const struct rq_statement *s)
 
 /* --- runs ----------------------------------------------------------------------------------------------------------------- */
 
-void rq_sql_results_init(struct rq_sql_results *results, size_t bytes_max)
+void rq_sql_results_init(struct rq_sql_results *results, size_t bytes_max, struct rq_answer_room *room)
 {
-    *results = (struct rq_sql_results){ .charge = NULL };
+    *results = (struct rq_sql_results){ .stays = room != NULL ? RQ_SQL_SMALL_BYTES : SIZE_MAX };
     rq_bytes_init(&results->json, bytes_max);
+    rq_answer_file_init(&results->file, room);
+}
+
+static void free_memory(struct rq_sql_results *results)
+{
+    rq_bytes_fini(&results->json);
+    if (results->counted) {
+        atomic_fetch_sub(&results->file.room->memory, RQ_SQL_LARGE_BYTES);
+        results->counted = false;
+        results->stays = RQ_SQL_SMALL_BYTES;
+    }
 }
 
 void rq_sql_results_fini(struct rq_sql_results *results)
 {
-    rq_bytes_fini(&results->json);
+    free_memory(results);
+    rq_answer_file_fini(&results->file);
+}
+
+/* Nothing of the answer is written. */
+static void begin_anew(struct rq_sql_results *results)
+{
+    results->json.size = 0;
+    rq_answer_file_fini(&results->file);
 }
 
 void rq_sql_results_fail(struct rq_sql_results *results, const char *error)
@@ -538,7 +685,8 @@ static int run_all(struct run *r, const struct rq_statements *statements)
     const bool all_or_nothing = r->form->transaction && r->kind != RQ_SQL_QUERY;
     int code = SQLITE_OK;
     bool first = true;
-    for (uint32_t i = 0; i < rq_statements_count(statements) && r->err == RQ_OK && !r->c->too_long; i++) {
+    for (uint32_t i = 0; i < rq_statements_count(statements) && r->err == RQ_OK && !r->c->too_long && !r->c->left;
+         i++) {
         const struct rq_statement *s = rq_statements_at(statements, i);
         if (s->sql_bytes == 0) {
             continue;
@@ -609,7 +757,8 @@ int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, co
     const bool own = form->transaction && !form->within && sqlite3_get_autocommit(connection->db) != 0;
     const char *disallowed = rq_statements_disallowed(statements);
     int code = SQLITE_OK;
-    results->json.size = 0;
+    begin_anew(results);
+    results->file.pretty = form->pretty;
     results->error[0] = '\0';
     if (disallowed != NULL) {
         rq_sql_results_fail(results, disallowed);
@@ -625,15 +774,19 @@ int rq_sql_run(const struct rq_statements *statements, enum rq_sql_kind kind, co
     } else {
         code = form->within ? run_within(&r, statements) : run_all(&r, statements);
     }
-    const bool too_long = connection->too_long;
+    const bool too_long = connection->too_long, left = connection->left;
     rq_sql_connection_end(connection);
     if (too_long) {
         code = RQ_SQL_TOO_LONG;
+    } else if (left) {
+        code = SQLITE_INTERRUPT;
+        rq_sql_results_fail(results, "the client has closed the connection");
     } else if (r.err != RQ_OK) {
         code = r.err == RQ_TOOBIG ? SQLITE_TOOBIG : SQLITE_NOMEM;
-        rq_sql_results_fail(results, r.err == RQ_TOOBIG ? "the results are too large"
-                                     : r.err == RQ_BUSY ? "too many large results at once"
-                                                        : "out of memory");
+        rq_sql_results_fail(results, r.err == RQ_TOOBIG ? "the results are too large" : "out of memory");
+    } else if (results->file.end.bytes > 0 &&
+               rq_answer_file_put(&results->file, results->json.data, results->json.size) == RQ_OK) {
+        free_memory(results); /* else it stays there */
     }
     return form->within ? code : end_transaction(&r, results, code, own);
 }
@@ -657,11 +810,11 @@ bool rq_sql_only_reads(const struct rq_statements *statements, const struct rq_s
 
 /* --- the answer ----------------------------------------------------------------------------------------------------------- */
 
-static enum rq_err prettify(struct rq_bytes *json)
+static enum rq_err prettify(struct rq_bytes *json, struct rq_go_indent *indent)
 {
     struct rq_bytes pretty;
     rq_bytes_init(&pretty, json->size_max);
-    enum rq_err err = rq_go_indent(&pretty, json->data, json->size);
+    enum rq_err err = rq_go_indent(indent, &pretty, json->data, json->size);
     struct rq_bytes unused = err == RQ_OK ? *json : pretty;
     if (err == RQ_OK) {
         *json = pretty;
@@ -674,8 +827,10 @@ enum rq_err rq_sql_answer(struct rq_sql_results *results, const struct rq_sql_fo
                           const struct rq_sql_coda *coda)
 {
     struct run r = { .form = form, .out = &results->json };
-    if (results->error[0] != '\0' || results->json.size == 0) {
-        results->json.size = 0;
+    if (results->error[0] != '\0') {
+        begin_anew(results);
+    }
+    if (results->json.size == 0 && results->file.end.bytes == 0) {
         PUT(&r, HEAD);
     }
     PUT(&r, "]");
@@ -691,5 +846,5 @@ enum rq_err rq_sql_answer(struct rq_sql_results *results, const struct rq_sql_fo
     put_integer(&r, "sequence_number", (int64_t)coda->sequence_number);
     put_integer(&r, "raft_index", form->raft_index ? (int64_t)coda->raft_index : 0);
     PUT(&r, "}");
-    return r.err == RQ_OK && form->pretty ? prettify(&results->json) : r.err;
+    return r.err == RQ_OK && form->pretty ? prettify(&results->json, &results->file.end.indent) : r.err;
 }

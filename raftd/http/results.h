@@ -1,32 +1,37 @@
 /* Results: statements run on a connection, and what they gave as the JSON that rqlite's clients expect.
  *
- * The answer grows in one buffer, from its first byte to its last; nothing is kept as a tree.  Errors of statements are part of
- * it (status 200).  Where the connection is an executor's, it means nothing before the request is committed. */
+ * The answer grows in one buffer, from its first byte to its last; nothing is kept as a tree.  When it becomes large, it moves on to a
+ * file, and the buffer is used anew (docs/decisions/0010-large-answers.md).  Errors of statements are part of it (status 200).
+ * Where the connection is an executor's, it means nothing before the request is committed. */
 #ifndef RAFTD_HTTP_RESULTS_H
 #define RAFTD_HTTP_RESULTS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftd/http/answer_file.h"
 #include "raftd/http/sql_connection.h"
 #include "raftd/http/statements.h"
 #include "raftd/wire/bytes.h"
 
 #define RQ_SQL_TOO_LONG (-1) /* beside SQLITE_*: the budget is used up; nothing of this run counts */
 
-#define RQ_SQL_SMALL_BYTES (256u << 10)
+#define RQ_SQL_SMALL_BYTES  (256u << 10)
+#define RQ_SQL_LARGE_BYTES  (4u << 20)   /* an answer stays in memory up to this, */
+#define RQ_SQL_MEMORY_BYTES (256u << 20) /* but only while all that are not small do not take more than that */
 
 struct rq_sql_results {
-    struct rq_bytes json; /* owns: the answer, as far as it is written */
-    /* So much more memory is taken for an answer that is not small; false: there is too much of that, and the run ends with an error.
-     * On the thread of the run.  NULL: nobody counts. */
-    bool (*charge)(void *ctx, size_t bytes);
-    void *charge_ctx;
-    size_t charged;
+    struct rq_answer_file file;   /* the beginning of the answer, if it is large; else it has no bytes */
+    struct rq_bytes json;         /* owns: the answer, or what comes behind the file */
     char error[RQ_HTTP_TEXT_MAX]; /* of the request as a whole; "": none.  Then the answer has no results. */
+
+    /* Private. */
+    size_t stays; /* what is in memory leaves it at this size, or looks whether it may stay */
+    bool counted; /* it is not small, and in memory: in file.room->memory */
 };
 
-void rq_sql_results_init(struct rq_sql_results *r, size_t bytes_max);
+/* bytes_max: in memory.  room: borrows; NULL: the answer stays in memory. */
+void rq_sql_results_init(struct rq_sql_results *r, size_t bytes_max, struct rq_answer_room *room);
 void rq_sql_results_fini(struct rq_sql_results *r);
 
 /* Runs all of them, and begins the answer anew.  SQLITE_OK, or the code for which the transaction that the connection is in has to
@@ -56,7 +61,8 @@ struct rq_sql_coda {
     const char *error;        /* beside the results; NULL: none */
 };
 
-/* Ends the answer (one without a run, too): r->json is the body, application/json; charset=utf-8.  NOMEM or TOOBIG: 500. */
+/* Ends the answer (one without a run, too): what r->file has, and then r->json, is the body, application/json; charset=utf-8.  NOMEM or
+ * TOOBIG: 500. */
 enum rq_err rq_sql_answer(struct rq_sql_results *r, const struct rq_sql_form *form, const struct rq_sql_coda *coda);
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -30,6 +31,7 @@
 #define IDLE_SECONDS     60
 #define ANSWER_BYTES_MAX (64u << 20)
 #define PULL_BYTES       4096u
+#define STREAM_BYTES     (64u << 10)
 #define RING_BYTES       (256u << 10) /* of what is passed on piece by piece, and the other side has not taken */
 #define THREADS_MAX      64u          /* of each kind */
 #define STOP_SECONDS     5
@@ -121,6 +123,9 @@ static void drop(struct exchange *x)
         pthread_mutex_destroy(&x->lock);
         pthread_cond_destroy(&x->moved);
         drop_body(x);
+        if (x->response.file_bytes > 0) {
+            close(x->response.file);
+        }
         rq_bytes_fini(&x->response.body);
         free(x->response.location);
         free(x->up.bytes);
@@ -210,6 +215,14 @@ void rq_http_resume(struct rq_http_response *response)
     if (atomic_exchange(&x->put_off, RESUMED) == SUSPENDED) {
         MHD_resume_connection(x->connection);
     }
+}
+
+bool rq_http_has_left(const struct rq_http_response *response)
+{
+    const struct exchange *x = (const struct exchange *)((const char *)response - offsetof(struct exchange, response));
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct pollfd fd = { .fd = info != NULL ? info->connect_fd : -1, .events = POLLRDHUP };
+    return poll(&fd, 1, 0) > 0;
 }
 
 void rq_http_wake(struct rq_http_response *response)
@@ -349,6 +362,23 @@ static ssize_t pull_piece(void *cls, uint64_t pos, char *to, size_t max)
     return pulled == RQ_HTTP_PULL_END ? MHD_CONTENT_READER_END_OF_STREAM : pulled;
 }
 
+/* Of an answer whose beginning is in a file. */
+static ssize_t read_piece(void *cls, uint64_t pos, char *to, size_t max)
+{
+    const struct rq_http_response *r = &((struct exchange *)cls)->response;
+    if (pos >= r->file_bytes) {
+        const size_t at = (size_t)(pos - r->file_bytes), n = r->body.size - at < max ? r->body.size - at : max;
+        memcpy(to, r->body.data + at, n);
+        return (ssize_t)n;
+    }
+    const uint64_t left = r->file_bytes - pos;
+    ssize_t n;
+    do {
+        n = pread(r->file, to, left < max ? (size_t)left : max, (off_t)pos);
+    } while (n < 0 && errno == EINTR);
+    return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 static void add_header(struct MHD_Response *out, const char *name, const char *value)
 {
     if (value != NULL && value[0] != '\0') {
@@ -367,9 +397,11 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
 {
     struct rq_http_response *r = &x->response;
     struct MHD_Response *out =
-        x->piecewise      ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64u << 10, take_piece, x, NULL)
+        x->piecewise      ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BYTES, take_piece, x, NULL)
         : r->pull != NULL ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PULL_BYTES, pull_piece, x, NULL)
-                          : MHD_create_response_from_buffer(r->body.size, r->body.data, MHD_RESPMEM_MUST_FREE);
+        : r->file_bytes > 0
+            ? MHD_create_response_from_callback(r->file_bytes + r->body.size, STREAM_BYTES, read_piece, x, NULL)
+            : MHD_create_response_from_buffer(r->body.size, r->body.data, MHD_RESPMEM_MUST_FREE);
     if (out == NULL) {
         return MHD_NO; /* closes the connection */
     }
@@ -391,7 +423,7 @@ static enum MHD_Result queue(struct exchange *x, bool close_after)
     add_header(out, MHD_HTTP_HEADER_LOCATION, r->status / 100 == 3 ? r->location : NULL);
     add_header(out, MHD_HTTP_HEADER_ALLOW, x->verdict == 405 ? x->allow : NULL);
     add_header(out, MHD_HTTP_HEADER_CONNECTION, close_after ? "close" : NULL);
-    if (!x->piecewise && r->pull == NULL) {
+    if (!x->piecewise && r->pull == NULL && r->file_bytes == 0) {
         rq_bytes_init(&r->body, 0); /* is libmicrohttpd's */
     }
     enum MHD_Result result = MHD_queue_response(x->connection, r->status, out);

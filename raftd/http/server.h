@@ -53,6 +53,9 @@ struct rq_http_response {
     unsigned status;
     const char *content_type;  /* NULL: none */
     const char *cache_control; /* NULL: none */
+    /* A file that comes before the body: so many bytes of it, from its beginning; 0: there is none.  Owns. */
+    int file;
+    uint64_t file_bytes;
     struct rq_bytes body;
     /* Instead of a body: the next bytes of it, at most max; 0: none before rq_http_wake(); RQ_HTTP_PULL_END.  On the server's threads:
      * must not wait.  An answer that goes on for hours holds no thread so. */
@@ -126,6 +129,9 @@ bool rq_http_may(const struct rq_http_response *response, const char *perm);
 void rq_http_suspend(struct rq_http_response *response);
 /* Any thread; once for each suspension. */
 void rq_http_resume(struct rq_http_response *response);
+
+/* While it is suspended: has the client closed its side?  Then it will have no answer.  Any thread. */
+bool rq_http_has_left(const struct rq_http_response *response);
 
 /* There may be something to pull again.  Any thread, until forget() has returned. */
 void rq_http_wake(struct rq_http_response *response);

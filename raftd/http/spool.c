@@ -1,13 +1,10 @@
 #include "raftd/http/spool.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "raftd/db/identity.h"
+#include "raftd/http/scratch.h"
 #include "raftd/run/clock.h"
 
 #define CHUNK_BYTES (256u << 10)
@@ -41,34 +38,14 @@ static enum rq_err drain(struct rq_spool *s)
     return err;
 }
 
-static bool has_space(const struct rq_spool *s)
-{
-    struct statvfs v;
-    return statvfs(s->dir, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize > RQ_SPOOL_LEAVE_FREE;
-}
-
-static int open_nameless(const char *dir)
-{
-    char path[4096];
-    int fd = open(dir, O_RDWR | O_CLOEXEC | O_TMPFILE, 0600);
-    if (fd < 0) { /* not every file system has such files */
-        (void)snprintf(path, sizeof path, "%s/spool-%016llx", dir, (unsigned long long)rq_random_id());
-        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd >= 0) {
-            (void)unlink(path); /* else the next start does it */
-        }
-    }
-    return fd;
-}
-
 /* Bytes that are in the file now: all, unless the disk does not take them. */
 static size_t store(struct rq_spool *s, const uint8_t *data, size_t bytes)
 {
     size_t stored = 0;
     if (s->fd < 0) {
-        s->fd = open_nameless(s->dir);
+        s->fd = rq_scratch_open(s->dir);
     }
-    while (s->fd >= 0 && stored < bytes && has_space(s)) {
+    while (s->fd >= 0 && stored < bytes && rq_scratch_room(s->dir) > 0) {
         const ssize_t n = pwrite(s->fd, data + stored, bytes - stored, (off_t)s->bytes);
         if (n < 0 && errno == EINTR) {
             continue;

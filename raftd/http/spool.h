@@ -1,7 +1,7 @@
 /* Spool: between what makes an answer and a client that is slow to take it.
  *
  * Who makes it holds a snapshot, and a snapshot held keeps the WAL from being begun anew.  So it waits for the client RQ_SPOOL_WAIT_MS
- * in all; what comes after that goes into a file without a name, and from there to the client when all has been made.  While the disk has
+ * in all; what comes after that goes into a scratch file, and from there to the client when all has been made.  While the disk has
  * little space left the client is waited for after all: a long WAL is better than a full log.
  *
  * One thread: that of the request. */
@@ -13,8 +13,7 @@
 #include "raftd/http/server.h"
 #include "raftd/ops/backup.h"
 
-#define RQ_SPOOL_WAIT_MS    2000u
-#define RQ_SPOOL_LEAVE_FREE (256ull << 20) /* of the file system: what the log may take */
+#define RQ_SPOOL_WAIT_MS 2000u
 
 struct rq_spool {
     struct rq_http_response *response; /* borrows, as dir */

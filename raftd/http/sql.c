@@ -34,8 +34,7 @@
 
 #define DEFAULT_NAME      "db.sqlite" /* what rqlite's clients know, without naming it */
 #define BODY_BYTES_MAX    (512u << 20)
-#define RESULT_BYTES_MAX  (512u << 20)
-#define RESULTS_BYTES_MAX ((size_t)1 << 30) /* of all that are not small, until their clients have them */
+#define RESULT_BYTES_MAX  (512u << 20) /* in memory: of a row, since large answers go to a file */
 #define QUICK_BODY_BYTES  (128u << 10)
 #define QUICK_STEPS       100u /* thousands of SQLite's machine: about a millisecond */
 #define SLOW_THREADS      64u
@@ -52,7 +51,7 @@ struct rq_sql_service {
     struct rq_deadlines *deadlines;
     struct rq_write_queue *queue;
     struct rq_upkeep *upkeep;
-    atomic_size_t result_bytes;
+    struct rq_answer_room room;
     _Atomic(struct rq_transactions *) transactions; /* as desks, and before them */
 };
 
@@ -85,13 +84,6 @@ struct errand {
     const char *ended;        /* what is to be said of it beside the results; NULL: it goes on */
 };
 
-/* Until the errand is over, which it is when the client has the answer. */
-static bool charge_results(void *ctx, size_t bytes)
-{
-    const struct errand *e = ctx;
-    return atomic_fetch_add(&e->service->result_bytes, bytes) + bytes <= RESULTS_BYTES_MAX;
-}
-
 static struct errand *errand_ref(struct errand *e)
 {
     atomic_fetch_add(&e->refs, 1);
@@ -106,8 +98,7 @@ static void errand_unref(void *arg)
     }
     rq_bytes_fini(&e->inflated);
     rq_statements_free(e->statements);
-    rq_sql_results_fini(&e->results);
-    atomic_fetch_sub(&e->service->result_bytes, e->results.charged);
+    rq_sql_results_fini(&e->results); /* the client has the answer, or will not have it */
     if (e->desk != NULL) {
         rq_desk_unref(e->desk);
     }
@@ -143,6 +134,8 @@ static bool answer(struct errand *e)
     rq_bytes_fini(&r->body);
     r->body = e->results.json;
     rq_bytes_init(&e->results.json, 0);
+    r->file_bytes = e->results.file.end.bytes;
+    r->file = rq_answer_file_give(&e->results.file);
     r->status = 200;
     r->content_type = RQ_HTTP_JSON;
     r->served_by = e->service->config.admin->http_adv_addr;
@@ -210,6 +203,13 @@ static enum rq_err empty_reader(struct rq_sql_connection *ret_c)
     return err;
 }
 
+/* For who has gone nothing is read. */
+static bool has_left(void *ctx)
+{
+    const struct errand *e = ctx;
+    return rq_http_has_left(e->response);
+}
+
 /* Work on a connection that only reads; budget: of SQLite's steps, 0 for all that it takes.  ret_err: there was none. */
 static int on_reader(struct errand *e, unsigned budget, int (*work)(struct errand *e, struct rq_sql_connection *c),
                      enum rq_err *ret_err)
@@ -223,6 +223,8 @@ static int on_reader(struct errand *e, unsigned budget, int (*work)(struct erran
             return code;
         }
         c->budget = budget;
+        c->has_left = budget == 0 ? has_left : NULL;
+        c->ctx = e;
         code = work(e, c);
     } while (e->desk != NULL && !rq_desk_give_reader(e->desk, c) && ++tries < READER_TRIES);
     if (e->desk == NULL) {
@@ -847,9 +849,7 @@ static void on_request(struct rq_sql_service *s, enum rq_sql_kind kind, const st
         rq_sql_form_read(request, &e->form);
         e->form.queue = e->form.queue && kind == RQ_SQL_EXECUTE;
         rq_bytes_init(&e->inflated, BODY_BYTES_MAX);
-        rq_sql_results_init(&e->results, RESULT_BYTES_MAX);
-        e->results.charge = charge_results;
-        e->results.charge_ctx = e;
+        rq_sql_results_init(&e->results, RESULT_BYTES_MAX, &s->room);
         response->progress = e;
         response->forget = errand_unref;
     }
@@ -892,6 +892,7 @@ enum rq_err rq_sql_service_new(const struct rq_sql_service_config *config, struc
         return RQ_NOMEM;
     }
     s->config = *config;
+    s->room.dir = config->admin->scratch_dir;
     enum rq_err err = rq_crew_new(SLOW_THREADS, "raftd-sql", &s->crew);
     if (err == RQ_OK) {
         err = rq_write_queue_new(&config->queue, &s->queue);

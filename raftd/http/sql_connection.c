@@ -17,6 +17,7 @@
 #define SEEN_HASHES          1024u
 #define TURN_SLEEP_US        20000
 #define STEPS_PER_CALL       1000 /* of SQLite's machine, between two looks at clock and budget */
+#define CALLS_PER_LOOK       64u  /* at who it is for: about a millisecond */
 
 struct rq_sql_cache {
     struct rq_sql_prepared *buckets[CACHE_BUCKETS];
@@ -67,7 +68,8 @@ static int on_progress(void *ctx)
     struct rq_sql_connection *c = ctx;
     c->spent++;
     c->too_long = c->too_long || (c->running && c->budget > 0 && c->spent > c->budget);
-    return c->too_long || rq_sql_connection_late(c);
+    return c->too_long || rq_sql_connection_late(c) ||
+           (c->running && c->spent % CALLS_PER_LOOK == 0 && rq_sql_connection_left(c));
 }
 
 void rq_sql_connection_begin(struct rq_sql_connection *c, uint64_t timeout_ns)
@@ -75,14 +77,14 @@ void rq_sql_connection_begin(struct rq_sql_connection *c, uint64_t timeout_ns)
     const uint64_t now = timeout_ns > 0 ? rq_clock_ns() : 0;
     c->deadline_ns = timeout_ns == 0 ? 0 : timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
     c->spent = 0;
-    c->too_long = c->timed_out = false;
+    c->too_long = c->timed_out = c->left = false;
     c->running = true;
 }
 
 void rq_sql_connection_end(struct rq_sql_connection *c)
 {
     c->deadline_ns = 0;
-    c->too_long = c->timed_out = c->running = false;
+    c->too_long = c->timed_out = c->left = c->running = false;
 }
 
 bool rq_sql_connection_outdated(struct rq_sql_connection *c)
@@ -98,6 +100,12 @@ bool rq_sql_connection_late(struct rq_sql_connection *c)
 {
     c->timed_out = c->timed_out || (c->deadline_ns > 0 && rq_clock_ns() >= c->deadline_ns);
     return c->timed_out;
+}
+
+bool rq_sql_connection_left(struct rq_sql_connection *c)
+{
+    c->left = c->left || (c->has_left != NULL && c->has_left(c->ctx));
+    return c->left;
 }
 
 /* The VFS knows what was asked for, and sleeps in the queue for it. */

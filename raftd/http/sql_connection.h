@@ -23,12 +23,15 @@ struct rq_sql_connection {
      * wait, and there is no need not to, since nobody waits for who reads.  0: not at all */
     uint32_t turn_wait_ms;
     uint32_t budget; /* so many thousand steps of SQLite's machine for each run, then it is TOO_LONG; 0: any number */
+    /* Has whom the run is for gone away?  Is asked now and then; NULL: it goes on for whomever. */
+    bool (*has_left)(void *ctx);
+    void *ctx;
 
     /* Private. */
     struct rq_sql_cache *cache; /* owns */
     uint64_t deadline_ns;       /* 0: none */
     uint32_t spent;
-    bool running, too_long, timed_out;
+    bool running, too_long, timed_out, left;
     bool failed; /* a statement, since somebody asked whether it is outdated */
     bool preparing;
     bool ends_transaction, pragma; /* what is being prepared */
@@ -78,5 +81,7 @@ bool rq_sql_connection_await_turn(struct rq_sql_connection *c, uint64_t *since_m
 bool rq_sql_connection_outdated(struct rq_sql_connection *c);
 /* Is the time of the run over? */
 bool rq_sql_connection_late(struct rq_sql_connection *c);
+/* Asks has_left() now. */
+bool rq_sql_connection_left(struct rq_sql_connection *c);
 
 #endif

@@ -274,7 +274,7 @@ static struct lane *lane_of(struct rq_write_queue *q, struct rq_desk *desk)
         if (lane != NULL) {
             lane->queue = q;
             lane->desk = rq_desk_ref(desk);
-            rq_sql_results_init(&lane->scratch, RESULT_BYTES_MAX);
+            rq_sql_results_init(&lane->scratch, RESULT_BYTES_MAX, NULL);
             lane->next = q->lanes;
             q->lanes = lane;
         }

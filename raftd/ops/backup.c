@@ -76,7 +76,7 @@ static enum rq_err put_file(int fd, const struct rq_backup_sink *sink)
 /* A file that has no name any more when the first byte of it is sent: a kill leaves nothing, or what the next start sweeps away. */
 static enum rq_err put_vacuumed(sqlite3 *db, const char *scratch_dir, const struct rq_backup_sink *sink)
 {
-    char *path = sqlite3_mprintf("%s/backup-%016llx", scratch_dir, (unsigned long long)rq_random_id());
+    char *path = sqlite3_mprintf("%s/tmp-backup-%016llx", scratch_dir, (unsigned long long)rq_random_id());
     char *sql = path != NULL ? sqlite3_mprintf("VACUUM INTO %Q", path) : NULL;
     enum rq_err err = RQ_NOMEM;
     if (sql != NULL) {

@@ -296,7 +296,7 @@ def s7_a_large_file_takes_little_memory_and_may_come_in_chunks():
     link.endheaders(made(1).read_bytes())
     link.close()
     staged = raftd.directory / "raft" / "staged"
-    wait_for(lambda: not list(staged.glob("load-*")), "what came of it is deleted")
+    wait_for(lambda: not list(staged.glob("tmp-load-*")), "what came of it is deleted")
     equal(count(raftd), 60000)
 
 

@@ -29,7 +29,7 @@ static void run(const struct rq_statements *statements, enum rq_sql_kind kind, s
     (void)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, TEXT_MAX);
     MUST(rq_sql_connection_init(&connection, db) == RQ_OK);
     connection.budget = 10;
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     int code = rq_sql_run(statements, kind, &form, &connection, &results);
     MUST(sqlite3_get_autocommit(db) != 0);
     if (code != RQ_SQL_TOO_LONG) {
@@ -77,6 +77,7 @@ static void try_sql(const uint8_t *data, size_t bytes)
 static void try_text(const uint8_t *data, size_t bytes)
 {
     struct rq_bytes json, indented;
+    struct rq_go_indent state = { 0 };
     char time[40];
     rq_bytes_init(&json, bytes * 6 + 2);
     MUST(rq_go_put_text(&json, data, bytes) == RQ_OK);
@@ -86,7 +87,7 @@ static void try_text(const uint8_t *data, size_t bytes)
         MUST(strlen(time) >= strlen("2006-01-02T15:04:05Z"));
     }
     rq_bytes_init(&indented, ANSWER_MAX);
-    (void)rq_go_indent(&indented, data, bytes); /* any bytes: it is only to stay inside */
+    (void)rq_go_indent(&state, &indented, data, bytes); /* any bytes: it is only to stay inside */
     rq_bytes_fini(&indented);
 }
 

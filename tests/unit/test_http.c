@@ -1,11 +1,13 @@
 /* http server: which route answers what, in which order; answers that take their time, or are larger than memory should be; and
  * clients that leave in the midst of them. */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -223,7 +225,55 @@ static void one_more_number(void)
     pthread_mutex_unlock(&numbers_lock);
 }
 
+/* BIG bytes in a file, and three behind them. */
+static void on_file(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    static uint8_t piece[1u << 20];
+    (void)ctx, (void)request;
+    response->file = memfd_create("answer", MFD_CLOEXEC);
+    check(response->file >= 0);
+    for (size_t at = 0; at < BIG; at += sizeof piece) {
+        for (size_t i = 0; i < sizeof piece; i++) {
+            piece[i] = (uint8_t)((at + i) % 251);
+        }
+        check_eq(write(response->file, piece, sizeof piece), sizeof piece);
+    }
+    response->file_bytes = BIG;
+    rq_http_text(response, 200, "end");
+    if (rq_http_has(request, "short")) {
+        check_eq(ftruncate(response->file, 1000), 0);
+    }
+}
+
+/* Suspended until the client has left. */
+static void *run_until_left(void *arg)
+{
+    atomic_fetch_add(&held, 1);
+    while (!rq_http_has_left(arg)) {
+        usleep(1000);
+    }
+    rq_http_resume(arg);
+    return NULL;
+}
+
+static void on_leaving(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    pthread_t thread;
+    (void)ctx, (void)request;
+    if (response->progress != NULL) {
+        rq_http_text(response, 200, "left");
+        return;
+    }
+    response->progress = calloc(1, 1);
+    response->forget = forget_rounds;
+    rq_http_suspend(response);
+    check_eq(pthread_create(&thread, NULL, run_until_left, response), 0);
+    pthread_detach(thread);
+}
+
 static const struct rq_http_route first_routes[] = {
+    { "/file", false, false, "GET", "status", on_file },
+    { "/leaving", false, false, "GET", "status", on_leaving },
     { "/numbers", false, false, "GET", "status", on_numbers },
     { "/later", false, false, "GET, POST", "status", on_later, .body_max = 3u << 20 },
     { "/echo", true, false, "GET, POST", "status", on_echo },
@@ -236,7 +286,7 @@ static const struct rq_http_route second_routes[] = {
     { "/stream", false, true, "GET", "status", on_stream, .sends = true },
     { "/body", false, true, "POST", "status", on_body, .takes_body = true },
 };
-static struct rq_http_family families[] = { { first_routes, 6, (void *)(uintptr_t)"one" },
+static struct rq_http_family families[] = { { first_routes, 8, (void *)(uintptr_t)"one" },
                                             { second_routes, 3, (void *)(uintptr_t)"two" } };
 
 static void start(void)
@@ -735,6 +785,68 @@ static void clients_that_are_slow_keep_others_from_no_answer(void)
     stop();
 }
 
+static int open_files(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1000; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+static void an_answer_may_begin_in_a_file(void)
+{
+    static const char length[] = "Content-Length: 8388611\r\n";
+    char *answer = malloc(2 * BIG);
+    start();
+    check(answers(ask("GET /echo", "\r\n"), 200, "one GET /echo"));
+    const int before = open_files();
+    int fd = dial(
+        "GET /file HTTP/1.1\r\nHost: x\r\n\r\nHEAD /file HTTP/1.1\r\nHost: x\r\n\r\n"
+        "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    const size_t size = take(fd, answer, 2 * BIG - 1);
+    close(fd);
+    char *body = strstr(answer, "\r\n\r\n") + 4, *second = body + BIG + 3, *third = strstr(second, "\r\n\r\n") + 4;
+    check(answers(answer, 200, length));
+    check(size > BIG + 3 && memcmp(body + BIG, "end", 3) == 0);
+    for (size_t i = 0; i < BIG; i++) {
+        if ((uint8_t)body[i] != i % 251) {
+            check_eq((uint8_t)body[i], i % 251);
+        }
+    }
+    check(answers(second, 200, length)); /* of HEAD: no body */
+    check(answers(third, 200, "one GET /echo"));
+    /* Who leaves takes the file along, and whose file cannot be read hears it. */
+    for (int i = 0; i < 10; i++) {
+        fd = dial("GET /file HTTP/1.1\r\nHost: x\r\n\r\n");
+        (void)take(fd, answer, 2000);
+        close(fd);
+    }
+    fd = dial("GET /file?short HTTP/1.1\r\nHost: x\r\n\r\n");
+    check(take(fd, answer, 2 * BIG - 1) < 2000 && answers(answer, 200, length));
+    close(fd);
+    for (int i = 0; i < 10000 && open_files() > before; i++) {
+        usleep(1000);
+    }
+    check_eq(open_files(), before);
+    stop();
+    free(answer);
+}
+
+static void who_works_for_a_client_may_ask_whether_it_has_left(void)
+{
+    start();
+    for (unsigned i = 1; i <= 3; i++) {
+        int fd = dial("GET /leaving HTTP/1.1\r\nHost: x\r\n\r\n");
+        await(&held, i);
+        check_eq(atomic_load(&forgotten), i - 1);
+        check_eq(shutdown(fd, i == 1 ? SHUT_WR : SHUT_RDWR), 0);
+        await(&forgotten, i);
+        close(fd);
+    }
+    stop();
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -755,6 +867,8 @@ int main(int argc, char **argv)
         TAP(who_takes_hears_that_the_client_is_gone),
         TAP(clients_that_are_slow_keep_others_from_no_answer),
         TAP(stopping_ends_what_is_being_sent),
+        TAP(an_answer_may_begin_in_a_file),
+        TAP(who_works_for_a_client_may_ask_whether_it_has_left),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

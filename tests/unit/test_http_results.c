@@ -98,7 +98,7 @@ static bool gives(const struct row *row)
 {
     const struct rq_sql_coda coda = { 0 };
     struct rq_sql_results results;
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     (void)run(row->kind, row->form, row->body, &results);
     enum rq_err err = rq_sql_answer(&results, row->form, &coda);
     const bool same = err == RQ_OK && is(&results.json, row->wanted);
@@ -715,7 +715,7 @@ static void check_plan(enum rq_sql_kind kind, const char *body, const char *deta
         "{\"results\":[{\"columns\":[\"id\",\"parent\",\"notused\",\"detail\"],"
         "\"types\":[\"integer\",\"integer\",\"integer\",\"text\"],\"values\":[[";
     struct rq_sql_results results;
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     check_eq(run(kind, &plain, body, &results), SQLITE_OK);
     check_eq(rq_bytes_put(&results.json, "", 1), RQ_OK);
     check(strncmp((const char *)results.json.data, head, strlen(head)) == 0);
@@ -891,7 +891,7 @@ static void budget(void)
                                       "{`results`:[{`columns`:[`a`],`types`:[`integer`],`values`:[[1]]}]}" };
     struct rq_sql_results results;
     open_db();
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     connection.budget = 5;
     check_eq(run(QUERY, &plain, "[`" FOR_EVER "`]", &results), RQ_SQL_TOO_LONG);
     check_eq(run(QUERY, &transaction, "[`SELECT 1`,`" FOR_EVER "`]", &results), RQ_SQL_TOO_LONG);
@@ -925,7 +925,7 @@ static void timings(void)
     const struct rq_sql_coda coda = { .seconds = 0.25 };
     struct rq_sql_results results;
     open_db();
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     check_eq(run(EXECUTE, &timed_associative, "[`CREATE TABLE foo (id)`]", &results), SQLITE_OK);
     check_eq(rq_sql_answer(&results, &timed_associative, &coda), RQ_OK);
     rq_bytes_put(&results.json, "", 1);
@@ -944,7 +944,7 @@ static void timings(void)
 static void check_answer(const struct rq_sql_form *form, const char *error, struct rq_sql_coda coda, const char *wanted)
 {
     struct rq_sql_results results;
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     if (error != NULL) {
         rq_sql_results_fail(&results, error);
     }
@@ -970,7 +970,7 @@ static void failed_after_its_run(void)
     struct rq_sql_results results;
     const struct rq_sql_coda coda = { 0 };
     open_db();
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     check_eq(run(EXECUTE, &plain, "[`CREATE TABLE foo (id)`]", &results), SQLITE_OK);
     rq_sql_results_fail(&results, "leadership lost while committing log");
     check_eq(rq_sql_answer(&results, &plain, &coda), RQ_OK);
@@ -989,7 +989,7 @@ static void too_large(void)
     const struct rq_sql_coda coda = { 0 };
     open_db();
     for (size_t max = 300; max < 2000; max += 7) {
-        rq_sql_results_init(&results, max);
+        rq_sql_results_init(&results, max, NULL);
         check_eq(run(QUERY, &plain, "[`SELECT printf('%2000d', 1) AS a`]", &results), SQLITE_TOOBIG);
         check_eq(rq_sql_answer(&results, &plain, &coda), RQ_OK);
         check(is(&results.json, "{`results`:[],`error`:`the results are too large`}"));
@@ -1083,49 +1083,6 @@ static void only_reads(void)
     close_db();
 }
 
-static size_t charged, charge_max;
-
-static bool on_charge(void *ctx, size_t bytes)
-{
-    (void)ctx;
-    charged += bytes;
-    return charged <= charge_max;
-}
-
-static void check_charged(const char *body, size_t max, bool refused, size_t least, size_t most)
-{
-    char json[JSON_MAX], text[RQ_HTTP_TEXT_MAX];
-    struct rq_statements *statements;
-    struct rq_sql_results results;
-    quotes(body, json);
-    check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
-    rq_sql_results_init(&results, ANSWER_MAX);
-    results.charge = on_charge;
-    charged = 0;
-    charge_max = max;
-    for (int i = 0; i < 2; i++) { /* what is there already is not charged again */
-        (void)rq_sql_run(statements, QUERY, &plain, &connection, &results);
-        check_eq(strcmp(results.error, "too many large results at once") == 0, refused);
-        check_eq(results.charged, charged);
-        check(charged >= least && charged <= most);
-    }
-    rq_sql_results_fini(&results);
-    rq_statements_free(statements);
-}
-
-#define ROWS_OF_1000(n)                                                             \
-    "[`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " n \
-    ") SELECT hex(zeroblob(500)) FROM n`]"
-
-static void what_is_not_small_is_charged(void)
-{
-    open_db();
-    check_charged(ROWS_OF_1000("200"), 0, false, 0, 0);
-    check_charged(ROWS_OF_1000("2000"), 8u << 20, false, 2000000, 8u << 20);
-    check_charged(ROWS_OF_1000("20000"), 3u << 20, true, 3u << 20, 8u << 20);
-    close_db();
-}
-
 /* In a transaction that the client has begun: open afterwards, or not. */
 static void check_within(bool all_or_nothing, const char *body, const char *wanted, bool open)
 {
@@ -1136,7 +1093,7 @@ static void check_within(bool all_or_nothing, const char *body, const char *want
     char json[JSON_MAX], text[RQ_HTTP_TEXT_MAX];
     quotes(body, json);
     check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     (void)rq_sql_run(statements, REQUEST, &form, &connection, &results);
     check_eq(rq_sql_answer(&results, &form, &coda), RQ_OK);
     const bool same = is(&results.json, wanted);
@@ -1192,7 +1149,7 @@ static void own_transaction(void)
                           NULL, NULL, NULL),
              SQLITE_OK);
     check_eq(rq_statements_parse((const uint8_t *)body, strlen(body), &statements, text), RQ_OK);
-    rq_sql_results_init(&results, ANSWER_MAX);
+    rq_sql_results_init(&results, ANSWER_MAX, NULL);
     check_eq(rq_sql_run(statements, REQUEST, &transaction, &connection, &results), SQLITE_CONSTRAINT_FOREIGNKEY);
     check(sqlite3_get_autocommit(db) != 0);
     check_eq(rq_sql_answer(&results, &transaction, &coda), RQ_OK);
@@ -1291,7 +1248,6 @@ int main(int argc, char **argv)
         { "a connection closed by somebody else", closed_by_somebody_else, false },
         { "requests that only read", only_reads, false },
         { "transactions of a run's own", own_transaction, false },
-        { "what is not small is charged", what_is_not_small_is_charged, false },
         { "in a transaction of the client's", a_transaction_of_the_clients, false },
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
