@@ -41,9 +41,11 @@ struct rq_holding { /* loop context */
         needed; /* members count when they have everything up to here; nothing behind it names a body, as far as... */
     uint64_t needed_ms; /* since when */
     uint64_t scanned;   /* ...here */
+    uint64_t since_ms;  /* nobody was asked before */
     unsigned count;
     struct rq_holder {
-        uint64_t instance, held, asked_ms, told_ms; /* ms: at last */
+        uint64_t instance, asked_ms, told_ms; /* ms: at last */
+        struct rq_ask_has has;
     } list[RQ_MEMBERS_MAX];
 };
 

@@ -11,6 +11,7 @@
 #include "raftd/db/database.h"
 #include "raftd/db/descriptor.h"
 #include "raftd/db/driver.h"
+#include "raftd/wire/ask.h"
 #include "raftd/wire/err.h"
 
 struct rq_catalog;
@@ -112,9 +113,9 @@ struct rq_catalog_snapshot {
 struct rq_catalog_snapshot rq_catalog_snapshot(struct rq_catalog *c);
 /* The state machine at an index that this node has applied, as compaction takes it.  Errors as there. */
 enum rq_err rq_catalog_picture(struct rq_catalog *c, struct rq_descriptor *ret_picture, char text[512]);
-/* Everything that the log leads to up to here is here to stay: each staged body is durable, or its entry applied; and no database is
- * fenced that lacks any of it.  May wait for the disk.  IO is final; NOMEM. */
-enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index);
+/* Index: everything that the log leads to up to there is here to stay: each staged body is durable, or its entry applied; and no
+ * database is fenced that lacks any of it.  And which are fenced.  May wait for the disk.  IO is final; NOMEM. */
+enum rq_err rq_catalog_has(struct rq_catalog *c, struct rq_ask_has *ret_has);
 /* The staged bodies that wait for the log to be compacted past them. */
 uint64_t rq_catalog_body_bytes(const struct rq_catalog *c);
 /* Each RQ_SHELF_LOOK_MS: deletes the bodies whose time is over.  IO is final. */

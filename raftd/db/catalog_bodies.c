@@ -72,7 +72,7 @@ static bool is_applied(struct rq_catalog *c, const struct rq_shelf_named *named)
 }
 
 /* Its log may have been compacted past what a fenced database has. */
-static enum rq_err up_to_fenced(struct rq_catalog *c, uint64_t *held)
+static enum rq_err up_to_fenced(struct rq_catalog *c, struct rq_ask_has *has)
 {
     struct rq_database **list;
     size_t count;
@@ -80,8 +80,11 @@ static enum rq_err up_to_fenced(struct rq_catalog *c, uint64_t *held)
     for (size_t i = 0; err == RQ_OK && i < count; i++) {
         struct rq_database_info info;
         rq_database_info(list[i], &info);
-        if (info.state == RQ_DB_QUARANTINED && info.file_index < *held) {
-            *held = info.file_index;
+        if (info.state == RQ_DB_QUARANTINED) {
+            has->index = info.file_index < has->index ? info.file_index : has->index;
+            if (has->fenced_count < RQ_ASK_FENCED_MAX) {
+                has->fenced[has->fenced_count++] = info.id;
+            }
         }
         rq_database_unref(list[i]);
     }
@@ -91,13 +94,13 @@ static enum rq_err up_to_fenced(struct rq_catalog *c, uint64_t *held)
     return err;
 }
 
-enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index)
+enum rq_err rq_catalog_has(struct rq_catalog *c, struct rq_ask_has *ret_has)
 {
-    uint64_t held = rq_driver_view(c->driver).delivered; /* before the list: what was delivered is named */
+    struct rq_ask_has has = { .index = rq_driver_view(c->driver).delivered }; /* before the list: that is named */
     struct rq_shelf_named *list;
     size_t count;
     bool unapplied = false;
-    enum rq_err err = up_to_fenced(c, &held);
+    enum rq_err err = up_to_fenced(c, &has);
     if (err != RQ_OK) {
         return err;
     }
@@ -107,20 +110,20 @@ enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index)
     }
     for (size_t i = 0; i < count; i++) {
         struct rq_file *file;
-        if (list[i].index > held || is_applied(c, &list[i])) {
+        if (list[i].index > has.index || is_applied(c, &list[i])) {
             continue;
         }
         if (rq_staged_open_file(c->config.disk, c->config.staged_dir, list[i].hash, list[i].bytes, &file) == RQ_OK) {
             c->config.disk->ops->close(file);
             unapplied = true;
         } else {
-            held = list[i].index - 1;
+            has.index = list[i].index - 1;
         }
     }
     free(list);
     /* A body has its name before the name is durable. */
     err = unapplied ? c->config.disk->ops->sync_dir(c->config.disk, c->config.staged_dir) : RQ_OK;
-    *ret_index = held;
+    *ret_has = has;
     return err;
 }
 

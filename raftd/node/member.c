@@ -196,9 +196,19 @@ bool rq_members_are_majority(const struct rq_members *members, const struct rq_i
     return in_set > voters / 2;
 }
 
-bool rq_members_meet_majorities(const struct rq_members *members, const struct rq_instances *set)
+uint64_t rq_members_majorities_have(const struct rq_members *members, const uint64_t has[RQ_MEMBERS_MAX])
 {
-    unsigned in_set;
-    const unsigned voters = count_voters(members, set, &in_set);
-    return voters - in_set <= voters / 2;
+    uint64_t most = 0;
+    for (unsigned i = 0; i < members->count; i++) {
+        struct rq_instances set = { 0 };
+        unsigned in_set;
+        for (unsigned j = 0; j < members->count; j++) {
+            if (has[j] >= has[i]) {
+                set.list[set.count++] = members->list[j].instance;
+            }
+        }
+        const unsigned voters = count_voters(members, &set, &in_set);
+        most = voters - in_set <= voters / 2 && has[i] > most ? has[i] : most;
+    }
+    return most;
 }

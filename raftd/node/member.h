@@ -64,8 +64,8 @@ struct rq_instances {
 bool rq_instances_has(const struct rq_instances *set, uint64_t instance);
 /* More than half of the voters are among them. */
 bool rq_members_are_majority(const struct rq_members *members, const struct rq_instances *set);
-/* Whichever voters make a majority, one of them is among these. */
-bool rq_members_meet_majorities(const struct rq_members *members, const struct rq_instances *set);
+/* The most that is true of: whichever voters make a majority, one of them has so much.  has: of the members, in the list's order. */
+uint64_t rq_members_majorities_have(const struct rq_members *members, const uint64_t has[RQ_MEMBERS_MAX]);
 
 /* NULL: not there. */
 const struct rq_member *rq_members_find(const struct rq_members *members, uint64_t instance);

@@ -224,6 +224,37 @@ enum rq_err rq_ask_put_granted(struct rq_bytes *out, uint64_t serial, uint64_t i
     return w.err;
 }
 
+enum rq_err rq_ask_put_has(struct rq_bytes *out, const struct rq_ask_has *has)
+{
+    struct rq_mp_writer w;
+    uint8_t ids[RQ_ASK_FENCED_MAX * sizeof(uint32_t)];
+    for (unsigned i = 0; i < has->fenced_count; i++) {
+        rq_put_u32(ids + i * sizeof(uint32_t), has->fenced[i]);
+    }
+    rq_mp_write_begin(&w, out, 2);
+    rq_mp_put_uint(&w, has->index);
+    rq_mp_put_bin(&w, ids, has->fenced_count * (uint32_t)sizeof(uint32_t));
+    return w.err;
+}
+
+enum rq_err rq_ask_get_has(const uint8_t *data, size_t bytes, struct rq_ask_has *ret)
+{
+    struct rq_mp_reader r;
+    uint32_t size;
+    rq_mp_read_begin(&r, data, bytes);
+    ret->index = rq_mp_get_uint(&r, 1, UINT64_MAX);
+    const uint8_t *ids = rq_mp_get_bin(&r, RQ_ASK_FENCED_MAX * sizeof(uint32_t), &size);
+    if (size % sizeof(uint32_t) != 0) {
+        rq_mp_read_fail(&r, RQ_PROTOCOL);
+    }
+    const enum rq_err err = read_end(&r, data + bytes);
+    ret->fenced_count = err == RQ_OK ? size / (unsigned)sizeof(uint32_t) : 0;
+    for (unsigned i = 0; i < ret->fenced_count; i++) {
+        ret->fenced[i] = rq_get_u32(ids + i * sizeof(uint32_t));
+    }
+    return err;
+}
+
 enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index)
 {
     struct rq_mp_reader r;

@@ -13,8 +13,8 @@
  *            you, the leader: I could lead
  *   ABOUT    who are you?                          version, address of the HTTP API, and how far it is
  *   TRANSFER let this voter lead, or any other     (empty): it does
- *   HELD     how far do you have all that the      index: up to it nothing that any entry names is missing here (staged bodies)
- *            log names?
+ *   HELD     how far do you have all that the      index: up to it nothing that any entry names is missing here (staged bodies); and
+ *            log names?                            which databases are fenced here
  *
  * A database where the log has a MARK entry (raftd/cluster/marks.h).  UNREADY: not there yet; QUARANTINED: it is fenced here; NOTFOUND: not
  * held any more:
@@ -113,9 +113,18 @@ enum rq_err rq_ask_get(const uint8_t *data, size_t bytes, struct rq_ask *ret);
 enum rq_err rq_ask_put_appended(struct rq_bytes *out, uint64_t term);
 enum rq_err rq_ask_get_appended(const uint8_t *data, size_t bytes, uint64_t *ret_term);
 
-/* To INDEX and HELD. */
+/* To INDEX. */
 enum rq_err rq_ask_put_index(struct rq_bytes *out, uint64_t index);
 enum rq_err rq_ask_get_index(const uint8_t *data, size_t bytes, uint64_t *ret_index);
+/* To HELD. */
+#define RQ_ASK_FENCED_MAX 64u
+struct rq_ask_has {
+    uint64_t index;
+    unsigned fenced_count; /* RQ_ASK_FENCED_MAX: perhaps there are more */
+    uint32_t fenced[RQ_ASK_FENCED_MAX];
+};
+enum rq_err rq_ask_put_has(struct rq_bytes *out, const struct rq_ask_has *has);
+enum rq_err rq_ask_get_has(const uint8_t *data, size_t bytes, struct rq_ask_has *ret);
 /* To STATE. */
 struct rq_ask_state {
     uint64_t version, stamp_index;

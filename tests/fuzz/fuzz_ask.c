@@ -114,6 +114,14 @@ static void take_answers(const uint8_t *data, size_t bytes)
         MUST(rq_ask_get_index(again.data, again.size, &term_back) == RQ_OK && term_back == term);
     }
     again.size = 0;
+    struct rq_ask_has has, has_back;
+    if (rq_ask_get_has(data, bytes, &has) == RQ_OK) {
+        MUST(rq_ask_put_has(&again, &has) == RQ_OK);
+        MUST(rq_ask_get_has(again.data, again.size, &has_back) == RQ_OK);
+        MUST(has_back.index == has.index && has_back.fenced_count == has.fenced_count);
+        MUST(memcmp(has_back.fenced, has.fenced, has.fenced_count * sizeof *has.fenced) == 0);
+    }
+    again.size = 0;
     if (rq_ask_get_joined(data, bytes, &joined) == RQ_OK) {
         MUST(rq_ask_put_joined(&again, &joined) == RQ_OK);
         MUST(rq_ask_get_joined(again.data, again.size, &back) == RQ_OK);

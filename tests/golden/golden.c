@@ -333,6 +333,7 @@ static const struct sample {
     { "answer-join", golden_answer_join },
     { "answer-about", golden_answer_about },
     { "answer-index", golden_answer_index },
+    { "answer-held", golden_answer_held },
     { "members", golden_members },
     { "raft-append", golden_raft_append },
     { "raft-append-result", golden_raft_append_result },

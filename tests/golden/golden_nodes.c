@@ -160,6 +160,11 @@ void golden_answer_index(struct rq_bytes *out)
     must(rq_ask_put_index(out, 1001));
 }
 
+void golden_answer_held(struct rq_bytes *out)
+{
+    must(rq_ask_put_has(out, &(struct rq_ask_has){ 1001, 2, { 7, 300 } }));
+}
+
 void golden_answer_about(struct rq_bytes *out)
 {
     must(rq_ask_put_about(out, &(struct rq_ask_about){ .version = STR("0.1.0"),

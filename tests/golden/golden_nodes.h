@@ -23,6 +23,7 @@ void golden_answer_state(struct rq_bytes *out);
 void golden_answer_hashes(struct rq_bytes *out);
 void golden_answer_pages(struct rq_bytes *out);
 void golden_answer_index(struct rq_bytes *out);
+void golden_answer_held(struct rq_bytes *out);
 void golden_ask_turn_take(struct rq_bytes *out);
 void golden_ask_turn_wanted(struct rq_bytes *out);
 void golden_ask_turn_held(struct rq_bytes *out);

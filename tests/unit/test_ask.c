@@ -186,6 +186,20 @@ static void answers_come_back(void)
     check_eq(rq_ask_get_index(b.data, b.size, &term), RQ_PROTOCOL);
 
     b.size = 0;
+    struct rq_ask_has has = { 1ull << 40, 2, { 7, UINT32_MAX } }, has_back;
+    check_eq(rq_ask_put_has(&b, &has), RQ_OK);
+    check_eq(rq_ask_get_has(b.data, b.size, &has_back), RQ_OK);
+    check(has_back.index == has.index && has_back.fenced_count == 2);
+    check(has_back.fenced[0] == 7 && has_back.fenced[1] == UINT32_MAX);
+    check_eq(rq_ask_get_has(b.data, b.size - 1, &has_back), RQ_PROTOCOL);
+    check_eq(has_back.fenced_count, 0);
+    has.fenced_count = RQ_ASK_FENCED_MAX;
+    b.size = 0;
+    check_eq(rq_ask_put_has(&b, &has), RQ_OK);
+    check_eq(rq_ask_get_has(b.data, b.size, &has_back), RQ_OK);
+    check_eq(has_back.fenced_count, RQ_ASK_FENCED_MAX);
+
+    b.size = 0;
     check_eq(rq_ask_put_joined(&b, &joined), RQ_OK);
     check_eq(rq_ask_get_joined(b.data, b.size, &got), RQ_OK);
     check(got.cluster == UINT64_MAX && got.waiting == 2 && got.members_bytes == 2);

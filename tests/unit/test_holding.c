@@ -13,8 +13,10 @@ enum { SELF = 1, A, B, C, MEMBERS_END, START_MS = 1000000, BEST_MS = 5000, FRESH
 
 static struct {
     uint64_t now_ms, term, last;
-    uint64_t named;              /* that entry names a body */
-    uint64_t held[MEMBERS_END];  /* what each has, and says */
+    uint64_t named;             /* that entry names a body */
+    uint64_t held[MEMBERS_END]; /* what each has, and says; and what is fenced there: */
+    uint32_t fenced[MEMBERS_END];
+    bool many_fenced[MEMBERS_END];
     bool connected[MEMBERS_END]; /* and answers: */
     bool silent[MEMBERS_END];
     bool late; /* the next answer is kept: */
@@ -24,7 +26,7 @@ static struct {
 } world;
 
 static struct rq_cluster cluster;
-static struct rq_members members;
+static struct rq_members now, members; /* who votes; who is to */
 
 int clock_gettime(clockid_t clock, struct timespec *t)
 {
@@ -76,11 +78,31 @@ void rq_strand_will_block(void)
 {
 }
 
-enum rq_err rq_catalog_held(struct rq_catalog *c, uint64_t *ret_index)
+static struct rq_ask_has what_has(uint64_t instance)
+{
+    struct rq_ask_has has = { .index = world.held[instance] };
+    if (world.many_fenced[instance]) {
+        for (uint32_t i = 0; i < RQ_ASK_FENCED_MAX; i++) {
+            has.fenced[has.fenced_count++] = 1000 + i;
+        }
+    } else if (world.fenced[instance] != 0) {
+        has.fenced[has.fenced_count++] = 900;
+        has.fenced[has.fenced_count++] = world.fenced[instance];
+    }
+    return has;
+}
+
+enum rq_err rq_catalog_has(struct rq_catalog *c, struct rq_ask_has *ret_has)
 {
     (void)c;
-    *ret_index = world.held[SELF];
+    *ret_has = what_has(SELF);
     return RQ_OK;
+}
+
+const struct rq_members *rq_node_members(const struct rq_node *n)
+{
+    (void)n;
+    return &now;
 }
 
 bool rq_peers_state(struct rq_peers *p, uint64_t instance, struct rq_peer_state *ret_state)
@@ -93,8 +115,9 @@ bool rq_peers_state(struct rq_peers *p, uint64_t instance, struct rq_peer_state 
 static void give_answer(rq_answer_cb answer, void *ctx, uint64_t instance)
 {
     struct rq_bytes reply;
-    rq_bytes_init(&reply, 64);
-    check_eq(rq_ask_put_index(&reply, world.held[instance]), RQ_OK);
+    rq_bytes_init(&reply, 512);
+    const struct rq_ask_has has = what_has(instance);
+    check_eq(rq_ask_put_has(&reply, &has), RQ_OK);
     answer(ctx, world.silent[instance] ? RQ_AWAY : RQ_OK, reply.data, reply.size);
     rq_bytes_fini(&reply);
 }
@@ -124,24 +147,43 @@ void rq_call_fail(struct rq_call *call, enum rq_err err, const char *text)
     (void)call, (void)err, (void)text;
 }
 
-/* Three voters, all connected; the log ends with entry 10. */
+/* Four voters; the log ends with entry 10.  C, which is dead, is to go. */
 static void begin(uint64_t self, uint64_t a, uint64_t b)
 {
     memset(&world, 0, sizeof world);
     memset(&cluster, 0, sizeof cluster);
-    memset(&members, 0, sizeof members);
+    memset(&now, 0, sizeof now);
     world.now_ms = START_MS;
     world.term = 3;
     world.last = 10;
     world.held[SELF] = self;
     world.held[A] = a;
     world.held[B] = b;
-    for (uint64_t i = SELF; i < C; i++) {
-        world.connected[i] = true;
-        members.list[members.count++] = (struct rq_member){ .instance = i, .role = RQ_MEMBER_VOTER, .votes = true };
+    for (uint64_t i = SELF; i <= C; i++) {
+        world.connected[i] = i < C;
+        now.list[now.count++] = (struct rq_member){ .instance = i, .role = RQ_MEMBER_VOTER, .votes = true };
     }
+    members = now;
+    members.count--;
     cluster.config.instance = SELF;
     atomic_store(&cluster.driver, (struct rq_driver *)&world); /* there is one */
+}
+
+/* The same, but C is there, too. */
+static void begin_with(uint64_t self, uint64_t a, uint64_t b, uint64_t c)
+{
+    begin(self, a, b);
+    world.held[C] = c;
+    world.connected[C] = true;
+}
+
+/* Of three voters B is to go, and C is none. */
+static void begin_three(uint64_t self, uint64_t a, uint64_t b)
+{
+    begin(self, a, b);
+    now.count = 3;
+    members = now;
+    members.count--;
 }
 
 static bool may_vote(void)
@@ -168,29 +210,29 @@ static void members_that_have_everything_are_asked_first(void)
     check(!may_vote()); /* nobody has said anything yet */
     check(may_vote());
     check_eq(world.asked, 2);
-    world.held[A] = 9; /* one of its databases is fenced since */
-    world.now_ms += FRESH_MS;
+    begin(10, 9, 3);
     check(!may_vote() && !may_vote() && !may_vote());
-    check_eq(world.asked, 4); /* not each time */
-    begin(3, 10, 10);
-    members.list[1].role = members.list[2].role = RQ_MEMBER_STANDBY; /* who does not vote yet is not counted */
-    check(!may_vote_after(BEST_MS / 2));
+    check_eq(world.asked, 2); /* not each time */
 }
 
-static void too_few_that_have_everything_are_never_enough(void)
+static void who_has_more_than_majorities_of_the_others_stays(void)
 {
-    begin(10, 9, 9);
+    begin_with(10, 9, 9, 10);
     check(!may_vote_after(3 * BEST_MS));
     world.held[A] = 10;
     check(may_vote_after(200));
+    begin_three(7, 7, 10); /* the last who has it */
+    check(!may_vote_after(3 * BEST_MS));
+    begin_three(7, 10, 7);
+    check(may_vote_after(BEST_MS + 200));
 }
 
-static void who_has_the_most_counts_when_nobody_has_had_everything_for_a_while(void)
+static void who_is_dead_can_go_whatever_the_others_lack(void)
 {
-    begin(8, 9, 9);
+    begin(10, 7, 8);
     check(!may_vote_after(BEST_MS - 100));
     check(may_vote_after(300));
-    begin(9, 9, 8);
+    begin(1, 1, 1);
     check(may_vote_after(BEST_MS + 200));
     world.last = world.named = 18; /* a new one that nobody has */
     check(!may_vote_after(BEST_MS - 100));
@@ -198,29 +240,68 @@ static void who_has_the_most_counts_when_nobody_has_had_everything_for_a_while(v
     world.last = 50000; /* perhaps one, among too many to look at */
     check(!may_vote_after(BEST_MS - 100));
     check(may_vote_after(300));
-    begin(8, 9, 8); /* one alone has the most */
+}
+
+static void what_the_dead_one_said_at_last_counts_for_a_while(void)
+{
+    begin_with(10, 7, 8, 10);
+    check(!may_vote_after(BEST_MS + 200));
+    world.connected[C] = false;
+    check(!may_vote_after(FRESH_MS - 200));
+    check(may_vote_after(400));
+}
+
+static void who_has_less_than_the_others_can_go(void)
+{
+    begin_with(10, 8, 8, 7);
+    check(may_vote_after(BEST_MS + 200));
+    begin_with(10, 7, 0, 8); /* B is dead: then this one is needed ... */
+    world.connected[B] = false;
     check(!may_vote_after(3 * BEST_MS));
+    now.count = 0;
+    now.list[now.count++] = members.list[0]; /* ... until that is removed */
+    now.list[now.count++] = members.list[1];
+    now.list[now.count++] = (struct rq_member){ .instance = C, .role = RQ_MEMBER_VOTER, .votes = true };
+    members = now;
+    members.count--;
+    check(may_vote_after(BEST_MS + 200));
+}
+
+static void who_comes_to_vote_has_as_much_as_anybody(void)
+{
+    begin_with(10, 9, 9, 9);
+    members = now;
+    now.list[3].role = RQ_MEMBER_STANDBY;
+    check(!may_vote_after(3 * BEST_MS));
+    world.held[C] = 10;
+    check(may_vote_after(200));
+    begin_with(8, 7, 7, 7); /* nobody has everything */
+    members = now;
+    now.list[3].role = RQ_MEMBER_STANDBY;
+    check(!may_vote_after(3 * BEST_MS));
+    world.held[C] = 8;
+    check(may_vote_after(200));
+    begin_with(8, 7, 7, 8); /* but it may take somebody a while */
+    members = now;
+    now.list[3].role = RQ_MEMBER_STANDBY;
+    check(!may_vote_after(BEST_MS - 100));
 }
 
 static void who_does_not_vote_has_nothing_that_counts(void)
 {
-    begin(8, 9, 9);
-    world.connected[C] = true;
-    world.held[C] = 10;
-    members.list[members.count++] = (struct rq_member){ .instance = C, .role = RQ_MEMBER_VOTER };
-    check(!may_vote_after(500));
-    members.list[3].role = RQ_MEMBER_STANDBY; /* it has said so, but is gone for good */
-    check(may_vote_after(BEST_MS));
-    begin(3, 9, 9); /* this node is the one that is not to vote; and the others can say nothing more */
-    members.list[0].role = RQ_MEMBER_STANDBY;
-    check(!may_vote_after(500));
-    world.connected[A] = world.connected[B] = false;
-    check(!may_vote_after(BEST_MS / 2));
+    begin_with(8, 8, 10, 8);
+    now.list[2].role = members.list[2].role = RQ_MEMBER_STANDBY;
+    check(!may_vote_after(BEST_MS - 100));
+    check(may_vote_after(300));
+    begin_three(3, 9, 9);
+    now.list[1].role = members.list[1].role = RQ_MEMBER_STANDBY; /* this node and the one that goes are all */
+    check(!may_vote_after(3 * BEST_MS));
 }
 
 static void who_is_connected_has_to_have_said_so(void)
 {
     begin(9, 9, 10);
+    world.held[A] = 8;
     world.silent[B] = true; /* it may be one who has everything */
     check(!may_vote_after(3 * BEST_MS));
     world.connected[B] = false;
@@ -229,7 +310,7 @@ static void who_is_connected_has_to_have_said_so(void)
 
 static void what_was_said_before_that_while_is_not_enough(void)
 {
-    begin(9, 9, 8);
+    begin(9, 8, 8);
     check(!may_vote_after(BEST_MS / 2));
     world.silent[A] = world.silent[B] = true;
     check(!may_vote_after(BEST_MS));
@@ -288,18 +369,78 @@ static void leadership_begins_with_nothing_that_was_said(void)
     check(!may_vote_after(500));
 }
 
+/* --- databases that one alone has whole ------------------------------------------------------------------------------------------ */
+
+static void who_has_a_database_whole_that_no_other_voter_has_so_stays(void)
+{
+    begin_with(10, 10, 10, 10);
+    world.fenced[SELF] = world.fenced[A] = world.fenced[B] = 5;
+    world.fenced[C] = 6;
+    check(!may_vote_after(3 * BEST_MS));
+    world.fenced[B] = 0;
+    check(may_vote_after(200));
+    now.list[2].role = members.list[2].role = RQ_MEMBER_STANDBY; /* from it nothing is mended */
+    check(!may_vote_after(3 * BEST_MS));
+}
+
+static void who_has_it_fenced_too_can_go(void)
+{
+    begin_with(10, 10, 10, 10);
+    world.fenced[SELF] = world.fenced[A] = world.fenced[B] = world.fenced[C] = 5;
+    check(may_vote_after(200));
+    begin_with(10, 10, 10, 10); /* whatever the others have: here all is whole */
+    world.fenced[A] = world.fenced[B] = 5;
+    check(may_vote_after(200));
+}
+
+static void who_has_it_whole_and_is_dead_can_go_after_a_while(void)
+{
+    begin_with(10, 10, 10, 10);
+    world.fenced[SELF] = world.fenced[A] = world.fenced[B] = 5;
+    world.silent[C] = true;
+    check(!may_vote_after(3 * BEST_MS));
+    world.term++;
+    world.connected[C] = false;
+    check(!may_vote_after(FRESH_MS - 200));
+    check(may_vote_after(400));
+    begin_with(10, 10, 10, 10);
+    world.fenced[SELF] = world.fenced[A] = world.fenced[B] = 5;
+    check(!may_vote_after(2 * FRESH_MS));
+    world.connected[C] = false; /* its last word */
+    check(!may_vote_after(FRESH_MS - 200));
+    check(may_vote_after(400));
+}
+
+static void who_has_more_fenced_than_can_be_told_has_nothing_whole(void)
+{
+    begin_with(10, 10, 10, 10);
+    world.fenced[SELF] = world.fenced[A] = 5;
+    world.many_fenced[B] = true;
+    check(!may_vote_after(3 * BEST_MS));
+    begin_with(10, 10, 10, 10);
+    world.many_fenced[SELF] = true;
+    check(!may_vote_after(3 * BEST_MS));
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(members_that_have_everything_are_asked_first),
-        TAP(too_few_that_have_everything_are_never_enough),
-        TAP(who_has_the_most_counts_when_nobody_has_had_everything_for_a_while),
+        TAP(who_has_more_than_majorities_of_the_others_stays),
+        TAP(who_is_dead_can_go_whatever_the_others_lack),
+        TAP(what_the_dead_one_said_at_last_counts_for_a_while),
+        TAP(who_has_less_than_the_others_can_go),
+        TAP(who_comes_to_vote_has_as_much_as_anybody),
         TAP(who_does_not_vote_has_nothing_that_counts),
         TAP(who_is_connected_has_to_have_said_so),
         TAP(what_was_said_before_that_while_is_not_enough),
         TAP(what_was_said_long_ago_does_not_count),
         TAP(entries_that_name_a_body_have_to_be_had),
         TAP(leadership_begins_with_nothing_that_was_said),
+        TAP(who_has_a_database_whole_that_no_other_voter_has_so_stays),
+        TAP(who_has_it_fenced_too_can_go),
+        TAP(who_has_it_whole_and_is_dead_can_go_after_a_while),
+        TAP(who_has_more_fenced_than_can_be_told_has_nothing_whole),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -217,30 +217,52 @@ static struct rq_members voters(unsigned count)
 }
 
 /* Whatever set there is, of whatever members: by counting them out. */
-static void sets_that_majorities_cannot_avoid(void)
+static void sets_that_are_a_majority_or_that_majorities_cannot_avoid(void)
 {
     for (unsigned count = 1; count <= 5; count++) {
         const struct rq_members m = voters(count);
         for (unsigned in = 0; in < 1u << count; in++) {
             struct rq_instances set = { 0 };
+            uint64_t has[RQ_MEMBERS_MAX] = { 0 };
             bool meets = true;
             for (unsigned i = 0; i < count; i++) {
                 if ((in >> i & 1) != 0) {
                     set.list[set.count++] = i + 1;
+                    has[i] = 7;
                 }
             }
             for (unsigned other = 0; other < 1u << count; other++) {
                 const bool is_majority = (unsigned)__builtin_popcount(other) * 2 > count;
                 meets = meets && (!is_majority || (other & in) != 0);
             }
-            check_eq(rq_members_meet_majorities(&m, &set), meets);
+            check_eq(rq_members_majorities_have(&m, has), meets ? 7 : 0);
             check_eq(rq_members_are_majority(&m, &set), set.count * 2 > count);
         }
     }
     struct rq_members m = three(); /* two of them vote */
     check(!rq_members_are_majority(&m, &(struct rq_instances){ 2, { 2, 3 } }));
-    check(rq_members_meet_majorities(&m, &(struct rq_instances){ 2, { 2, 3 } }));
-    check(!rq_members_meet_majorities(&m, &(struct rq_instances){ 2, { 3, 99 } }));
+}
+
+static void what_majorities_have_is_what_the_last_voter_has_that_one_of_them_needs(void)
+{
+    const struct rq_members two = voters(2), three_voters = voters(3), four = voters(4), five = voters(5);
+    check_eq(rq_members_majorities_have(&two, (uint64_t[RQ_MEMBERS_MAX]){ 10, 20 }), 20);
+    check_eq(rq_members_majorities_have(&three_voters, (uint64_t[RQ_MEMBERS_MAX]){ 10, 30, 20 }), 20);
+    check_eq(rq_members_majorities_have(&four, (uint64_t[RQ_MEMBERS_MAX]){ 10, 30, 20, 40 }), 30);
+    check_eq(rq_members_majorities_have(&five, (uint64_t[RQ_MEMBERS_MAX]){ 10, 30, 20, 40, 50 }), 30);
+    struct rq_members m = three(); /* two of them vote */
+    check_eq(rq_members_majorities_have(&m, (uint64_t[RQ_MEMBERS_MAX]){ 10, 20, 30 }), 20);
+}
+
+/* Who has nothing to say, and goes, takes nothing away, however little the others have. */
+static void who_has_nothing_can_go(void)
+{
+    for (unsigned count = 2; count <= 5; count++) {
+        const struct rq_members all = voters(count), rest = voters(count - 1);
+        uint64_t has[RQ_MEMBERS_MAX] = { 50, 40, 30, 20 };
+        has[count - 1] = 0;
+        check(rq_members_majorities_have(&rest, has) >= rq_members_majorities_have(&all, has));
+    }
 }
 
 int main(int argc, char **argv)
@@ -253,7 +275,9 @@ int main(int argc, char **argv)
         TAP(what_is_no_list_is_refused),
         TAP(every_truncation_and_any_flipped_byte_is_survived),
         TAP(found_by_instance_and_the_newest_by_name),
-        TAP(sets_that_majorities_cannot_avoid),
+        TAP(sets_that_are_a_majority_or_that_majorities_cannot_avoid),
+        TAP(what_majorities_have_is_what_the_last_voter_has_that_one_of_them_needs),
+        TAP(who_has_nothing_can_go),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
