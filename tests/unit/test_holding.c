@@ -5,9 +5,10 @@
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/db/catalog.h"
 #include "raftd/wire/entry.h"
+#include "tests/support/seeded.h"
 #include "tests/support/tap.h"
 
-enum { SELF = 1, A, B, C, MEMBERS_END, START_MS = 1000000, BEST_MS = 5000, FRESH_MS = 10000 };
+enum { SELF = 1, A, B, C, D, E, MEMBERS_END, START_MS = 1000000, BEST_MS = 5000, FRESH_MS = 10000 };
 
 /* --- the world around it ---------------------------------------------------------------------------------------------------- */
 
@@ -422,6 +423,104 @@ static void who_has_more_fenced_than_can_be_told_has_nothing_whole(void)
     check(!may_vote_after(3 * BEST_MS));
 }
 
+/* --- chance ------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t dice;
+
+static bool chance(unsigned percent)
+{
+    return seeded_below(&dice, 100) < percent;
+}
+
+/* Voters that have this and that, of whom some are not connected; one more is to vote, or one less.  Returns who that is. */
+static uint64_t draw(bool *ret_goes)
+{
+    begin(0, 0, 0);
+    world.last = 4;
+    now.count = 0;
+    const unsigned voters = 2 + seeded_below(&dice, 4);
+    for (uint64_t i = SELF; i < MEMBERS_END; i++) {
+        world.held[i] = 1 + seeded_below(&dice, 4);
+        world.connected[i] = i == SELF || chance(70);
+        world.fenced[i] = chance(60) ? 0 : chance(50) ? 5 : 6;
+        if (i < SELF + voters) {
+            now.list[now.count++] = (struct rq_member){ .instance = i, .role = RQ_MEMBER_VOTER, .votes = true };
+        }
+    }
+    members = now;
+    *ret_goes = chance(60);
+    const uint64_t other = *ret_goes ? A + seeded_below(&dice, voters - 1) : SELF + voters;
+    if (*ret_goes) {
+        members.count = 0;
+        for (unsigned i = 0; i < voters; i++) {
+            if (now.list[i].instance != other) {
+                members.list[members.count++] = now.list[i];
+            }
+        }
+    } else {
+        world.connected[other] = true;
+        members.list[members.count++] = (struct rq_member){ .instance = other, .role = RQ_MEMBER_VOTER, .votes = true };
+    }
+    return other;
+}
+
+static bool are_led(const struct rq_members *list)
+{
+    unsigned connected = 0;
+    for (unsigned i = 0; i < list->count; i++) {
+        connected += world.connected[list->list[i].instance];
+    }
+    return connected > list->count / 2;
+}
+
+/* What they have in truth, also those who are not connected. */
+static uint64_t majorities_of(const struct rq_members *list)
+{
+    uint64_t has[RQ_MEMBERS_MAX] = { 0 };
+    for (unsigned i = 0; i < list->count; i++) {
+        has[i] = world.held[list->list[i].instance];
+    }
+    return rq_members_majorities_have(list, has);
+}
+
+static bool has_whole(uint64_t instance, uint32_t db_id)
+{
+    return db_id == 900 ? world.fenced[instance] == 0 : world.fenced[instance] != db_id;
+}
+
+static bool one_who_stays_has_whole(uint32_t db_id)
+{
+    bool whole = false;
+    for (unsigned i = 0; i < members.count; i++) {
+        whole = whole || has_whole(members.list[i].instance, db_id);
+    }
+    return whole;
+}
+
+static void no_change_makes_it_worse_and_who_is_dead_can_always_go(void)
+{
+    unsigned allowed = 0, refused = 0;
+    for (uint64_t seed = 1; seed < 4000; seed++) {
+        bool goes;
+        dice = seed;
+        const uint64_t other = draw(&goes);
+        if (!are_led(&now) || !are_led(&members)) {
+            continue;
+        }
+        const bool dead = goes && !world.connected[other], may = may_vote_after(2 * FRESH_MS);
+        check(may || !dead);
+        world.held[other] = dead ? 0 : world.held[other];
+        const uint64_t before = majorities_of(&now), after = majorities_of(&members);
+        check(!may || after >= before || after >= world.last);
+        for (uint32_t id = 5; id <= 900; id = id == 5 ? 6 : id == 6 ? 900 : 901) {
+            check(!may || !goes || dead || !has_whole(other, id) || one_who_stays_has_whole(id));
+        }
+        allowed += may && !dead;
+        refused += !may;
+    }
+    check(allowed > 100 && refused > 100);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -441,6 +540,7 @@ int main(int argc, char **argv)
         TAP(who_has_it_fenced_too_can_go),
         TAP(who_has_it_whole_and_is_dead_can_go_after_a_while),
         TAP(who_has_more_fenced_than_can_be_told_has_nothing_whole),
+        TAP(no_change_makes_it_worse_and_who_is_dead_can_always_go),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
