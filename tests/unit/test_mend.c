@@ -16,11 +16,11 @@ enum { SELF = 1, A, B, C, D, END, ID = 7, INDEX = 500, VERSION = 40, PAGES = 6, 
 
 struct voter {
     bool is_no_voter;
-    enum rq_err err;   /* to everything; OK: it gives it */
-    unsigned unready;  /* so often it says first that it is not there yet */
-    uint64_t version;  /* of the state that it has */
-    uint8_t is[PAGES]; /* each page is full of that byte */
-    unsigned too_few;  /* hashes, or bytes of a page, that it leaves out */
+    enum rq_err err;                          /* to everything; OK: it gives it */
+    unsigned unready;                         /* so often it says first that it is not there yet */
+    uint64_t version;                         /* of the state that it has */
+    uint8_t is[PAGES];                        /* each page is full of that byte */
+    unsigned hashes_left_out, bytes_left_out; /* of an answer; bytes: of a page */
 };
 
 static struct {
@@ -103,11 +103,11 @@ static void give(const struct voter *v, uint64_t instance, const struct rq_ask *
         for (uint32_t i = 0; i < ask->mark.count; i++) {
             hashes[i] = hash_of(v->is[ask->mark.first - 1 + i]);
         }
-        check_eq(rq_ask_put_hashes(answer, hashes, ask->mark.count - v->too_few), RQ_OK);
+        check_eq(rq_ask_put_hashes(answer, hashes, ask->mark.count - v->hashes_left_out), RQ_OK);
     } else {
         world.asked_pages[instance]++;
         fill(page, v->is[ask->mark.first - 1]);
-        check_eq(rq_ask_put_pages(answer, page, PAGE - v->too_few), RQ_OK);
+        check_eq(rq_ask_put_pages(answer, page, PAGE - v->bytes_left_out), RQ_OK);
     }
 }
 
@@ -351,7 +351,10 @@ static void an_answer_of_another_size_is_none(void)
     begin(2);
     own.is[1] = 99;
     own.undisputed[1] = true;
-    world.voters[A].too_few = 1;
+    world.voters[A].hashes_left_out = 1;
+    check_eq(mend(), RQ_PROTOCOL);
+    world.voters[A].hashes_left_out = 0;
+    world.voters[A].bytes_left_out = 1;
     check_eq(mend(), RQ_PROTOCOL);
     check_eq(own.is[1], 99);
 }

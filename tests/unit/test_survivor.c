@@ -117,6 +117,21 @@ static void replicas_that_are_newer_than_the_log_are_told(void)
     descriptor.installed = true;
     check_eq(check_it(50), RQ_OK);
     check_eq(check_it(51), RQ_CORRUPT);
+    descriptor.installed = false;
+    check_eq(check_it(50), RQ_OK);
+    check_eq(check_it(51), RQ_CORRUPT);
+    end();
+}
+
+static void log_that_begins_behind_what_was_installed_counts(void)
+{
+    begin();
+    append_txn(ID, 1);
+    descriptor.installed = true;
+    check_eq(check_it(42), RQ_OK);
+    const struct rq_entry_staged e = body(ID, 2, 'g', false);
+    append_staged(&e);
+    check_eq(check_it(42), RQ_CORRUPT);
     end();
 }
 
@@ -142,12 +157,59 @@ static void missing_body_is_told_with_its_file(void)
     end();
 }
 
+static void body_that_is_damaged_is_missed(void)
+{
+    struct rq_bytes file;
+    begin();
+    append_txn(ID, 1);
+    const struct rq_entry_staged e = body(ID, 2, 'b', true);
+    append_staged(&e);
+    check_eq(check_it(42), RQ_OK);
+    char *path = rq_staged_path(STAGED_DIR, "", e.hash);
+    rq_bytes_init(&file, 65536);
+    small_file_read(small.disk, path, &file);
+    file.data[file.size - 1] ^= 1; /* of its page */
+    small_file_write(small.disk, path, file.data, file.size);
+    check_eq(check_it(42), RQ_CORRUPT);
+    rq_bytes_fini(&file);
+    free(path);
+    end();
+}
+
+static void first_of_several_is_told(void)
+{
+    begin();
+    append_txn(ID, 1);
+    const struct rq_entry_staged first = body(ID, 2, 'b', false), second = body(ID, 3, 'c', false);
+    append_staged(&first);
+    append_staged(&second);
+    check_eq(check_it(42), RQ_CORRUPT);
+    check(strstr(text, "log entry 43 (version 3)") != NULL);
+    (void)body(ID, 2, 'b', true);
+    check_eq(check_it(42), RQ_CORRUPT);
+    check(strstr(text, "log entry 44 (version 4)") != NULL);
+    end();
+}
+
 static void body_of_what_the_file_has_is_not_missed(void)
 {
     begin();
-    const struct rq_entry_staged e = body(ID, 1, 'a', false);
+    const struct rq_entry_staged e = body(ID, 1, 'a', false), next = body(ID, 2, 'b', false);
     append_staged(&e); /* entry 42, as the stamp says */
     check_eq(check_it(42), RQ_OK);
+    append_staged(&next);
+    check_eq(check_it(42), RQ_CORRUPT);
+    end();
+}
+
+/* The name is another database's by now. */
+static void file_of_a_former_database_has_nothing(void)
+{
+    begin();
+    known.id = 8;
+    const struct rq_entry_staged e = body(8, 1, 'a', false);
+    append_staged(&e);
+    check_eq(check_it(42), RQ_CORRUPT);
     end();
 }
 
@@ -163,6 +225,30 @@ static void body_without_effect_is_not_missed(void)
     check_eq(check_it(42), RQ_OK);
     append_staged(&late);
     check_eq(check_it(42), RQ_CORRUPT);
+    end();
+    begin();
+    append_txn(ID, 1);
+    append_txn(ID, 0); /* nor does another transaction without effect lead anywhere */
+    const struct rq_entry_staged e = body(ID, 2, 'e', false);
+    append_staged(&e);
+    check_eq(check_it(42), RQ_CORRUPT);
+    end();
+}
+
+static void database_that_the_log_adopts(void)
+{
+    struct rq_bytes out;
+    begin();
+    append_txn(ID, 1);
+    rq_bytes_init(&out, 4096);
+    const struct rq_entry_adopt adopt = { { "old.db", 6 }, SMALL_PAGE_SIZE, 1, 9 };
+    check_eq(rq_entry_put_adopt(&out, &adopt), RQ_OK);
+    append(RQ_ENTRY_ADOPT, &out);
+    const struct rq_entry_staged e = body(43, 9, 'f', false);
+    append_staged(&e);
+    check_eq(check_it(42), RQ_CORRUPT);
+    check(strstr(text, "old.db: log entry 44 (version 10)") != NULL);
+    rq_bytes_fini(&out);
     end();
 }
 
@@ -191,8 +277,15 @@ static void database_that_the_log_makes_and_drops(void)
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
-        TAP(replicas_that_are_newer_than_the_log_are_told), TAP(missing_body_is_told_with_its_file),
-        TAP(body_of_what_the_file_has_is_not_missed),       TAP(body_without_effect_is_not_missed),
+        TAP(replicas_that_are_newer_than_the_log_are_told),
+        TAP(log_that_begins_behind_what_was_installed_counts),
+        TAP(missing_body_is_told_with_its_file),
+        TAP(body_that_is_damaged_is_missed),
+        TAP(first_of_several_is_told),
+        TAP(body_of_what_the_file_has_is_not_missed),
+        TAP(file_of_a_former_database_has_nothing),
+        TAP(body_without_effect_is_not_missed),
+        TAP(database_that_the_log_adopts),
         TAP(database_that_the_log_makes_and_drops),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
