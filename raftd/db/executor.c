@@ -7,10 +7,11 @@
  * Mostly the thread has run all there is when the group in the log is settled, and sleeps.  Whoever settles then hands on the
  * next group itself, before it wakes the thread: the log does not wait for a wake-up.
  *
- * The requests of a single writer the thread carries to the log and back itself, which wakes nobody.
+ * The requests of a single writer are carried to the log and back by whoever runs them, which wakes nobody: the thread, or in its
+ * place the one that brings a request (rq_executor_carry), as long as no other one comes.
  *
- * The lock guards the queue and what the host says of a group.  Everything else is the thread's, or while it is asleep his who
- * has the lock. */
+ * The lock guards the queue and what the host says of a group.  Everything else belongs to him who is at work: the thread, or a
+ * carrier; while nobody is, to him who has the lock. */
 #include "raftd/db/executor.h"
 
 #include <assert.h>
@@ -48,18 +49,20 @@ struct rq_executor {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct request_list queue; /* guarded by lock, as all up to settled_as */
-    bool stops, asleep;
-    bool answering; /* the thread is woken after that, once */
+    bool stops;
+    enum { THREAD, CARRIER, NOBODY } at_work; /* NOBODY: the thread is asleep */
+    bool answering;                           /* the thread is woken after that, once */
     bool handed_on; /* the group behind the one that was settled is with the host, which the thread does not know yet */
     unsigned settled_count; /* groups with an outcome that the thread has not seen */
     enum rq_err settled_as; /* the last of them; all before it are OK */
 
-    /* The thread's. */
+    /* His who is at work. */
     sqlite3 *db;
     struct rq_hold *hold;
     sqlite3_stmt *begin, *commit;
     uint64_t seen; /* the version of which SQLite knows that it can read it; 0: none yet */
     bool holds;    /* the hold is taken */
+    bool rests;    /* and rests, since nobody is at work */
     bool leaves;   /* it runs nothing more before it has given the turn back */
     bool solitary; /* while the last group was in the log no other request came */
     uint64_t turn_since_us, busy_since_us;
@@ -300,11 +303,11 @@ static struct rq_group *cut(struct rq_executor *x, struct rq_layer *layer)
     return g;
 }
 
-/* With the lock.  What the thread has ready behind the group in flight, which has been applied; NULL: nothing, or the thread is
- * at work and goes on itself, or it is a large layer, for which the host waits for a disk. */
+/* With the lock.  What is ready behind the group in flight, which has been applied; NULL: nothing, or somebody is at work and goes
+ * on himself, or it is a large layer, for which the host waits for a disk. */
 static struct rq_group *cut_next(struct rq_executor *x)
 {
-    if (!x->asleep || x->settled_count > 0 || x->lost != RQ_OK || rq_hold_broken(x->hold)) {
+    if (x->at_work != NOBODY || x->settled_count > 0 || x->lost != RQ_OK || rq_hold_broken(x->hold)) {
         return NULL;
     }
     struct rq_layer *layer = rq_hold_oldest(x->hold)->newer;
@@ -328,7 +331,7 @@ void rq_group_settle(struct rq_group *g, enum rq_err outcome)
     x->answering = false;
     x->settled_count++;
     x->settled_as = outcome;
-    if (x->asleep) {
+    if (x->at_work == NOBODY) {
         pthread_cond_signal(&x->wake);
     }
     pthread_mutex_unlock(&x->lock);
@@ -344,7 +347,7 @@ static void submit(struct rq_executor *x, uint32_t waiting)
     x->submitted = true;
     g->is_carried = carries;
     if (carries) {
-        rq_hold_rest(x->hold); /* as when it sleeps meanwhile */
+        rq_hold_rest(x->hold); /* as when nobody is at work meanwhile */
     }
     x->host.submit(x->host.ctx, g);
     if (carries) {
@@ -447,7 +450,8 @@ static int step_once(sqlite3_stmt *s)
     return sqlite3_reset(s);
 }
 
-static void run(struct rq_executor *x, struct rq_sql_request *r)
+/* False: it takes too long for a carrier; it is as if it had not run. */
+static bool run(struct rq_executor *x, struct rq_sql_request *r)
 {
     r->kept = 0;
     r->base = rq_hold_version(x->hold);
@@ -461,7 +465,11 @@ static void run(struct rq_executor *x, struct rq_sql_request *r)
     leave_nothing_open(x->db);
     r->code = code;
     r->version = rq_hold_version(x->hold);
+    if (code == RQ_SQL_TOO_LONG && r->carried && r->version == r->base) {
+        return false;
+    }
     list_put(&x->ran, r);
+    return true;
 }
 
 /* --- the turn ----------------------------------------------------------------------------------------------------------- */
@@ -514,19 +522,19 @@ static bool is_outdated(struct rq_executor *x)
            (sqlite3_exec(x->db, "SELECT 1 FROM main.sqlite_schema LIMIT 0", NULL, NULL, NULL) & 0xff) == SQLITE_ERROR;
 }
 
-static enum rq_err take_hold(struct rq_executor *x)
+static enum rq_err take_hold(struct rq_executor *x, uint64_t wait_us)
 {
     enum rq_err err = connection_open(x);
-    return err == RQ_OK ? err_of(rq_hold_take(x->hold, TURN_WAIT_US)) : err;
+    return err == RQ_OK ? err_of(rq_hold_take(x->hold, wait_us)) : err;
 }
 
-static void take_turn(struct rq_executor *x)
+static void take_turn(struct rq_executor *x, uint64_t wait_us)
 {
-    enum rq_err err = take_hold(x);
+    enum rq_err err = take_hold(x, wait_us);
     if (err == RQ_OK && is_outdated(x)) {
         rq_hold_end(x->hold);
         connection_close(x);
-        err = take_hold(x);
+        err = take_hold(x, wait_us);
     }
     const uint64_t now = now_us();
     if (err == RQ_OK) {
@@ -538,7 +546,7 @@ static void take_turn(struct rq_executor *x)
         if (now - x->busy_since_us >= x->busy_timeout_ms * 1000u) {
             x->busy_since_us = 0;
             list_done(&x->batch, RQ_BUSY);
-        } else {
+        } else if (wait_us > 0) {
             pause_us(PAUSE_US); /* it has waited already, unless the control page has no slot left to wait in */
         }
     } else {
@@ -571,7 +579,29 @@ static bool may_run(const struct rq_executor *x)
            x->ran.count < GROUP_REQUESTS_MAX && (layer == NULL || !layer->closed);
 }
 
-/* What the thread finds when it looks up from its own. */
+static bool is_idle(const struct rq_executor *x)
+{
+    return x->ran.count == 0 && !x->submitted && !x->holds;
+}
+
+/* With the lock.  Is there something to do? */
+static bool has_work(const struct rq_executor *x)
+{
+    return x->settled_count > 0 || (x->queue.count + x->batch.count > 0 && may_run(x)) || (x->stops && is_idle(x)) ||
+           (!x->submitted && !is_idle(x));
+}
+
+/* With the lock. */
+static void stop_work(struct rq_executor *x)
+{
+    x->at_work = NOBODY;
+    if (x->holds && !x->rests) {
+        x->rests = true;
+        rq_hold_rest(x->hold); /* else a WAL that is reset while a group is in the log would be an exception */
+    }
+}
+
+/* What one finds who looks up from his work. */
 struct news {
     unsigned settled_count;
     enum rq_err settled_as;
@@ -579,24 +609,9 @@ struct news {
     uint32_t waiting; /* requests that have not run */
 };
 
-/* Sleeps until there is something to do; takes what was queued.  False: it is to end, and has nothing left. */
-static bool next_work(struct rq_executor *x, struct news *ret_news)
+/* With the lock.  Takes what was queued. */
+static void take_news(struct rq_executor *x, struct news *ret_news)
 {
-    pthread_mutex_lock(&x->lock);
-    bool idle = x->ran.count == 0 && !x->submitted && !x->holds, rests = false;
-    while (x->settled_count == 0 && (x->queue.count + x->batch.count == 0 || !may_run(x)) && !(x->stops && idle) &&
-           (x->submitted || idle)) {
-        if (x->holds && !rests) {
-            rests = true;
-            rq_hold_rest(x->hold); /* else a WAL that is reset while a group is in the log would be an exception */
-        }
-        x->asleep = true;
-        pthread_cond_wait(&x->wake, &x->lock);
-        x->asleep = false;
-    }
-    if (rests) {
-        rq_hold_wake(x->hold);
-    }
     if (x->batch.count == 0) {
         x->batch = x->queue;
         x->queue = (struct request_list){ 0 };
@@ -607,11 +622,28 @@ static bool next_work(struct rq_executor *x, struct news *ret_news)
         .handed_on = x->handed_on,
         .waiting = x->batch.count + x->queue.count,
     };
-    bool goes_on = !(x->stops && idle && ret_news->waiting == 0 && x->settled_count == 0);
     x->settled_count = 0;
     x->handed_on = false;
+}
+
+/* The thread sleeps until there is something to do.  False: it is to end, and has nothing left. */
+static bool next_work(struct rq_executor *x, struct news *ret_news)
+{
+    pthread_mutex_lock(&x->lock);
+    while (x->at_work == CARRIER || !has_work(x)) {
+        if (x->at_work == THREAD) {
+            stop_work(x);
+        }
+        pthread_cond_wait(&x->wake, &x->lock);
+    }
+    x->at_work = THREAD;
+    if (x->rests) {
+        x->rests = false;
+        rq_hold_wake(x->hold);
+    }
+    take_news(x, ret_news);
     pthread_mutex_unlock(&x->lock);
-    return goes_on;
+    return !(x->stops && is_idle(x) && ret_news->waiting == 0 && ret_news->settled_count == 0);
 }
 
 /* With nothing in the log: what is ready goes there, and what waits for nothing is answered. */
@@ -627,39 +659,51 @@ static void hand_on(struct rq_executor *x, uint32_t waiting)
     }
 }
 
+/* One round.  carries: it must not wait for anything but what the host waits for in submit. */
+static void work(struct rq_executor *x, struct news *news, bool carries)
+{
+    if (news->settled_count == 2) {
+        settle(x, RQ_OK, true);
+        settle(x, news->settled_as, false);
+    } else if (news->settled_count == 1) {
+        settle(x, news->settled_as, news->handed_on);
+    }
+    if (news->settled_count > 0) {
+        x->solitary = news->waiting == 0 && x->ran.count == 0 && !x->submitted;
+    }
+    if (!x->holds && x->batch.count > 0) {
+        take_turn(x, carries ? 0 : TURN_WAIT_US);
+    }
+    if (x->holds && x->batch.count > 0 && may_run(x)) {
+        struct rq_sql_request *r = list_take(&x->batch);
+        r->carried = carries;
+        if (run(x, r)) {
+            news->waiting--;
+        } else {
+            assert(x->batch.count == 0); /* a carrier has no other one */
+            list_put(&x->batch, r);
+        }
+    }
+    if (x->holds && !x->leaves && x->lost == RQ_OK) {
+        x->leaves = rq_hold_crowded(x->hold) ||
+                    (now_us() - x->turn_since_us >= EXECUTOR_QUANTUM_MS * (uint64_t)1000 && rq_hold_wanted(x->hold));
+    }
+    if (x->holds && !x->submitted) {
+        hand_on(x, news->waiting);
+    }
+    const bool may_leave = x->leaves ? !carries : news->waiting == 0; /* where it has to it waits for raftd */
+    if (x->holds && !x->submitted && rq_hold_oldest(x->hold) == NULL && may_leave) {
+        give_turn_back(x);
+    }
+}
+
 static void *executor_thread(void *arg)
 {
     struct rq_executor *x = arg;
     struct news news;
     (void)pthread_setname_np(pthread_self(), "raftd-sql");
     while (next_work(x, &news)) {
-        if (news.settled_count == 2) {
-            settle(x, RQ_OK, true);
-            settle(x, news.settled_as, false);
-        } else if (news.settled_count == 1) {
-            settle(x, news.settled_as, news.handed_on);
-        }
-        if (news.settled_count > 0) {
-            x->solitary = news.waiting == 0 && x->ran.count == 0 && !x->submitted;
-        }
-        if (!x->holds && x->batch.count > 0) {
-            take_turn(x);
-        }
-        if (x->holds && x->batch.count > 0 && may_run(x)) {
-            run(x, list_take(&x->batch));
-            news.waiting--;
-        }
-        if (x->holds && !x->leaves && x->lost == RQ_OK) {
-            x->leaves =
-                rq_hold_crowded(x->hold) ||
-                (now_us() - x->turn_since_us >= EXECUTOR_QUANTUM_MS * (uint64_t)1000 && rq_hold_wanted(x->hold));
-        }
-        if (x->holds && !x->submitted) {
-            hand_on(x, news.waiting);
-        }
-        if (x->holds && !x->submitted && rq_hold_oldest(x->hold) == NULL && (x->leaves || news.waiting == 0)) {
-            give_turn_back(x);
-        }
+        work(x, &news, false);
     }
     connection_close(x);
     return NULL;
@@ -724,9 +768,40 @@ void rq_executor_queue(struct rq_executor *x, struct rq_sql_request *r)
 {
     pthread_mutex_lock(&x->lock);
     list_put(&x->queue, r);
-    const bool wakes = x->asleep && !x->answering;
+    const bool wakes = x->at_work == NOBODY && !x->answering;
     pthread_mutex_unlock(&x->lock);
     if (wakes) {
         pthread_cond_signal(&x->wake); /* without the lock, which the thread would find taken */
+    }
+}
+
+/* With the lock.  Is a request that comes now the only one, as the one before it was? */
+static bool may_be_carried(const struct rq_executor *x)
+{
+    return x->at_work == NOBODY && x->solitary && x->db != NULL && is_idle(x) && !has_work(x);
+}
+
+void rq_executor_carry(struct rq_executor *x, struct rq_sql_request *r)
+{
+    pthread_mutex_lock(&x->lock);
+    if (!may_be_carried(x)) {
+        pthread_mutex_unlock(&x->lock);
+        rq_executor_queue(x, r);
+        return;
+    }
+    x->at_work = CARRIER;
+    list_put(&x->queue, r);
+    do {
+        struct news news;
+        take_news(x, &news);
+        pthread_mutex_unlock(&x->lock);
+        work(x, &news, true);
+        pthread_mutex_lock(&x->lock);
+    } while (has_work(x) && x->queue.count + x->batch.count == 0 && !x->leaves); /* else the thread takes over */
+    stop_work(x);
+    const bool wakes = has_work(x);
+    pthread_mutex_unlock(&x->lock);
+    if (wakes) {
+        pthread_cond_signal(&x->wake);
     }
 }

@@ -13,7 +13,8 @@
  * The executor has the database's turn, as any writer has to, from the first request on; it gives way it had it for 20 ms
  * and somebody waits, and when there is nothing to do.
  *
- * Threads: one of its own, which runs the SQL.  The connection is used on it alone.  Queueing: any thread. */
+ * Threads: one of its own, which runs the SQL, or in its place, while it has nothing to do, one that brings a request.  The
+ * connection is used by one of them at a time.  Queueing: any thread. */
 #ifndef RAFTD_DB_EXECUTOR_H
 #define RAFTD_DB_EXECUTOR_H
 
@@ -31,14 +32,17 @@ struct rq_executor;
 
 /* --- requests ----------------------------------------------------------------------------------------------------------- */
 
+#define RQ_SQL_TOO_LONG (-1) /* beside SQLITE_*: nothing of this run counts */
+
 /* Embedded by who makes it; the executor borrows it from queue to done. */
 struct rq_sql_request {
     struct rq_sql_request *next;
     bool transaction; /* run inside BEGIN IMMEDIATE and COMMIT; else each statement is a transaction by itself */
 
-    /* Executor's thread.  Anything SQL but the end of that transaction.  Returns SQLITE_OK or a code; for a transaction a code
-     * means that it is rolled back.  What it leaves open is closed.  Statements that it prepares and keeps live as long as the
-     * connection: until the executor is freed. */
+    /* On the thread that runs the SQL.  Anything SQL but the end of that transaction.  Returns SQLITE_OK or a code; for a
+     * transaction a code means that it is rolled back.  What it leaves open is closed.  Statements that it prepares and keeps live
+     * as long as the connection: until the executor is freed.  If it is carried and nothing of it is committed yet it may return
+     * TOO_LONG: then it is run once more, on the executor's thread. */
     int (*run)(struct rq_sql_request *r, sqlite3 *db);
 
     /* Any thread; must not wait for anything.  OK: what run() and `code` say is so, and what was written is committed.
@@ -52,6 +56,7 @@ struct rq_sql_request {
                        * is told of the rest; 0: nothing */
 
     uint64_t base; /* the executor's: the version that it began on */
+    bool carried;  /* the executor's: run() is on the thread that has brought it, which it is not to keep for long */
 };
 
 /* --- groups: towards the log -------------------------------------------------------------------------------------------- */
@@ -64,7 +69,7 @@ struct rq_group {
     struct rq_overlay *pages;    /* borrows: may have some past the end of the database, which do not count */
     struct rq_sql_request *first;
     uint32_t request_count;
-    bool is_carried; /* the executor's thread has nothing else to do: it may carry the group as far as it can */
+    bool is_carried; /* the thread that submits it has nothing else to do: it may carry the group as far as it can */
 };
 
 /* Its pages in normal form, ascending; next gives NOTFOUND after the last, and a page is valid until the next call. */
@@ -84,8 +89,8 @@ void rq_group_settle(struct rq_group *g, enum rq_err outcome);
 
 struct rq_executor_host {
     void *ctx;
-    /* Takes the group to the log.  Executor's thread, or for a group that is not large from inside rq_group_settle() of the one
-     * before: must not wait for a disk then.  The next one comes when this one is settled. */
+    /* Takes the group to the log.  On the thread that runs the SQL, or for a group that is not large from inside
+     * rq_group_settle() of the one before: must not wait for a disk then.  The next one comes when this one is settled. */
     void (*submit)(void *ctx, struct rq_group *g);
 };
 
@@ -118,5 +123,8 @@ void rq_executor_free(struct rq_executor *x);
 
 /* Any thread, also from done().  Takes the request until its done().  x is not freed before this has returned. */
 void rq_executor_queue(struct rq_executor *x, struct rq_sql_request *r);
+/* The same.  If x has nothing else to do, and had not lately, the calling thread runs it and takes it to the log, as far as it
+ * comes, which wakes nobody: done() may have been called on return.  Not from done(), nor in a task of a strand. */
+void rq_executor_carry(struct rq_executor *x, struct rq_sql_request *r);
 
 #endif

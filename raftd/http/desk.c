@@ -208,10 +208,10 @@ static char *path_of(const struct rq_desk *k)
 
 /* --- writing -------------------------------------------------------------------------------------------------------------- */
 
-enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request)
+/* Lock held. */
+static enum rq_err start_executor(struct rq_desk *k)
 {
     enum rq_err err = RQ_OK;
-    pthread_mutex_lock(&k->lock);
     if (k->executor == NULL) {
         char *path = path_of(k);
         const struct rq_executor_config config = {
@@ -222,10 +222,29 @@ enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request)
         err = path != NULL ? rq_executor_new(&config, &k->executor) : RQ_NOMEM;
         free(path);
     }
+    return err;
+}
+
+enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request)
+{
+    pthread_mutex_lock(&k->lock);
+    enum rq_err err = start_executor(k);
     if (err == RQ_OK) {
         rq_executor_queue(k->executor, request); /* with the lock, for which desk_free() waits */
     }
     pthread_mutex_unlock(&k->lock);
+    return err;
+}
+
+enum rq_err rq_desk_carry(struct rq_desk *k, struct rq_sql_request *request)
+{
+    pthread_mutex_lock(&k->lock);
+    enum rq_err err = start_executor(k);
+    struct rq_executor *x = k->executor;
+    pthread_mutex_unlock(&k->lock);
+    if (err == RQ_OK) {
+        rq_executor_carry(x, request);
+    }
     return err;
 }
 

@@ -49,6 +49,8 @@ void rq_desk_opened(struct rq_desk *k);
 
 /* The desk is held until the request is done.  NOMEM: it was not queued. */
 enum rq_err rq_desk_queue(struct rq_desk *k, struct rq_sql_request *request);
+/* rq_executor_carry(); the desk is held until this has returned, too. */
+enum rq_err rq_desk_carry(struct rq_desk *k, struct rq_sql_request *request);
 
 /* When there are too many already: waits for one, or BUSY. */
 enum rq_err rq_desk_take_reader(struct rq_desk *k, bool wait, struct rq_sql_connection **ret_reader);

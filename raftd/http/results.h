@@ -9,12 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftd/db/executor.h"
 #include "raftd/http/answer_file.h"
 #include "raftd/http/sql_connection.h"
 #include "raftd/http/statements.h"
 #include "raftd/wire/bytes.h"
-
-#define RQ_SQL_TOO_LONG (-1) /* beside SQLITE_*: the budget is used up; nothing of this run counts */
 
 #define RQ_SQL_SMALL_BYTES  (256u << 10)
 #define RQ_SQL_LARGE_BYTES  (4u << 20)   /* an answer stays in memory up to this, */
@@ -35,7 +34,7 @@ void rq_sql_results_init(struct rq_sql_results *r, size_t bytes_max, struct rq_a
 void rq_sql_results_fini(struct rq_sql_results *r);
 
 /* Runs all of them, and begins the answer anew.  SQLITE_OK, or the code for which the transaction that the connection is in has to
- * be rolled back; the answer says why.
+ * be rolled back; the answer says why.  TOO_LONG: the connection's budget is used up, nothing of the run counts.
  *
  * With form->transaction it runs in the transaction that is open already (an executor's, who commits it then); if none is, it
  * begins one and ends it.  Without, whatever a statement leaves open is rolled back, and the request has an error.

@@ -49,6 +49,7 @@ struct rq_http_server {
     int doors[RQ_HTTP_LOOP_DOORS]; /* owns: listening sockets; -1: none */
     unsigned room, polled_max;     /* connections: all, and those that are polled */
     atomic_uint count, polled;     /* how many there are */
+    atomic_bool lingers;           /* a handler, on the thread that polls its connection */
     struct rq_guests *guests;
     struct rq_https *https; /* NULL: plain HTTP */
     pthread_mutex_t lock;
@@ -87,6 +88,7 @@ struct exchange {
     bool begun, judged;
     enum { NOT_ASKED, ASKED, ALLOWED, DENIED } login; /* ASKED: a thread finds it out, and only then writes it */
     bool seen;                                        /* by its handler */
+    bool lingers;                                     /* it, in this call */
     _Atomic enum { NOT_PUT_OFF, PUT_OFF, SUSPENDED, RESUMED } put_off; /* by it, in this call */
     struct rq_bytes body;
     size_t charged; /* of it, to the server */
@@ -164,6 +166,9 @@ static size_t ring_take(struct ring *r, void *to, size_t max)
     return n;
 }
 
+/* Connections that the calling thread polls; who comes while it is kept is accepted by another one. */
+static _Thread_local unsigned polled_here;
+
 /* --- for handlers --------------------------------------------------------------------------------------------------------- */
 
 void rq_http_text(struct rq_http_response *response, unsigned status, const char *text)
@@ -223,6 +228,13 @@ bool rq_http_has_left(const struct rq_http_response *response)
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct pollfd fd = { .fd = info != NULL ? info->connect_fd : -1, .events = POLLRDHUP };
     return poll(&fd, 1, 0) > 0;
+}
+
+bool rq_http_may_linger(struct rq_http_response *response)
+{
+    struct exchange *x = exchange_of(response);
+    x->lingers = x->lingers || (polled_here == 1 && !atomic_exchange(&x->server->lingers, true));
+    return x->lingers;
 }
 
 void rq_http_wake(struct rq_http_response *response)
@@ -686,6 +698,10 @@ static enum MHD_Result call_handler(struct exchange *x)
     do {
         atomic_store(&x->put_off, NOT_PUT_OFF);
         x->route->handle(x->ctx, &x->request, &x->response);
+        if (x->lingers) {
+            x->lingers = false;
+            atomic_store(&x->server->lingers, false);
+        }
     } while (atomic_load(&x->put_off) == RESUMED);
     if (atomic_load(&x->put_off) == NOT_PUT_OFF) {
         return queue(x, false);
@@ -891,8 +907,12 @@ static void on_polled_connection(void *cls, struct MHD_Connection *connection, v
     struct rq_http_server *s = cls;
     on_connection(cls, connection, socket_context, what);
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        polled_here--;
         atomic_fetch_sub(&s->polled, 1);
-    } else if (atomic_fetch_add(&s->polled, 1) + 1 == s->polled_max) {
+        return;
+    }
+    polled_here++;
+    if (atomic_fetch_add(&s->polled, 1) + 1 == s->polled_max) {
         rq_http_loop_wake(s->loop);
     }
 }

@@ -4,10 +4,11 @@
  * OPTIONS is answered, then a bad query string, then a path that nobody has (404), then who may not do it (401), then the method (405),
  * then the handler is called.
  *
- * Handlers run on the server's few threads and must not wait there.  What cannot be answered yet is suspended, and resumed by
- * whoever has brought it on; then the handler is called again, on such a thread.  Those of a route that `waits` get a thread of
- * their own.  Of these there are so many at once, and as many others whose body or answer comes or goes piece by piece, however much it
- * is (rq_http_take, rq_http_send): clients that are slow at that keep nobody from hearing how this node is.
+ * Handlers run on the server's few threads and must not wait there, but where rq_http_may_linger() says so.  What cannot be answered
+ * yet is suspended, and resumed by whoever has brought it on; then the handler is called again, on such a thread.  Those of a route
+ * that `waits` get a thread of their own.  Of these there are so many at once, and as many others whose body or answer comes or goes
+ * piece by piece, however much it is (rq_http_take, rq_http_send): clients that are slow at that keep nobody from hearing how this
+ * node is.
  *
  * Path and query are decoded here, strictly: libmicrohttpd changes malformed input in silence.  Bodies are whole when a handler is
  * called; together they have RQ_HTTP_BODIES_BYTES_MAX, but who sends no more than RQ_HTTP_BODY_SMALL_BYTES is not kept out by those
@@ -129,6 +130,9 @@ bool rq_http_may(const struct rq_http_response *response, const char *perm);
 void rq_http_suspend(struct rq_http_response *response);
 /* Any thread; once for each suspension. */
 void rq_http_resume(struct rq_http_response *response);
+/* Handler of a route that does not wait.  True: in this call it may wait for a disk all the same.  Its thread serves no other client,
+ * who comes meanwhile gets another one, and that one is not told so. */
+bool rq_http_may_linger(struct rq_http_response *response);
 
 /* While it is suspended: has the client closed its side?  Then it will have no answer.  Any thread. */
 bool rq_http_has_left(const struct rq_http_response *response);

@@ -5,7 +5,8 @@
  *                                            \-> QUEUE -> QUEUED ----------------------> ANSWER      is queued
  *   PARSE -> WITHIN -> RAN ----------------------------------------------------------------> ANSWER      in a transaction of the client's
  *
- * Stages run on the server's threads, but for what may take its time: large bodies and slow statements are the crew's.
+ * Stages run on the server's threads, but for what may take its time: large bodies and slow statements are the crew's.  A write is
+ * the executor's, or where nobody else waits for it the thread's that has read the request, so that no other one is woken.
  *
  * Whoever brings it on holds a reference, and resumes it once.  A write may be told before its outcome is known, when its time is
  * over; then its results are the executor's for as long as that takes, and nobody looks at them. */
@@ -22,6 +23,7 @@
 #include "raftd/http/deadlines.h"
 #include "raftd/http/desk.h"
 #include "raftd/http/results.h"
+#include "raftd/http/sql_text.h"
 #include "raftd/http/statements.h"
 #include "raftd/http/transactions.h"
 #include "raftd/http/write_queue.h"
@@ -393,7 +395,7 @@ static int run_write(struct rq_sql_request *r, sqlite3 *db)
     e->runs++;
     e->run_code = SQLITE_NOMEM;
     if (c != NULL) {
-        c->budget = 0;
+        c->budget = r->carried ? QUICK_STEPS : 0;
         e->run_code = rq_sql_run(e->statements, e->kind, &e->form, c, &e->results);
     }
     return e->run_code;
@@ -455,6 +457,13 @@ static bool written(struct errand *e)
     }
 }
 
+/* Is it one transaction, whatever it says?  Then it can be run once more when it takes too long. */
+static bool is_one_transaction(const struct errand *e)
+{
+    return e->form.transaction ||
+           (rq_statements_count(e->statements) == 1 && rq_sql_is_one_change(rq_statements_at(e->statements, 0)->sql));
+}
+
 static bool write_stage(struct errand *e)
 {
     const struct rq_driver_view view = rq_driver_view(atomic_load(&e->service->config.admin->driver));
@@ -471,7 +480,11 @@ static bool write_stage(struct errand *e)
     };
     suspend(e, written);
     rq_deadlines_begin(e->service->deadlines, &e->deadline);
-    enum rq_err err = rq_desk_queue(e->desk, &e->write);
+    /* In a cluster a majority may have it while the own disk takes its time. */
+    const bool lingers = is_one_transaction(e) &&
+                         rq_cluster_is_alone(atomic_load(&e->service->config.admin->cluster)) &&
+                         rq_http_may_linger(e->response);
+    enum rq_err err = (lingers ? rq_desk_carry : rq_desk_queue)(e->desk, &e->write);
     if (err != RQ_OK) {
         on_outcome(&e->write, err);
     }

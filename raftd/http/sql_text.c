@@ -163,3 +163,14 @@ bool rq_sql_has_disallowed_pragma(const char *sql)
     }
     return false;
 }
+
+bool rq_sql_is_one_change(const char *sql)
+{
+    static const char *const words[] = { "INSERT", "REPLACE", "UPDATE", "DELETE" };
+    const char *s = rq_sql_skip_blanks(sql);
+    bool changes = false;
+    for (size_t i = 0; i < sizeof words / sizeof *words && !changes; i++) {
+        changes = skip_word(s, words[i]) != NULL;
+    }
+    return changes && *rq_sql_skip_blanks(skip_statement(s)) == '\0';
+}

@@ -139,6 +139,25 @@ static void requests_one_after_another_are_carried_by_the_thread_that_runs_them(
     end(&f);
 }
 
+static void a_request_alone_goes_to_the_log_and_back_on_the_thread_that_brings_it(void)
+{
+    struct fixture f = begin();
+    struct request q;
+    time_t until = time(NULL) + DEADLINE_S;
+    const pthread_t self = pthread_self();
+    execute(&f, "CREATE TABLE t(x)");
+    do {
+        q = (struct request){ .request = { .run = run_sql, .done = request_done },
+                              .sql = "INSERT INTO t VALUES(1)",
+                              .outcome = -1 };
+        usleep(1000);
+        rq_executor_carry(f.executor, &q.request);
+        check_eq(outcome(&q), RQ_OK);
+    } while (!(pthread_equal(q.runner, self) && pthread_equal(q.teller, self)) && time(NULL) < until);
+    check(pthread_equal(q.runner, self) && pthread_equal(q.teller, self));
+    end(&f);
+}
+
 static void a_large_transaction_goes_as_a_staged_body(void)
 {
     struct rq_log_stats before, after;
@@ -226,6 +245,7 @@ int main(int argc, char **argv)
     const struct tap_test tests[] = {
         TAP(groups_are_fewer_than_transactions_and_hold_all_of_them),
         TAP(requests_one_after_another_are_carried_by_the_thread_that_runs_them),
+        TAP(a_request_alone_goes_to_the_log_and_back_on_the_thread_that_brings_it),
         TAP(a_large_transaction_goes_as_a_staged_body),
         TAP(a_group_that_was_overtaken_is_refused),
     };

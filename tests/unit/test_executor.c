@@ -108,9 +108,13 @@ struct request {
     char sql[400];
     long long number; /* of the first row */
     atomic_bool ran;
-    atomic_int outcome; /* -1: not told */
-    atomic_int order;   /* in which outcomes were told */
-    void (*then)(void); /* called when it was; set while the gate is shut */
+    atomic_int outcome;   /* -1: not told */
+    atomic_int order;     /* in which outcomes were told */
+    void (*then)(void);   /* called when it was; set while the gate is shut */
+    void (*within)(void); /* called by run; set before it is carried */
+    pthread_t runner;
+    int runs;
+    bool takes_long; /* too long for who carries it */
 };
 
 static atomic_int told;
@@ -120,7 +124,13 @@ static int run_sql(struct rq_sql_request *r, sqlite3 *db)
     struct request *q = (struct request *)r;
     const char *sql = q->sql;
     int code = SQLITE_OK;
+    const bool too_long = q->takes_long && r->carried;
     atomic_store(&sql_thread, pthread_self());
+    q->runner = pthread_self();
+    q->runs++;
+    if (too_long && !r->transaction) {
+        return RQ_SQL_TOO_LONG; /* before anything is committed */
+    }
     while (code == SQLITE_OK && *sql != '\0') {
         sqlite3_stmt *s;
         code = sqlite3_prepare_v2(db, sql, -1, &s, &sql);
@@ -131,8 +141,11 @@ static int run_sql(struct rq_sql_request *r, sqlite3 *db)
             code = sqlite3_finalize(s);
         }
     }
+    if (q->within != NULL) {
+        q->within();
+    }
     atomic_store(&q->ran, true);
-    return code;
+    return too_long ? RQ_SQL_TOO_LONG : code;
 }
 
 static void request_done(struct rq_sql_request *r, enum rq_err outcome)
@@ -145,7 +158,7 @@ static void request_done(struct rq_sql_request *r, enum rq_err outcome)
     atomic_store(&q->outcome, (int)outcome);
 }
 
-static void queue_in(struct request *q, bool transaction, const char *sql)
+static void make(struct request *q, bool transaction, const char *sql)
 {
     memset(q, 0, sizeof *q);
     q->request.transaction = transaction;
@@ -154,6 +167,11 @@ static void queue_in(struct request *q, bool transaction, const char *sql)
     q->number = -1;
     q->outcome = -1;
     snprintf(q->sql, sizeof q->sql, "%s", sql);
+}
+
+static void queue_in(struct request *q, bool transaction, const char *sql)
+{
+    make(q, transaction, sql);
     rq_executor_queue(executor, &q->request);
 }
 
@@ -654,6 +672,92 @@ static void a_request_does_not_wait_for_ever(void)
     end();
 }
 
+/* --- carried by who brings it ------------------------------------------------------------------------------------------- */
+
+static struct request *other;
+
+static void queue_other(void)
+{
+    queue(other, "INSERT INTO t VALUES(100)");
+}
+
+/* Until one of those that come alone was carried: as soon as the executor has found out that they do, and is asleep. */
+static void carry(struct request *q, bool transaction, bool takes_long, void (*within)(void))
+{
+    const time_t until = time(NULL) + DEADLINE_S;
+    bool carried = false;
+    execute("CREATE TABLE IF NOT EXISTS t(x); DELETE FROM t");
+    while (!carried && time(NULL) < until) {
+        execute("DELETE FROM t");
+        usleep(1000);
+        make(q, transaction, "INSERT INTO t VALUES(1)");
+        q->takes_long = takes_long;
+        q->within = within;
+        rq_executor_carry(executor, &q->request);
+        done_ok(q);
+        carried = takes_long ? q->runs == 2 : pthread_equal(q->runner, pthread_self());
+        if (within != NULL) {
+            done_ok(other);
+        }
+    }
+    check(carried);
+}
+
+static void who_brings_a_request_alone_runs_it(void)
+{
+    struct request q;
+    for (int transaction = 0; transaction < 2; transaction++) {
+        begin();
+        carry(&q, transaction != 0, false, NULL);
+        check_eq(q.runs, 1);
+        all_see("SELECT count(*) FROM t", 1);
+        end();
+    }
+}
+
+static void what_takes_too_long_is_run_again_by_the_thread(void)
+{
+    struct request q;
+    for (int transaction = 0; transaction < 2; transaction++) {
+        begin();
+        execute("CREATE TABLE t(x)");
+        carry(&q, transaction != 0, true, NULL);
+        check(!pthread_equal(q.runner, pthread_self()));
+        all_see("SELECT count(*) FROM t", 1);
+        end();
+    }
+}
+
+static void who_carries_runs_nothing_of_others(void)
+{
+    struct request q, another;
+    begin();
+    other = &another;
+    carry(&q, false, false, queue_other);
+    check(!pthread_equal(another.runner, pthread_self()));
+    all_see("SELECT sum(x) FROM t", 101);
+    end();
+}
+
+static void who_carries_does_not_wait_for_the_turn(void)
+{
+    struct request q;
+    begin();
+    carry(&q, false, false, NULL);
+    sqlite3 *app = open_application();
+    check_eq(sqlite3_exec(app, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    make(&q, false, "INSERT INTO t VALUES(2)");
+    rq_executor_carry(executor, &q.request);
+    check(!atomic_load(&q.ran));
+    check_eq(sqlite3_exec(app, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(app);
+    done_ok(&q);
+    all_see("SELECT sum(x) FROM t", 3);
+    end();
+}
+
+/* --- the WAL ------------------------------------------------------------------------------------------------------------ */
+
 /* With a group in the log at all times a WAL would never be begun anew, if whoever waits for it held the WAL. */
 static void the_wal_may_be_begun_anew_while_a_group_is_in_the_log(void)
 {
@@ -700,7 +804,7 @@ static void the_wal_stays_short_under_load(void)
 
 /* --- all at once -------------------------------------------------------------------------------------------------------- */
 
-static void what_is_told_is_what_is_there(void)
+static void told_is_there(unsigned waits_of_100)
 {
     enum { COUNT = 2000 };
     static struct request q[COUNT];
@@ -711,9 +815,14 @@ static void what_is_told_is_what_is_there(void)
     char sql[100];
     for (int i = 0; i < COUNT; i++) {
         snprintf(sql, sizeof sql, "INSERT INTO t VALUES(%d, randomblob(%u))", i, seeded_below(&random, 3000));
-        queue_in(&q[i], seeded_below(&random, 2) == 0, sql);
+        make(&q[i], seeded_below(&random, 2) == 0, sql);
+        q[i].takes_long = seeded_below(&random, 4) == 0;
+        rq_executor_carry(executor, &q[i].request);
         if (seeded_below(&random, 50) == 0) {
             log_host_order(host, seeded_below(&random, 2) == 0 ? RQ_REFUSED : RQ_UNKNOWN);
+        }
+        if (seeded_below(&random, 100) < waits_of_100) {
+            (void)outcome(&q[i]);
         }
         if (seeded_below(&random, 100) == 0) {
             (void)outcome(&q[i]);
@@ -735,6 +844,16 @@ static void what_is_told_is_what_is_there(void)
     all_see(sql, kept);
     sqlite3_close(app);
     end();
+}
+
+static void what_is_told_is_what_is_there(void)
+{
+    told_is_there(0);
+}
+
+static void what_is_told_of_those_that_come_alone_is_there(void)
+{
+    told_is_there(80);
 }
 
 int main(int argc, char **argv)
@@ -761,6 +880,11 @@ int main(int argc, char **argv)
         TAP(the_wal_may_be_begun_anew_while_a_group_is_in_the_log),
         TAP(the_wal_stays_short_under_load),
         TAP(what_is_told_is_what_is_there),
+        TAP(what_is_told_of_those_that_come_alone_is_there),
+        TAP(who_brings_a_request_alone_runs_it),
+        TAP(what_takes_too_long_is_run_again_by_the_thread),
+        TAP(who_carries_runs_nothing_of_others),
+        TAP(who_carries_does_not_wait_for_the_turn),
     };
     const struct rq_shim_config config = { .disk = rq_disk_real(), .sink_new = sink_new };
     snprintf(base_dir, sizeof base_dir, "/tmp/rq-executor-XXXXXX");

@@ -271,9 +271,22 @@ static void on_leaving(void *ctx, const struct rq_http_request *request, struct 
     pthread_detach(thread);
 }
 
+/* Says whether it may; ?held: stays until it is let go. */
+static void on_linger(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
+{
+    const bool may = rq_http_may_linger(response);
+    (void)ctx;
+    atomic_fetch_add(&held, 1);
+    while (may && rq_http_has(request, "held") && !atomic_load(&let_go)) {
+        usleep(1000);
+    }
+    rq_http_text(response, 200, may ? "may" : "must not");
+}
+
 static const struct rq_http_route first_routes[] = {
     { "/file", false, false, "GET", "status", on_file },
     { "/leaving", false, false, "GET", "status", on_leaving },
+    { "/linger", false, false, "GET", "status", on_linger },
     { "/numbers", false, false, "GET", "status", on_numbers },
     { "/later", false, false, "GET, POST", "status", on_later, .body_max = 3u << 20 },
     { "/echo", true, false, "GET, POST", "status", on_echo },
@@ -286,7 +299,8 @@ static const struct rq_http_route second_routes[] = {
     { "/stream", false, true, "GET", "status", on_stream, .sends = true },
     { "/body", false, true, "POST", "status", on_body, .takes_body = true },
 };
-static struct rq_http_family families[] = { { first_routes, 8, (void *)(uintptr_t)"one" },
+static struct rq_http_family families[] = { { first_routes, sizeof first_routes / sizeof *first_routes,
+                                              (void *)(uintptr_t)"one" },
                                             { second_routes, 3, (void *)(uintptr_t)"two" } };
 
 static void start(void)
@@ -544,6 +558,61 @@ static void stopping_waits_for_what_is_suspended(void)
     check(answers(answer, 200, "one: 1 rounds, 0"));
     close(fd);
     check_eq(atomic_load(&forgotten), 1);
+}
+
+static bool may_linger(int fd)
+{
+    static const char request[] = "GET /linger HTTP/1.1\r\nHost: x\r\n\r\n";
+    char answer[4096];
+    size_t size = 0, n;
+    check_eq(write(fd, request, sizeof request - 1), sizeof request - 1);
+    do {
+        n = take(fd, answer + size, 1);
+        size += n;
+    } while (n == 1 && strstr(answer, "\r\n\r\nmay") == NULL && strstr(answer, "\r\n\r\nmust not") == NULL);
+    return strstr(answer, "\r\n\r\nmay") != NULL;
+}
+
+/* There are two threads: of three clients one has a thread for itself at most. */
+static void who_has_a_thread_for_himself_may_linger_there(void)
+{
+    enum { CLIENTS = 3 };
+    int fds[CLIENTS];
+    unsigned may = 0;
+    start();
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = dial("");
+        const bool alone = may_linger(fds[i]);
+        check(alone || i > 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        may += may_linger(fds[i]);
+    }
+    check(may <= 1);
+    close(fds[1]);
+    close(fds[2]);
+    for (int i = 0; i < 10000 && !may_linger(fds[0]); i++) { /* until it was seen that they are gone */
+        usleep(1000);
+    }
+    check(may_linger(fds[0]));
+    close(fds[0]);
+    stop();
+}
+
+static void who_lingers_keeps_nobody_from_his_answer(void)
+{
+    char answer[4096];
+    start();
+    int fd = dial("GET /linger?held HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    await(&held, 1);
+    for (int i = 0; i < 20; i++) {
+        check(answers(ask("GET /linger?held", "\r\n"), 200, "must not")); /* one at a time */
+    }
+    atomic_store(&let_go, true);
+    (void)take(fd, answer, sizeof answer - 1);
+    check(answers(answer, 200, "\r\n\r\nmay"));
+    close(fd);
+    stop();
 }
 
 static void those_that_wait_do_not_keep_others_from_their_answers(void)
@@ -857,6 +926,8 @@ int main(int argc, char **argv)
         TAP(an_answer_may_be_pulled_as_it_comes),
         TAP(a_wake_while_it_is_pulled_counts),
         TAP(stopping_waits_for_what_is_suspended),
+        TAP(who_has_a_thread_for_himself_may_linger_there),
+        TAP(who_lingers_keeps_nobody_from_his_answer),
         TAP(those_that_wait_do_not_keep_others_from_their_answers),
         TAP(too_many_that_wait_are_refused),
         TAP(an_answer_in_pieces_comes_whole_or_visibly_not),

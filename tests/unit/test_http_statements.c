@@ -375,6 +375,35 @@ static void pragmas_that_hide(void)
     }
 }
 
+static void single_changes(void)
+{
+    static const char *const single[] = {
+        "INSERT INTO t VALUES(1)",
+        "insert or rollback into t values(1) ;  ",
+        "/* a */ UPDATE t SET x = ';' -- b; c\n;;",
+        "REPLACE INTO t VALUES(1)",
+        "DELETE FROM [a;b]",
+    };
+    static const char *const others[] = {
+        "INSERT INTO t VALUES(1); INSERT INTO t VALUES(2)",
+        "INSERTS",
+        "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
+        "PRAGMA optimize",
+        "VACUUM",
+        "EXPLAIN DELETE FROM t",
+        "SELECT 1",
+        "BEGIN",
+        ";",
+        "",
+    };
+    for (size_t i = 0; i < sizeof single / sizeof *single; i++) {
+        check(rq_sql_is_one_change(single[i]));
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        check(!rq_sql_is_one_change(others[i]));
+    }
+}
+
 static void one_pragma_refuses_all(void)
 {
     static const char body[] = "[\"SELECT 1\",[\"PRAGMA journal_mode=WAL\"]]";
@@ -401,6 +430,7 @@ int main(int argc, char **argv)
         { "2.2 text/plain and ?q=", sources, false },
         { "4 disallowed pragmas, and those that look like one", disallowed_pragmas, false },
         { "4 one disallowed pragma refuses the whole request", one_pragma_refuses_all, false },
+        { "statements that are one transaction", single_changes, false },
         { "17.19 pragmas behind comments, other statements, quotes and brackets", pragmas_that_hide, false },
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
