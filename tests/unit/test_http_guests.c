@@ -1,5 +1,6 @@
 /* guests of the HTTP server: who goes when there is no room. */
 #include <stdbool.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -110,12 +111,41 @@ static void all_are_served(void)
     rq_guests_free(g);
 }
 
+/* By epoll, edge triggered, a hang-up that was taken for less is told once more; of those who wait, and of those who are served. */
+static void who_has_hung_up_is_told_again(void)
+{
+    struct rq_guests *g;
+    struct epoll_event event;
+    const int epoll = epoll_create1(EPOLL_CLOEXEC);
+    fill(&g);
+    rq_guests_is_served(g, guest[1]);
+    for (unsigned i = 0; i < 3; i++) {
+        event = (struct epoll_event){ .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u32 = i };
+        check(epoll_ctl(epoll, EPOLL_CTL_ADD, here[i], &event) == 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        check(shutdown(there[i], SHUT_WR) == 0);
+        check(epoll_wait(epoll, &event, 1, 0) == 1 && event.data.u32 == i);
+    }
+    check(epoll_wait(epoll, &event, 1, 0) == 0);
+    rq_guests_stir(g);
+    check(epoll_wait(epoll, &event, 1, 0) == 1 && event.data.u32 == 0);
+    check(epoll_wait(epoll, &event, 1, 0) == 1 && event.data.u32 == 1);
+    check(epoll_wait(epoll, &event, 1, 0) == 0); /* of nobody else */
+    close(epoll);
+    for (unsigned i = 0; i < ROOM - 1; i++) {
+        leave(g, i);
+    }
+    rq_guests_free(g);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(who_waits_longest_goes),
         TAP(who_is_served_stays),
         TAP(all_are_served),
+        TAP(who_has_hung_up_is_told_again),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
