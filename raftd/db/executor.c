@@ -642,8 +642,9 @@ static bool next_work(struct rq_executor *x, struct news *ret_news)
         rq_hold_wake(x->hold);
     }
     take_news(x, ret_news);
+    const bool goes_on = !(x->stops && is_idle(x) && ret_news->waiting == 0 && ret_news->settled_count == 0);
     pthread_mutex_unlock(&x->lock);
-    return !(x->stops && is_idle(x) && ret_news->waiting == 0 && ret_news->settled_count == 0);
+    return goes_on;
 }
 
 /* With nothing in the log: what is ready goes there, and what waits for nothing is answered. */
