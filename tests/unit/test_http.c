@@ -869,7 +869,7 @@ static void an_answer_may_begin_in_a_file(void)
     char *answer = malloc(2 * BIG);
     start();
     check(answers(ask("GET /echo", "\r\n"), 200, "one GET /echo"));
-    const int before = open_files();
+    const int before = open_files(); /* that connection may still be among them */
     int fd = dial(
         "GET /file HTTP/1.1\r\nHost: x\r\n\r\nHEAD /file HTTP/1.1\r\nHost: x\r\n\r\n"
         "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -897,7 +897,7 @@ static void an_answer_may_begin_in_a_file(void)
     for (int i = 0; i < 10000 && open_files() > before; i++) {
         usleep(1000);
     }
-    check_eq(open_files(), before);
+    check(open_files() <= before);
     stop();
     free(answer);
 }
