@@ -54,6 +54,26 @@ static bool make_dir(struct rq_directory *d, const char *path, unsigned mode)
     return err == RQ_OK;
 }
 
+/* The data directory, and whatever of the way to it is not there. */
+static void make_data_dir(struct rq_directory *d, const char *path)
+{
+    char part[PATH_MAX];
+    if ((size_t)snprintf(part, sizeof part, "%s", path) >= sizeof part) {
+        rq_refuse("%s cannot be made: the path is too long", path);
+    }
+    for (char *slash = part[0] == '\0' ? NULL : strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        if (slash[strspn(slash, "/")] == '\0') {
+            break; /* the last one has its own mode, with a slash behind it, too */
+        }
+        *slash = '\0';
+        if (access(part, F_OK) != 0) {
+            make_dir(d, part, 0755);
+        }
+        *slash = '/';
+    }
+    make_dir(d, path, 0750);
+}
+
 /* Before anything else is touched: a second raftd finds it taken.  The second lock, of the kind that knows its process, only says
  * whose it is; nothing is written into a directory that is refused later. */
 static int take_lock(const char *raft_dir)
@@ -95,7 +115,7 @@ void rq_directory_open(struct rq_directory *d, struct rq_disk *disk, const char 
     struct stat dir;
     *d = (struct rq_directory){ .disk = disk, .lock_fd = -1 };
     rq_refuse_undo = unmake_raft_dir;
-    make_dir(d, path, 0750);
+    make_data_dir(d, path);
     if (realpath(path, real) == NULL || stat(real, &dir) != 0) {
         rq_refuse("%s: %s", path, strerror(errno));
     }

@@ -554,6 +554,14 @@ def sigterm_ends_it_at_once_with_status_0(raftd, scratch):
 
 
 @claim
+def a_data_directory_is_made_with_the_way_to_it(raftd, scratch):
+    """As rqlited makes it; the last one is nobody else's."""
+    raftd.directory = raftd.directory / "one" / "two" / "node"
+    raftd.start()
+    harness.equal(raftd.directory.stat().st_mode & 0o777, 0o750, "mode")
+
+
+@claim
 def long_directory_paths_are_served(raftd, scratch):
     raftd.directory = raftd.directory / ("d" * 120)
     raftd.directory.mkdir()
