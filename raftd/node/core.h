@@ -16,7 +16,7 @@
  * version 0 alone, and gets it as such. */
 #define RQ_CORE_NOTICE 1u
 
-/* Entries of the log that are for another member, and wait for more. */
+/* Entries of the log that are for another member, and wait for more, or for their commit. */
 struct rq_core_kept {
     uint64_t prev, prev_term; /* of the one before the first */
     unsigned count;           /* 0: none */

@@ -1,18 +1,22 @@
 #include "raftd/node/tell.h"
 
+#include <stddef.h>
+
+#include "raftd/node/filter.h"
+
 /* So many entries are not kept waiting: well below what the core has under way for a member. */
 #define KEPT_ENTRIES_MAX 16u
 /* Who was overtaken is not prompt for so long, if others can be. */
 #define LATE_MS 1000u
 
-static bool is_member(const struct rq_core *core, uint64_t id)
+static const struct raft_server *find_member(const struct rq_core *core, uint64_t id)
 {
     const struct raft_configuration *c = &core->raft.configuration;
     unsigned i = 0;
     while (i < c->n && c->servers[i].id != id) {
         i++;
     }
-    return i < c->n;
+    return i < c->n ? &c->servers[i] : NULL;
 }
 
 struct rq_core_peer *rq_tell_peer(struct rq_core *core, uint64_t id)
@@ -28,7 +32,7 @@ struct rq_core_peer *rq_tell_peer(struct rq_core *core, uint64_t id)
     } else { /* a former member has to go: with this node the members would be too many else */
         do {
             peer--;
-        } while (peer > core->peers && is_member(core, peer->id));
+        } while (peer > core->peers && find_member(core, peer->id) != NULL);
     }
     *peer = (struct rq_core_peer){ .id = id };
     return peer;
@@ -112,40 +116,94 @@ static bool may_tell_later(const struct rq_core *core, const struct rq_core_peer
            !is_awaited(peer, core->raft.commit_index) && core->raft.configuration_uncommitted_index == 0;
 }
 
+/* How many of the entries that are kept for it a member may be sent.  G16: one without a vote gets what is committed. */
+static unsigned count_ready(const struct rq_core *core, const struct rq_core_peer *peer)
+{
+    const struct raft *r = &core->raft;
+    const struct rq_core_kept *kept = &peer->kept;
+    if (rq_filter_is_voter(&r->configuration, peer->id)) {
+        return kept->count;
+    }
+    const uint64_t committed = r->commit_index > kept->prev ? r->commit_index - kept->prev : 0;
+    return committed < kept->count ? (unsigned)committed : kept->count;
+}
+
+/* What is kept now is the first of it. */
+static void wait_for_more(const struct rq_core *core, struct rq_core_kept *kept)
+{
+    kept->due_ms = core->now_ms + RQ_NODE_TELL_MS;
+    kept->last_ms = core->now_ms + RQ_NODE_SHOW_MS;
+    kept->hoped = kept->prev + kept->count;
+}
+
 static void send_kept(struct rq_core *core, struct rq_core_peer *peer, bool tells_later)
 {
     const struct raft *r = &core->raft;
-    const struct rq_core_kept kept = peer->kept;
-    peer->kept = (struct rq_core_kept){ 0 };
-    for (unsigned i = 0; kept.count > 0 && r->state == RAFT_LEADER && i < r->configuration.n; i++) {
-        const struct raft_server *s = &r->configuration.servers[i];
-        if (s->id == peer->id) {
-            struct raft_message m = { .type = RAFT_APPEND_ENTRIES, .server_id = s->id, .server_address = s->address };
-            m.append_entries.term = r->current_term;
-            m.append_entries.prev_log_index = kept.prev;
-            m.append_entries.prev_log_term = kept.prev_term;
-            m.append_entries.leader_commit = tells_later ? peer->told : r->commit_index;
-            m.append_entries.n_entries = kept.count;
-            send_now(core, peer, &m);
-        }
+    const struct raft_server *s = r->state == RAFT_LEADER ? find_member(core, peer->id) : NULL;
+    struct rq_core_kept *kept = &peer->kept;
+    if (s == NULL) {
+        kept->count = 0;
     }
+    const unsigned ready = count_ready(core, peer);
+    if (ready == 0) {
+        return;
+    }
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES, .server_id = s->id, .server_address = s->address };
+    m.append_entries.term = r->current_term;
+    m.append_entries.prev_log_index = kept->prev;
+    m.append_entries.prev_log_term = kept->prev_term;
+    m.append_entries.leader_commit = tells_later ? peer->told : r->commit_index;
+    m.append_entries.n_entries = ready;
+    kept->prev += ready;
+    kept->prev_term = rq_log_term_at(core->env.log, kept->prev);
+    kept->count -= ready;
+    wait_for_more(core, kept);
+    send_now(core, peer, &m);
 }
 
 /* Behind what is kept already, or as the first. */
 static bool keep(struct rq_core *core, struct rq_core_peer *peer, const struct raft_append_entries *a)
 {
     if (peer->kept.count == 0) {
-        peer->kept = (struct rq_core_kept){ .prev = a->prev_log_index,
-                                            .prev_term = a->prev_log_term,
-                                            .due_ms = core->now_ms + RQ_NODE_TELL_MS,
-                                            .last_ms = core->now_ms + RQ_NODE_SHOW_MS,
-                                            .hoped = a->prev_log_index + a->n_entries };
+        peer->kept = (struct rq_core_kept){ a->prev_log_index, a->prev_log_term, a->n_entries, 0, 0, 0 };
+        wait_for_more(core, &peer->kept);
+        return true;
     }
     if (peer->kept.prev + peer->kept.count != a->prev_log_index) {
         return false; /* the core begins anew with this member */
     }
     peer->kept.count += a->n_entries;
     return true;
+}
+
+/* The core begins anew with this member, or has not heard it yet: it gets what it may be sent, and in any case a word. */
+static void begin_anew(struct rq_core *core, struct rq_core_peer *peer, const struct raft_message *m)
+{
+    send_kept(core, peer, false);
+    peer->kept.count = 0;
+    (void)keep(core, peer, &m->append_entries);
+    if (count_ready(core, peer) > 0) {
+        send_kept(core, peer, false);
+    } else {
+        struct raft_message heartbeat = *m;
+        heartbeat.append_entries.n_entries = 0;
+        send_now(core, peer, &heartbeat);
+    }
+}
+
+/* Entries that stay kept come behind it. */
+static void send_heartbeat(struct rq_core *core, struct rq_core_peer *peer, const struct raft_message *m)
+{
+    struct raft_message heartbeat = *m;
+    send_kept(core, peer, false);
+    if (peer->kept.count > 0 && m->append_entries.prev_log_index < peer->kept.prev) {
+        peer->kept.count = 0; /* the core begins anew */
+    }
+    if (peer->kept.count > 0) {
+        heartbeat.append_entries.prev_log_index = peer->kept.prev;
+        heartbeat.append_entries.prev_log_term = peer->kept.prev_term;
+    }
+    send_now(core, peer, &heartbeat);
 }
 
 void rq_tell_send(struct rq_core *core, const struct raft_message *m)
@@ -159,9 +217,10 @@ void rq_tell_send(struct rq_core *core, const struct raft_message *m)
         return;
     }
     struct rq_core_peer *peer = rq_tell_peer(core, m->server_id);
-    if (a->n_entries == 0 || rq_core_match(core, peer->id) == 0 || !keep(core, peer, a)) {
-        send_kept(core, peer, false);
-        send_now(core, peer, m);
+    if (a->n_entries == 0) {
+        send_heartbeat(core, peer, m);
+    } else if (rq_core_match(core, peer->id) == 0 || !keep(core, peer, a)) {
+        begin_anew(core, peer, m);
     } else if (is_prompt(core, peer->id)) {
         send_kept(core, peer, may_tell_later(core, peer));
     } else if (peer->kept.count >= KEPT_ENTRIES_MAX || core->raft.configuration_uncommitted_index != 0) {
@@ -215,11 +274,14 @@ static void tell_committed(struct rq_core *core, bool due)
         uint64_t commit = r->commit_index < match ? r->commit_index : match;
         uint64_t term = rq_log_term_at(core->env.log, match);
         struct rq_core_peer *peer = rq_tell_peer(core, server->id);
+        if (peer->awaited > peer->kept.prev) {
+            send_kept(core, peer, false);
+        }
         if (commit <= peer->told || term == 0) {
             continue;
         }
         const bool awaited = is_awaited(peer, commit);
-        if (!awaited && peer->kept.count > 0) {
+        if (!awaited && count_ready(core, peer) > 0) {
             continue; /* these tell it */
         }
         const uint64_t show_ms = peer->told_ms + RQ_NODE_SHOW_MS, soon_ms = core->now_ms + RQ_NODE_TELL_MS;
@@ -276,7 +338,7 @@ void rq_tell_due(struct rq_core *core)
     for (unsigned i = 0; i < core->peer_count; i++) {
         struct rq_core_peer *peer = &core->peers[i];
         struct rq_core_kept *kept = &peer->kept;
-        if (kept->count == 0 || core->now_ms < kept->due_ms) {
+        if (core->now_ms < kept->due_ms || count_ready(core, peer) == 0) {
             continue;
         }
         if (may_wait(core, kept)) {
@@ -296,8 +358,8 @@ uint64_t rq_tell_wake_ms(const struct rq_core *core)
 {
     uint64_t wake = core->tell_ms != 0 ? core->tell_ms : UINT64_MAX;
     for (unsigned i = 0; i < core->peer_count; i++) {
-        const struct rq_core_kept *kept = &core->peers[i].kept;
-        wake = kept->count > 0 && kept->due_ms < wake ? kept->due_ms : wake;
+        const struct rq_core_peer *peer = &core->peers[i];
+        wake = peer->kept.due_ms < wake && count_ready(core, peer) > 0 ? peer->kept.due_ms : wake;
     }
     return wake;
 }

@@ -10,7 +10,11 @@
  * overtaken has not answered for an entry that another one has, who got it later: so what a slow or dead prompt member costs
  * is a moment once, and not again for a while.
  *
- * While a change of the members is under way all are sent everything at once: who votes should be known to whom it concerns.
+ * G16: who has no vote is sent an entry when it is committed, and so holds nothing that can be lost.  Whoever may win an election
+ * has at least as much: such a member, which does not stand itself, has no reason to refuse a vote that is asked of it before its
+ * own list gives it one (G8).  A promotion goes out together with what was kept until then.
+ *
+ * While a change of the members is under way all others are sent everything at once: who votes should be known to whom it concerns.
  *
  * None of this is what safety rests on: every message is one that the core made, or several of them in one. */
 #ifndef RAFTD_NODE_TELL_H

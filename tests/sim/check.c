@@ -328,6 +328,19 @@ void check_delivered(struct sim_host *h, const struct rq_log_entry *e)
     }
 }
 
+/* Who has no vote holds nothing that can be lost: nobody who is to lead has less. */
+void check_sent(const struct sim_host *h, const struct raft_message *m)
+{
+    const struct rq_core *core = h->node != NULL ? rq_node_core(h->node) : NULL;
+    const struct raft_append_entries *a = &m->append_entries;
+    if (core != NULL && m->type == RAFT_APPEND_ENTRIES && a->n_entries > 0 &&
+        !rq_filter_is_voter(&core->raft.configuration, m->server_id) &&
+        a->prev_log_index + a->n_entries > raft_commit_index(&core->raft)) {
+        sim_fail(h->world, "host %u sends %llu, who has no vote, entries up to %llu, committed is %" PRIu64, h->number,
+                 m->server_id, a->prev_log_index + a->n_entries, core->committed);
+    }
+}
+
 void check_read(const struct sim_host *h, uint64_t shown, uint64_t index)
 {
     if (index < shown) {

@@ -121,6 +121,7 @@ static void env_send(void *ctx, const struct raft_message *m)
     if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.version == RQ_CORE_NOTICE) {
         sim_count(h->world, SIM_notices);
     }
+    check_sent(h, m);
     plant_message(h, &sent);
     world_send(h, &sent, 0, NULL);
 }

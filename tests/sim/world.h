@@ -254,6 +254,7 @@ void check_descriptor(struct sim_host *h);                                      
 void check_installed(struct sim_host *h);                                        /* and the node knows */
 void check_members_of(const struct sim_host *h, const struct sim_descriptor *d); /* that this host made */
 void check_delivered(struct sim_host *h, const struct rq_log_entry *e);
+void check_sent(const struct sim_host *h, const struct raft_message *m);
 void check_read(const struct sim_host *h, uint64_t shown, uint64_t index); /* shown: when it was asked */
 void check_step(struct sim_host *h);
 void check_end(struct world *w);

@@ -24,6 +24,12 @@ static void submit(void)
     rig_persist();
 }
 
+static void ignore(void *ctx, enum rq_err err)
+{
+    (void)ctx;
+    (void)err;
+}
+
 static void has(uint64_t peer)
 {
     rig_feed_result(peer, rq_node_term(rig.node), 0, rq_log_last(rig.log));
@@ -251,6 +257,90 @@ static void in_a_change_of_the_members_nothing_is_held_back(void)
     check_eq(sent_to(PEER_B, &a), 0);
 }
 
+/* Leads alone, with PEER_B beside it that has no vote and holds the whole log. */
+static void lead_a_standby(bool is_to_vote)
+{
+    struct rq_member b;
+    rig_start_leading();
+    rig.may_not_vote = true;
+    rig_fill_member(&b, PEER_B);
+    b.role = RQ_MEMBER_STANDBY;
+    b.votes = is_to_vote;
+    check_eq(rq_node_join(rig.node, &b, ignore, NULL), RQ_OK);
+    rig_persist();
+    rig_wait_ms(HEARTBEAT_MS + 1);
+    has(PEER_B);
+    rig_wait_ms(HEARTBEAT_MS + 1);
+    rig.sent_count = 0;
+}
+
+static void who_has_no_vote_is_sent_what_is_committed(void)
+{
+    struct raft_append_entries a;
+    lead_a_standby(false);
+    const uint64_t last = rq_log_last(rig.log);
+    check_eq(rig_submit(1), RQ_OK);
+    rig_persist();
+    check_eq(rq_node_committed(rig.node), last + 1);
+    check_eq(rig_submit(1), RQ_OK);
+    rig_wait_ms(RQ_NODE_SHOW_MS + 1);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, last);
+    check_eq(a.n_entries, 1);
+    check_eq(a.leader_commit, last + 1);
+    has(PEER_B);
+    rig.sent_count = 0;
+    rig_wait_ms(2 * RQ_NODE_SHOW_MS);
+    check_eq(sent_to(PEER_B, &a), 0);
+    check(rq_node_wake_ms(rig.node) > rig.now_ms + RQ_NODE_TELL_MS); /* and nothing is due */
+    rig_persist();
+    rig_wait_ms(RQ_NODE_SHOW_MS + 1);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, last + 1);
+    check_eq(a.prev_log_term, rq_node_term(rig.node));
+    check_eq(a.n_entries, 1);
+}
+
+static void who_has_no_vote_is_heard_while_nothing_is_committed(void)
+{
+    struct raft_append_entries a;
+    lead_a_standby(false);
+    const uint64_t last = rq_log_last(rig.log);
+    check_eq(rig_submit(1), RQ_OK);
+    rig_wait_ms(HEARTBEAT_MS + 1);
+    check_eq(sent_to(PEER_B, &a), 0);
+    check(rig.sent_count > 0);
+    check_eq(rig_last_sent()->server_id, PEER_B);
+    check_eq(rig_last_sent()->append_entries.prev_log_index, last); /* what comes behind it was not sent */
+}
+
+static void who_has_no_vote_and_is_waited_at_is_sent_entries_when_they_are_committed(void)
+{
+    struct raft_append_entries a;
+    lead_a_standby(false);
+    check_eq(rig_submit(1), RQ_OK);
+    rq_node_awaited(rig.node, PEER_B, rq_log_last(rig.log));
+    check_eq(sent_to(PEER_B, &a), 0);
+    rig_persist();
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.leader_commit, rq_log_last(rig.log));
+}
+
+static void who_is_promoted_is_sent_what_was_kept_with_it(void)
+{
+    struct raft_append_entries a;
+    lead_a_standby(true);
+    const uint64_t last = rq_log_last(rig.log);
+    check_eq(rig_submit(1), RQ_OK);
+    check_eq(sent_to(PEER_B, &a), 0);
+    rig.may_not_vote = false;
+    has(PEER_B - 1); /* any event */
+    check_eq(rq_log_last(rig.log), last + 2);
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, last);
+    check_eq(a.n_entries, 2);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -268,6 +358,10 @@ int main(int argc, char **argv)
         TAP(who_leads_no_more_sends_nothing),
         TAP(who_has_not_answered_yet_is_sent_entries_at_once),
         TAP(in_a_change_of_the_members_nothing_is_held_back),
+        TAP(who_has_no_vote_is_sent_what_is_committed),
+        TAP(who_has_no_vote_is_heard_while_nothing_is_committed),
+        TAP(who_has_no_vote_and_is_waited_at_is_sent_entries_when_they_are_committed),
+        TAP(who_is_promoted_is_sent_what_was_kept_with_it),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
