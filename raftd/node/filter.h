@@ -1,6 +1,6 @@
 /* Filter: what stands between the world and C-Raft 0.22.1, whose pure core, used raw, can lose entries or stop for ever.
  *
- * Pure functions over the core's public state and one message; no I/O.  G1 .. G14 name the rules as
+ * Pure functions over the core's public state and one message; no I/O.  G1 .. G16 name the rules as
  * docs/decisions/0002-raft-core-and-filter.md lists them, with what goes wrong without each. */
 #ifndef RAFTD_NODE_FILTER_H
 #define RAFTD_NODE_FILTER_H
