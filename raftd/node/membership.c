@@ -134,10 +134,10 @@ static enum rq_err submit_without(struct rq_membership *ms, struct rq_core *core
 
 /* --- what the list still needs -------------------------------------------------------------------------------------------- */
 
+/* G16: more than what is committed it does not get, however much waits for that. */
 static bool has_caught_up(const struct rq_core *core, uint64_t instance)
 {
-    return rq_core_hears(core, instance) &&
-           rq_core_match(core, instance) + RQ_MEMBERSHIP_LAG_MAX >= rq_log_last(core->env.log);
+    return rq_core_hears(core, instance) && rq_core_match(core, instance) + RQ_MEMBERSHIP_LAG_MAX >= core->committed;
 }
 
 static bool is_replaced(const struct rq_members *members, const struct rq_member *m)

@@ -8,7 +8,7 @@
 #include "raftd/node/core.h"
 #include "raftd/node/member.h"
 
-/* Entries that a standby may lack and count as caught up: about what is in flight on a busy leader. */
+/* Committed entries that a standby may lack and count as caught up: about what is on its way to it on a busy leader. */
 #define RQ_MEMBERSHIP_LAG_MAX 64u
 
 struct rq_membership {

@@ -274,7 +274,7 @@ static void tell_committed(struct rq_core *core, bool due)
         uint64_t commit = r->commit_index < match ? r->commit_index : match;
         uint64_t term = rq_log_term_at(core->env.log, match);
         struct rq_core_peer *peer = rq_tell_peer(core, server->id);
-        if (peer->awaited > peer->kept.prev) {
+        if (peer->awaited > peer->kept.prev || count_ready(core, peer) >= KEPT_ENTRIES_MAX) {
             send_kept(core, peer, false);
         }
         if (commit <= peer->told || term == 0) {

@@ -98,6 +98,20 @@ static void newcomer_is_a_standby_until_it_has_caught_up(void)
     check_eq(rq_node_committed(rig.node), promotion);
 }
 
+static void newcomer_is_promoted_while_much_waits_for_its_commit(void)
+{
+    lead_three_that_answer();
+    check_eq(join(NEWCOMER, true), RQ_OK);
+    answers(PEER_A);
+    const uint64_t committed = rq_node_committed(rig.node);
+    check_eq(committed, rq_log_last(rig.log));
+    for (unsigned i = 0; i < RQ_NODE_UNCOMMITTED_ENTRIES_MAX; i++) {
+        check_eq(rig_submit(1), RQ_OK);
+    }
+    rig_feed_result(NEWCOMER, rq_node_term(rig.node), 0, committed);
+    check_eq(role_of(NEWCOMER), RQ_MEMBER_VOTER);
+}
+
 /* The room for what is not committed yet is counted by entry, in slots that are used again and again: a change among them, which
  * nobody counts, must not be taken for what was in its slot before. */
 static void change_among_entries_leaves_their_room_as_it_was(void)
@@ -626,6 +640,7 @@ int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
         TAP(newcomer_is_a_standby_until_it_has_caught_up),
+        TAP(newcomer_is_promoted_while_much_waits_for_its_commit),
         TAP(change_among_entries_leaves_their_room_as_it_was),
         TAP(read_replica_stays_one),
         TAP(joining_again_changes_nothing),

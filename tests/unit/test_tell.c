@@ -301,6 +301,22 @@ static void who_has_no_vote_is_sent_what_is_committed(void)
     check_eq(a.n_entries, 1);
 }
 
+static void many_that_are_committed_do_not_wait(void)
+{
+    struct raft_append_entries a;
+    lead_a_standby(false);
+    const uint64_t last = rq_log_last(rig.log);
+    for (unsigned i = 0; i < 20; i++) {
+        check_eq(rig_submit(1), RQ_OK);
+    }
+    check_eq(sent_to(PEER_B, &a), 0);
+    rig_persist();
+    check_eq(sent_to(PEER_B, &a), 1);
+    check_eq(a.prev_log_index, last);
+    check_eq(a.n_entries, 20);
+    check_eq(a.leader_commit, last + 20);
+}
+
 static void who_has_no_vote_is_heard_while_nothing_is_committed(void)
 {
     struct raft_append_entries a;
@@ -359,6 +375,7 @@ int main(int argc, char **argv)
         TAP(who_has_not_answered_yet_is_sent_entries_at_once),
         TAP(in_a_change_of_the_members_nothing_is_held_back),
         TAP(who_has_no_vote_is_sent_what_is_committed),
+        TAP(many_that_are_committed_do_not_wait),
         TAP(who_has_no_vote_is_heard_while_nothing_is_committed),
         TAP(who_has_no_vote_and_is_waited_at_is_sent_entries_when_they_are_committed),
         TAP(who_is_promoted_is_sent_what_was_kept_with_it),
