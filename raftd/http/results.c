@@ -361,18 +361,25 @@ static void put_named_row(struct run *r, const struct rq_sql_prepared *p)
     put_byte(r, '}');
 }
 
-/* There is no place for its rows: the statement has an error, as if the disk had been too full for it.  What it wrote is undone. */
+/* Ends a statement in the middle of its rows.  What it wrote is undone: a reset alone would commit it, where it is a transaction by
+ * itself. */
+static void cut_off(struct run *r, struct rq_sql_prepared *p)
+{
+    if (!sqlite3_stmt_readonly(p->stmt)) {
+        sqlite3_interrupt(r->c->db);
+        (void)sqlite3_step(p->stmt);
+    }
+    (void)sqlite3_reset(p->stmt); /* says again what the last step said */
+}
+
+/* There is no place for its rows: the statement has an error, as if the disk had been too full for it. */
 static int give_up(struct run *r, struct rq_sql_prepared *p)
 {
     (void)snprintf(
         r->why, sizeof r->why, "%s",
         r->err == RQ_FULL ? "not enough disk space for the results" : "the results cannot be written to disk");
     r->err = RQ_OK;
-    if (!sqlite3_stmt_readonly(p->stmt)) {
-        sqlite3_interrupt(r->c->db);
-        (void)sqlite3_step(p->stmt);
-    }
-    (void)sqlite3_reset(p->stmt); /* says again what the last step said */
+    cut_off(r, p);
     return SQLITE_FULL;
 }
 
@@ -382,8 +389,12 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
     const bool associative = r->form->associative;
     int code = sqlite3_step(p->stmt);
     r->err = r->err == RQ_OK ? rq_sql_shape_of(&p->shape, p->stmt, r->form->qualify_columns, p->column_name) : r->err;
-    if ((code != SQLITE_ROW && code != SQLITE_DONE) || r->err != RQ_OK) {
+    if (code != SQLITE_ROW && code != SQLITE_DONE) {
         return sqlite3_reset(p->stmt);
+    }
+    if (r->err != RQ_OK) {
+        cut_off(r, p);
+        return SQLITE_INTERRUPT;
     }
     see_types(r, p, code == SQLITE_ROW);
     put_byte(r, '{');
@@ -396,12 +407,16 @@ static int put_rows(struct run *r, struct rq_sql_prepared *p)
     if (code == SQLITE_ROW && !associative) {
         PUT(r, ",\"values\":[");
     }
-    for (bool first = true; code == SQLITE_ROW && r->err == RQ_OK; first = false) {
+    for (bool first = true; code == SQLITE_ROW; first = false) {
         put_comma(r, !first);
         (associative ? put_named_row : put_row)(r, p);
         make_room(r);
         if (r->err == RQ_FULL || r->err == RQ_IO) {
             return give_up(r, p);
+        }
+        if (r->err != RQ_OK) {
+            cut_off(r, p);
+            return SQLITE_INTERRUPT;
         }
         code = sqlite3_step(p->stmt);
         if (code != SQLITE_ROW && !associative) {

@@ -366,6 +366,23 @@ static void check_full(void)
     check_eq(sqlite3_get_autocommit(db) != 0, true);
 }
 
+/* It is run again: a statement that is a transaction by itself must not be committed by what ends it amid its rows. */
+static void a_quick_run_that_is_cut_off_has_written_nothing(void)
+{
+    struct rq_sql_results results;
+    open_db();
+    check_eq(sqlite3_exec(db, "CREATE TABLE t (a)", NULL, NULL, NULL), SQLITE_OK);
+    rq_sql_results_init(&results, ANSWER_MAX, &room);
+    connection.budget = UINT32_MAX;
+    check_eq(run(RQ_SQL_EXECUTE, &plain,
+                 "[`" NUMBERS(6000) "INSERT INTO t SELECT hex(zeroblob(500)) FROM n RETURNING a`]", &results),
+             RQ_SQL_TOO_LONG);
+    check_eq(count_of("SELECT count(*) FROM t"), 0);
+    connection.budget = 0;
+    rq_sql_results_fini(&results);
+    close_db();
+}
+
 static void without_room_there_are_errors(void)
 {
     const uint64_t taken = UINT64_MAX / 2;
@@ -463,6 +480,7 @@ int main(int argc, char **argv)
         TAP(an_error_in_the_last_row_leaves_nothing_of_the_rows),
         TAP(a_long_text_is_cut_between_characters),
         TAP(json_is_indented_wherever_it_is_cut),
+        TAP(a_quick_run_that_is_cut_off_has_written_nothing),
         TAP(without_room_there_are_errors),
         TAP(a_file_that_cannot_grow_is_no_room),
         TAP(a_file_that_cannot_be_made_is_an_error),
