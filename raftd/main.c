@@ -494,6 +494,7 @@ static void start_node(struct raftd *d)
         .stir_ctx = d->background,
         .turns = rq_cluster_turn_door(d->cluster),
         .marked = rq_cluster_marked,
+        .disputed = rq_cluster_disputed,
         .marked_ctx = d->cluster,
     };
     enum rq_err err = rq_catalog_new(&catalog, &d->catalog);

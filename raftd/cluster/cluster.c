@@ -4,12 +4,14 @@
 
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/cluster/cluster_turn.h"
+#include "raftd/cluster/voice.h"
 #include "raftd/node/message.h"
 #include "raftd/ops/journal.h"
 #include "raftd/wire/head.h"
 
-#define HEAD_BYTES_MAX (64u + RQ_MEMBERS_MAX * 8u)
-#define APPEND_WAIT_MS 2000 /* for the leader's answer; who gets none asks again */
+#define HEAD_BYTES_MAX  (64u + RQ_MEMBERS_MAX * 8u)
+#define APPEND_WAIT_MS  2000 /* for the leader's answer; who gets none asks again */
+#define DECIDING_VOTERS 3u   /* of fewer none is more than half against another one */
 
 /* --- to others: raft messages --------------------------------------------------------------------------------------------------- */
 
@@ -462,6 +464,7 @@ enum rq_err rq_cluster_new(const struct rq_cluster_config *config, struct rq_clu
                                       rq_cluster_may_vote,
                                       rq_cluster_ask_index };
     pthread_mutex_init(&c->lock, NULL);
+    rq_doubts_init(&c->doubts);
     rq_cluster_self(c, &c->waiting[0]);
     c->waiting_count = 1;
     const struct rq_peers_config peers = {
@@ -565,6 +568,26 @@ void rq_cluster_marked(void *cluster, struct rq_database *db, const struct rq_en
     if (mark->count > 0) {
         rq_compare_marked(c->compare, mark, index);
     }
+}
+
+bool rq_cluster_disputed(void *cluster, struct rq_database *db, uint32_t pgno)
+{
+    struct rq_cluster *c = cluster;
+    struct rq_voice list[RQ_VOICES_MAX];
+    char name[RQ_DB_NAME_MAX * 2];
+    unsigned voters;
+    bool self_votes;
+    (void)rq_voices(c, list, &voters, &self_votes);
+    if (voters < DECIDING_VOTERS) {
+        return false;
+    }
+    if (rq_doubts_put(&c->doubts, rq_database_id(db), pgno)) {
+        rq_note(RQ_LEVEL_ERROR,
+                "a transaction was made on another page than the one here: it is applied to ours, and the other "
+                "members are asked who is wrong",
+                "db=%s id=%u page=%u", rq_quote(name, sizeof name, rq_database_name(db)), rq_database_id(db), pgno);
+    }
+    return true;
 }
 
 struct rq_catchup *rq_cluster_catchup(struct rq_cluster *c)

@@ -74,6 +74,7 @@ enum rq_err rq_cluster_start(struct rq_cluster *c, struct rq_driver *driver, str
 /* For the catalog: see struct rq_database_env. */
 void rq_cluster_marked(void *cluster, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
                        struct rq_view *view);
+bool rq_cluster_disputed(void *cluster, struct rq_database *db, uint32_t pgno);
 struct rq_compare *rq_cluster_compare(struct rq_cluster *c); /* borrows; NULL before the start */
 
 /* This node is the only voter. */

@@ -11,6 +11,7 @@
 #include "raftd/cluster/catchup.h"
 #include "raftd/cluster/cluster.h"
 #include "raftd/cluster/compare.h"
+#include "raftd/cluster/doubts.h"
 #include "raftd/cluster/marks.h"
 #include "raftd/wire/ask.h"
 
@@ -60,6 +61,7 @@ struct rq_cluster {
     struct rq_catchup *catchup;
     struct rq_marks *_Atomic marks; /* NULL: not started */
     struct rq_compare *compare;
+    struct rq_doubts doubts;   /* from replay on */
     atomic_uint copy_sessions; /* of others that copy databases from here */
     unsigned next_asked;       /* loop context: of the members, when no leader is known */
 

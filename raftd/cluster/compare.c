@@ -22,14 +22,21 @@
 #define AGAIN_MS      100u
 #define PATIENCE_MS   20000u /* then who has not answered says nothing */
 #define MARK_LOST_MS  10000u /* its entry does not come: another one */
+#define MARKS_MAX     8u     /* as many are held: marks.c */
+
+struct marked {
+    struct rq_entry_mark mark;
+    uint64_t index;
+};
 
 struct rq_compare {
     struct rq_cluster *cluster; /* borrows: it lives as long as the process */
     uint64_t every_ms;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct rq_entry_mark mark; /* guarded by lock, as what follows: the newest that was applied, not looked at yet */
-    uint64_t index;            /* of it; 0: none */
+    struct marked
+        marks[MARKS_MAX];  /* guarded by lock, as what follows: the newest that were applied, not looked at yet */
+    unsigned first, count; /* of them; a ring */
     struct rq_compare_stats stats;
 
     /* The thread's. */
@@ -78,6 +85,15 @@ static bool next_slice(struct rq_compare *w, uint32_t id, uint32_t page, struct 
     }
     free(list);
     return found;
+}
+
+/* A page that somebody asks about, being in doubt, is not where the leader is: those are whole slices, but for the last one. */
+static bool is_of_a_pass(struct rq_compare *w, const struct rq_entry_mark *mark)
+{
+    struct rq_entry_mark next;
+    return mark->nonce == w->proposed || mark->count > 1 ||
+           (w->walks && next_slice(w, w->next_id, w->next_page, &next) && mark->db_id == next.db_id &&
+            mark->first == next.first);
 }
 
 /* Every member follows what the leader does: it may be the next one. */
@@ -170,6 +186,22 @@ static void act(struct rq_compare *w, const struct rq_entry_mark *mark, uint64_t
     rq_database_unref(db);
 }
 
+/* This host was in doubt about a page that is compared now.  Without a majority it goes on being. */
+static void settle_doubt(struct rq_compare *w, const struct rq_entry_mark *mark, const struct rq_opinion *opinions,
+                         unsigned count, unsigned voters)
+{
+    uint64_t right;
+    const uint32_t page = rq_doubts_page(&w->cluster->doubts, mark->db_id);
+    if (page < mark->first || page - mark->first >= mark->count ||
+        !rq_verdict_page(opinions, count, page - mark->first, voters / 2 + 1, &right)) {
+        return;
+    }
+    rq_doubts_end(&w->cluster->doubts, mark->db_id);
+    rq_note(RQ_LEVEL_INFO, "a majority has told who is wrong about the page of a transaction",
+            "id=%u page=%u wrong_here=%s", mark->db_id, page,
+            rq_verdict_agrees(&opinions[0], page - mark->first, right) ? "no" : "yes");
+}
+
 static void compare(struct rq_compare *w, const struct rq_entry_mark *mark, uint64_t index)
 {
     struct rq_voice voices[RQ_VOICES_MAX];
@@ -195,6 +227,7 @@ static void compare(struct rq_compare *w, const struct rq_entry_mark *mark, uint
         voting += opinions[i].votes && opinions[i].hashes != NULL;
     }
     rq_verdict(opinions, count, voters, &verdict);
+    settle_doubt(w, mark, opinions, count, voters);
     act(w, mark, index, voices, &verdict);
     pthread_mutex_lock(&w->lock);
     w->stats.compared += voting > voters / 2 ? own : 0;
@@ -203,7 +236,7 @@ static void compare(struct rq_compare *w, const struct rq_entry_mark *mark, uint
     pthread_mutex_unlock(&w->lock);
 }
 
-/* --- the leader's part ----------------------------------------------------------------------------------------------------- */
+/* --- what is to be compared ------------------------------------------------------------------------------------------------ */
 
 static void on_proposed(struct rq_request *r, enum rq_err err, struct rq_database *db)
 {
@@ -211,6 +244,20 @@ static void on_proposed(struct rq_request *r, enum rq_err err, struct rq_databas
     free(r);
 }
 
+/* 0: it will not come. */
+static uint64_t have_it_marked(struct rq_compare *w, struct rq_entry_mark mark)
+{
+    struct rq_request *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        return 0;
+    }
+    r->done = on_proposed;
+    mark.nonce = rq_random_id();
+    rq_catalog_mark(w->cluster->catalog, &mark, r);
+    return mark.nonce;
+}
+
+/* The next slice of the leader's pass. */
 static void propose(struct rq_compare *w)
 {
     struct rq_entry_mark mark;
@@ -226,20 +273,33 @@ static void propose(struct rq_compare *w)
         w->next_pass_ms = now + w->every_ms;
         return;
     }
-    struct rq_request *r = calloc(1, sizeof *r);
-    if (r == NULL) {
+    w->proposed = have_it_marked(w, mark);
+    w->proposed_ms = now;
+}
+
+/* Any member's. */
+static void ask_about_doubt(struct rq_compare *w)
+{
+    struct rq_doubt doubt;
+    struct rq_database_info info = { 0 };
+    if (!rq_doubts_due(&w->cluster->doubts, rq_clock_ms(), &doubt)) {
         return;
     }
-    r->done = on_proposed;
-    mark.nonce = rq_random_id();
-    w->proposed = mark.nonce;
-    w->proposed_ms = now;
-    rq_catalog_mark(w->cluster->catalog, &mark, r);
+    struct rq_database *db = rq_catalog_find_id(w->cluster->catalog, doubt.db_id);
+    if (db != NULL) {
+        rq_database_info(db, &info);
+        rq_database_unref(db);
+    }
+    if (doubt.page > info.page_count) { /* dropped, or it has no such page any more */
+        rq_doubts_end(&w->cluster->doubts, doubt.db_id);
+    } else {
+        (void)have_it_marked(w, (struct rq_entry_mark){ .db_id = doubt.db_id, .first = doubt.page, .count = 1 });
+    }
 }
 
 /* --- the thread ------------------------------------------------------------------------------------------------------------ */
 
-static bool next_mark(struct rq_compare *w, struct rq_entry_mark *ret_mark, uint64_t *ret_index)
+static bool next_mark(struct rq_compare *w, struct marked *ret_marked)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -247,14 +307,17 @@ static bool next_mark(struct rq_compare *w, struct rq_entry_mark *ret_mark, uint
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&w->lock);
-    for (int waited = 0; w->index == 0 && waited == 0;) {
+    for (int waited = 0; w->count == 0 && waited == 0;) {
         waited = pthread_cond_timedwait(&w->wake, &w->lock, &until);
     }
-    *ret_mark = w->mark;
-    *ret_index = w->index;
-    w->index = 0;
+    const bool is_one = w->count > 0;
+    if (is_one) {
+        *ret_marked = w->marks[w->first];
+        w->first = (w->first + 1) % MARKS_MAX;
+        w->count--;
+    }
     pthread_mutex_unlock(&w->lock);
-    return *ret_index != 0;
+    return is_one;
 }
 
 static void *compare_thread(void *arg)
@@ -262,18 +325,22 @@ static void *compare_thread(void *arg)
     struct rq_compare *w = arg;
     struct rq_cluster *c = w->cluster;
     for (;;) {
-        struct rq_entry_mark mark;
-        uint64_t index;
-        if (next_mark(w, &mark, &index)) {
-            w->proposed = mark.nonce == w->proposed ? 0 : w->proposed;
-            follow(w, &mark);
-            compare(w, &mark, index);
+        struct marked m;
+        if (next_mark(w, &m)) {
+            if (is_of_a_pass(w, &m.mark)) {
+                w->proposed = m.mark.nonce == w->proposed ? 0 : w->proposed;
+                follow(w, &m.mark);
+            }
+            compare(w, &m.mark, m.index);
         }
         struct rq_driver *d = atomic_load(&c->driver);
-        if (w->every_ms > 0 && d != NULL && rq_catalog_ready(c->catalog) && rq_driver_view(d).leads &&
-            !rq_cluster_is_alone(c)) {
+        if (d == NULL || !rq_catalog_ready(c->catalog) || rq_cluster_is_alone(c)) {
+            continue;
+        }
+        if (w->every_ms > 0 && rq_driver_view(d).leads) {
             propose(w);
         }
+        ask_about_doubt(w);
     }
     return NULL;
 }
@@ -281,8 +348,11 @@ static void *compare_thread(void *arg)
 void rq_compare_marked(struct rq_compare *w, const struct rq_entry_mark *mark, uint64_t index)
 {
     pthread_mutex_lock(&w->lock);
-    w->mark = *mark;
-    w->index = index;
+    if (w->count == MARKS_MAX) { /* the oldest is held no more */
+        w->first = (w->first + 1) % MARKS_MAX;
+        w->count--;
+    }
+    w->marks[(w->first + w->count++) % MARKS_MAX] = (struct marked){ *mark, index };
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->lock);
 }

@@ -7,7 +7,9 @@
  *   a majority says another page than he has   he will find out; a line in the log
  *   no majority                                an error in the log, at every pass; nothing is changed
  *
- * A leader that is lost leaves off at a slice, and the next one goes on there. */
+ * A leader that is lost leaves off at a slice, and the next one goes on there.
+ *
+ * Any member that is in doubt about a page (doubts.h) has that one marked as well, at once, and again until a majority has told. */
 #ifndef RAFTD_CLUSTER_COMPARE_H
 #define RAFTD_CLUSTER_COMPARE_H
 

@@ -7,6 +7,11 @@ static uint64_t says(const struct rq_opinion *o, uint32_t page)
     return page < o->count ? o->hashes[page] : 0;
 }
 
+bool rq_verdict_agrees(const struct rq_opinion *opinion, uint32_t page, uint64_t hash)
+{
+    return says(opinion, page) == hash;
+}
+
 bool rq_verdict_page(const struct rq_opinion *opinions, unsigned count, uint32_t page, unsigned needed,
                      uint64_t *ret_hash)
 {

@@ -18,6 +18,9 @@ struct rq_opinion {
 bool rq_verdict_page(const struct rq_opinion *opinions, unsigned count, uint32_t page, unsigned needed,
                      uint64_t *ret_hash);
 
+/* Is that what it says? */
+bool rq_verdict_agrees(const struct rq_opinion *opinion, uint32_t page, uint64_t hash);
+
 struct rq_verdict {
     uint32_t wrong_here,
         first_wrong_here;                /* pages of opinion 0 that are not what a majority says; offset of the first */

@@ -756,6 +756,12 @@ static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_m
     }
 }
 
+static bool on_disputed(void *ctx, struct rq_database *db, uint32_t pgno)
+{
+    const struct rq_catalog *c = ctx;
+    return c->config.disputed != NULL && c->config.disputed(c->config.marked_ctx, db, pgno);
+}
+
 static void on_stir(void *ctx)
 {
     struct rq_catalog *c = ctx;
@@ -801,6 +807,7 @@ enum rq_err rq_catalog_new(const struct rq_catalog_config *config, struct rq_cat
         .ready = on_ready,
         .full = on_full,
         .marked = on_marked,
+        .disputed = on_disputed,
         .stir = on_stir,
         .file_made = rq_catalog_file_made,
         .fatal = on_fatal,

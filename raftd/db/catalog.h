@@ -29,7 +29,8 @@ struct rq_catalog_config {
     /* As in struct rq_database_env; NULL: nobody compares or mends. */
     void (*marked)(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
                    struct rq_view *view);
-    void *marked_ctx;
+    bool (*disputed)(void *ctx, struct rq_database *db, uint32_t pgno); /* likewise */
+    void *marked_ctx;                                                   /* of both */
 };
 
 /* Names that can be served: 1 to RQ_DB_NAME_MAX bytes, no '/', no control character, not beginning with '.', not ending like

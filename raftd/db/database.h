@@ -73,6 +73,9 @@ struct rq_database_env {
     /* A MARK entry was applied; on the strand.  Takes view; NULL: there is none, as the database is fenced, or has no commit yet. */
     void (*marked)(void *ctx, struct rq_database *db, const struct rq_entry_mark *mark, uint64_t index,
                    struct rq_view *view);
+    /* A transaction was made on another page than the one here, or makes another one; on the strand.  True: the other members are asked
+     * which is right (cluster/doubts.h), and until then ours counts.  False: ours is taken for the wrong one.  NULL: always. */
+    bool (*disputed)(void *ctx, struct rq_database *db, uint32_t pgno);
     /* There is something for the background thread to do. */
     void (*stir)(void *ctx);
     /* The replica's file was made, or opened: which one it is gets remembered, so that its loss is noticed. */

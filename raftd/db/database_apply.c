@@ -52,13 +52,44 @@ static enum rq_err next_from_group(void *ctx, uint32_t *ret_pgno, const uint8_t 
 /* The page that the next transaction builds on; zeros past the end. */
 static enum rq_err base_page(struct rq_database *db, uint32_t pgno, uint8_t *page, uint32_t page_size)
 {
+    if (pgno > db->file.page_count) {
+        memset(page, 0, page_size);
+        return RQ_OK;
+    }
     const enum rq_err err = rq_overlay_read(&db->merged, pgno, 0, page, page_size);
     return err == RQ_NOTFOUND ? rq_replica_read(db->replica, pgno, page) : err;
 }
 
+/* Can other members tell whose page is wrong, ours or that of the host which made the transaction? */
+static bool is_judged(struct rq_database *db, uint32_t pgno)
+{
+    return db->env.disputed != NULL && db->env.disputed(db->env.ctx, db, pgno);
+}
+
+/* Our page with the bytes that the transaction changes.  Those of page 1 that follow from the record itself (rq_commit_check_pages) may
+ * not be among them, as the other host's page could have had them already. */
+static enum rq_err make_differing_page(struct rq_database *db, const struct rq_txn_head *head,
+                                       const struct rq_delta *delta, uint8_t *page)
+{
+    enum rq_err err = base_page(db, delta->pgno, page, head->page_size);
+    if (err == RQ_OK) {
+        err = rq_delta_put(delta, page, head->page_size);
+    }
+    if (err == RQ_OK && delta->pgno == 1) {
+        rq_put_u32(page + 24, (uint32_t)head->version); /* the change counter */
+        rq_put_u32(page + 28, head->page_count);
+        rq_put_u32(page + 92, (uint32_t)head->version); /* for which the page count holds */
+    }
+    return err;
+}
+
 /* All pages of the record, made from our own base and proved by their hashes, before a byte is written.  CORRUPT: *ret_damaged is the
- * page of ours that is not what we wrote; 0: the record does not fit. */
-static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *reader, uint32_t *ret_damaged)
+ * page of ours that is not what we wrote; 0: the record does not fit.
+ *
+ * may_differ: of a record that does not fit nobody can tell by itself whether this host is wrong or the one that made it.  If the others can,
+ * its bytes go into our pages: so all whose pages are the same go on with the same, and a majority of them is right (cluster/compare.h). */
+static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *reader, bool may_differ,
+                              uint32_t *ret_damaged)
 {
     struct rq_delta delta;
     uint32_t page_size = reader->head.page_size;
@@ -73,14 +104,15 @@ static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *read
         }
         uint8_t *record = db->work.data + db->work.size;
         rq_put_u32(record, delta.pgno);
-        if (delta.pgno > db->file.page_count) {
-            memset(record + 4, 0, page_size);
-        } else {
-            err = base_page(db, delta.pgno, record + 4, page_size);
-            *ret_damaged = err == RQ_CORRUPT ? delta.pgno : 0;
+        err = base_page(db, delta.pgno, record + 4, page_size);
+        if (err == RQ_CORRUPT) {
+            *ret_damaged = delta.pgno;
         }
         if (err == RQ_OK) {
             err = rq_delta_apply(&delta, record + 4, page_size);
+            if (err == RQ_CORRUPT && may_differ && is_judged(db, delta.pgno)) {
+                err = make_differing_page(db, &reader->head, &delta, record + 4);
+            }
         }
         if (err != RQ_OK) {
             return err;
@@ -213,7 +245,7 @@ static enum rq_err apply(struct rq_database *db, const struct rq_log_entry *e, c
             err = RQ_OK;
         } else {
             uint32_t damaged;
-            err = make_pages(db, reader, &damaged);
+            err = make_pages(db, reader, true, &damaged);
             if (damaged != 0) {
                 rq_db_quarantine_page(db, damaged);
             }
@@ -431,7 +463,7 @@ static bool merge(struct rq_database *db, const struct rq_log_entry *e)
         head.page_size != db->file.page_size || head.page_count < db->file.page_count ||
         own(db, rq_txn_origin(&reader, 0), head.base) ||
         ((uint64_t)db->merged.count + reader.delta_count) * head.page_size > MERGED_BYTES_MAX ||
-        make_pages(db, &reader, &damaged) != RQ_OK) {
+        make_pages(db, &reader, false, &damaged) != RQ_OK) {
         return false;
     }
     if (db->merged_count == 0) {

@@ -406,6 +406,19 @@ enum rq_err rq_txn_next(struct rq_txn_reader *reader, struct rq_delta *ret_delta
     return err;
 }
 
+static void put_ranges(const struct rq_delta *delta, uint8_t *page, uint32_t page_size)
+{
+    if (delta->ranges_bytes == 0) {
+        memset(page, 0, page_size);
+    }
+    const uint8_t *end = delta->ranges + delta->ranges_bytes;
+    struct range range = { 0 };
+    for (const uint8_t *p = delta->ranges; p < end;) {
+        p = get_range(p, end, page_size, &range);
+        memcpy(page + range.offset, range.data, range.bytes);
+    }
+}
+
 enum rq_err rq_delta_apply(const struct rq_delta *delta, uint8_t *page, uint32_t page_size)
 {
     if (!ranges_valid(delta, page_size)) {
@@ -418,16 +431,17 @@ enum rq_err rq_delta_apply(const struct rq_delta *delta, uint8_t *page, uint32_t
     if (hash != delta->before) {
         return RQ_CORRUPT;
     }
-    if (delta->ranges_bytes == 0) {
-        memset(page, 0, page_size);
-    }
-    const uint8_t *end = delta->ranges + delta->ranges_bytes;
-    struct range range = { 0 };
-    for (const uint8_t *p = delta->ranges; p < end;) {
-        p = get_range(p, end, page_size, &range);
-        memcpy(page + range.offset, range.data, range.bytes);
-    }
+    put_ranges(delta, page, page_size);
     return rq_page_hash(page, page_size) == delta->after ? RQ_OK : RQ_CORRUPT;
+}
+
+enum rq_err rq_delta_put(const struct rq_delta *delta, uint8_t *page, uint32_t page_size)
+{
+    if (!ranges_valid(delta, page_size)) {
+        return RQ_PROTOCOL;
+    }
+    put_ranges(delta, page, page_size);
+    return RQ_OK;
 }
 
 bool rq_delta_covers(const struct rq_delta *delta, uint32_t page_size, uint32_t begin, uint32_t end)

@@ -95,6 +95,9 @@ enum rq_err rq_txn_next(struct rq_txn_reader *reader, struct rq_delta *ret_delta
  * the delta is for another page size. */
 enum rq_err rq_delta_apply(const struct rq_delta *delta, uint8_t *page, uint32_t page_size);
 
+/* Its bytes into whatever page that is: for one that the delta was not taken against. */
+enum rq_err rq_delta_put(const struct rq_delta *delta, uint8_t *page, uint32_t page_size);
+
 /* Does it change bytes of [begin, end) of its page?  Some that it names may be as they were, but never all of eight in a row.  Of one
  * from rq_txn_read(). */
 bool rq_delta_covers(const struct rq_delta *delta, uint32_t page_size, uint32_t begin, uint32_t end);

@@ -26,6 +26,14 @@ static void on_marked(void *ctx, struct rq_database *db, const struct rq_entry_m
     lone.marks++;
 }
 
+static bool on_disputed(void *ctx, struct rq_database *db, uint32_t pgno)
+{
+    (void)ctx, (void)db;
+    lone.disputed++;
+    lone.disputed_page = pgno;
+    return lone.is_judged;
+}
+
 static uint64_t on_delivered(void *ctx)
 {
     (void)ctx;
@@ -73,6 +81,7 @@ void lone_open(uint32_t id, uint64_t version)
     env.boot = rq_boot_id(); /* snapshots are of this machine, too */
     env.delivered = on_delivered;
     env.marked = on_marked;
+    env.disputed = on_disputed;
     env.fatal = on_fatal;
     struct rq_database_known known = { .version = version };
     rq_origins_init(&known.origins, version);

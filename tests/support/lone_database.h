@@ -17,6 +17,9 @@ extern struct lone {
     struct rq_view *view; /* at the last MARK entry */
     unsigned marks;       /* so many were applied */
     uint64_t delivered;   /* by the log, it says */
+    bool is_judged;       /* there are others who tell which page is right */
+    unsigned disputed;    /* so often they were asked */
+    uint32_t disputed_page;
 } lone;
 
 /* The database app.db in /data, on a new disk. */

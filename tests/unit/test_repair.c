@@ -118,7 +118,7 @@ static void begin(void)
     memset(&right, 0, sizeof right);
     memset(fill, 'a', sizeof fill);
     right.index = 10;
-    lone.marks = 0;
+    lone.marks = lone.disputed = 0;
     lone_begin(ID);
     rq_database_caught_up(lone.db);
     lone_settle();
@@ -324,6 +324,130 @@ static void what_others_have_otherwise_is_replaced(void)
     lone_end();
 }
 
+/* The next transaction, of a host whose page 33 is full of base: it changes one byte of it.  0: one that fits. */
+static void put_record(uint64_t version, uint8_t base, struct rq_bytes *out)
+{
+    uint8_t before[PAGE], after[PAGE];
+    const struct rq_origin origin = { 99, version };
+    const struct rq_txn_head head = { ID, PAGE, PAGES, 1, version - 1, version };
+    rq_bytes_init(out, 1u << 20);
+    check_eq(rq_txn_begin(out, &head, &origin), RQ_OK);
+    page_of(right.fill, version - 1, 1, before);
+    page_of(right.fill, version, 1, after);
+    check_eq(rq_txn_add(out, 1, before, after, PAGE), RQ_OK);
+    if (base != 0) {
+        memset(before, base, PAGE);
+        memset(after, base, PAGE);
+        after[10] = 'z';
+        check_eq(rq_txn_add(out, 33, before, after, PAGE), RQ_OK);
+    }
+    check_eq(rq_txn_end(out, 0), RQ_OK);
+}
+
+static void apply_misfit(uint8_t base)
+{
+    struct rq_bytes out;
+    put_record(++right.version, base, &out);
+    right.index += 2;
+    lone_apply(right.index, RQ_ENTRY_TXN, &out);
+    rq_bytes_fini(&out);
+}
+
+/* Our page, and on it what the transaction has changed. */
+static void has_ours_with_its_bytes(void)
+{
+    uint8_t page[PAGE], wanted[PAGE];
+    struct rq_replica *r = rq_database_hold(lone.db);
+    memset(wanted, 'a', PAGE);
+    wanted[10] = 'z';
+    check_eq(rq_replica_read(r, 33, page), RQ_OK);
+    check_eq(memcmp(page, wanted, PAGE), 0);
+    rq_database_release(lone.db);
+    check_eq(state(), RQ_DB_LIVE);
+}
+
+static void a_transaction_that_does_not_fit_changes_our_page_if_others_judge(void)
+{
+    begin();
+    lone.is_judged = true;
+    apply_misfit('x');
+    check(lone.disputed == 1 && lone.disputed_page == 33);
+    has_ours_with_its_bytes();
+    lone_close();
+    open_database(2, true); /* the page is what its hash says */
+    has_ours_with_its_bytes();
+    lone_end();
+}
+
+/* Its page 1 had the change counter of the transaction before it was made. */
+static void page_1_says_what_the_record_says(void)
+{
+    uint8_t before[PAGE], after[PAGE], page[PAGE];
+    struct rq_bytes out;
+    begin();
+    const struct rq_origin origin = { 99, 2 };
+    const struct rq_txn_head head = { ID, PAGE, PAGES, 1, 1, 2 };
+    rq_bytes_init(&out, 1u << 20);
+    lone.is_judged = true;
+    page_of(right.fill, 2, 1, after);
+    memcpy(before, after, PAGE);
+    before[300] ^= 1;
+    check_eq(rq_txn_begin(&out, &head, &origin), RQ_OK);
+    check_eq(rq_txn_add(&out, 1, before, after, PAGE), RQ_OK);
+    check_eq(rq_txn_end(&out, 0), RQ_OK);
+    right.version = 2;
+    lone_apply(right.index + 2, RQ_ENTRY_TXN, &out);
+    rq_bytes_fini(&out);
+    struct rq_replica *r = rq_database_hold(lone.db);
+    check_eq(rq_replica_read(r, 1, page), RQ_OK);
+    rq_database_release(lone.db);
+    check_eq(rq_get_u32(page + 24), 2);
+    check_eq(memcmp(page, after, PAGE), 0);
+    check(lone.disputed == 1 && lone.disputed_page == 1);
+    lone_end();
+}
+
+static void a_page_that_this_host_did_not_write_is_no_dispute(void)
+{
+    begin();
+    lone.is_judged = true;
+    damage(33);
+    apply_misfit('a');
+    check(lone.disputed == 0 && state() == RQ_DB_QUARANTINED);
+    lone_end();
+}
+
+static void alone_it_is_fenced_by_such_a_transaction(void)
+{
+    begin();
+    lone.is_judged = false;
+    apply_misfit('x');
+    check_eq(lone.disputed, 1);
+    check_eq(state(), RQ_DB_QUARANTINED);
+    lone_end();
+}
+
+/* One that fits, one that does not, and one that fits, at once. */
+static void it_is_judged_also_among_others(void)
+{
+    struct rq_bytes out;
+    begin();
+    lone.is_judged = true;
+    for (unsigned i = 0; i < 3; i++) {
+        put_record(++right.version, i == 1 ? 'x' : 0, &out);
+        right.index++;
+        const struct rq_log_entry e = { right.index, 3, RQ_ENTRY_TXN, rq_blob_new(out.size) };
+        memcpy(e.blob->data, out.data, out.size);
+        rq_database_committed(lone.db, &e);
+        rq_blob_unref(e.blob);
+        rq_bytes_fini(&out);
+    }
+    lone_settle();
+    check_eq(lone.disputed, 1);
+    has_ours_with_its_bytes();
+    lone_end();
+}
+
 static void nothing_happens_unless_all_is_well(void)
 {
     struct rq_repair r;
@@ -377,6 +501,11 @@ int main(int argc, char **argv)
         TAP(wrong_pages_come_back),
         TAP(what_was_missed_comes_too),
         TAP(what_was_not_missed_is_disputed),
+        TAP(a_transaction_that_does_not_fit_changes_our_page_if_others_judge),
+        TAP(page_1_says_what_the_record_says),
+        TAP(a_page_that_this_host_did_not_write_is_no_dispute),
+        TAP(alone_it_is_fenced_by_such_a_transaction),
+        TAP(it_is_judged_also_among_others),
         TAP(what_others_have_otherwise_is_replaced),
         TAP(nothing_happens_unless_all_is_well),
         TAP(files_that_are_not_sound_are_left_alone),

@@ -239,6 +239,35 @@ static void a_wrong_base_or_result_is_corrupt(void)
     rq_bytes_fini(&record);
 }
 
+static void bytes_can_be_put_into_any_page(void)
+{
+    static uint8_t base[1024], page[1024], other[1024], wanted[1024];
+    uint64_t seed = 8;
+    struct rq_bytes record;
+    struct rq_delta delta;
+    seeded_fill(&seed, base, sizeof base);
+    memcpy(page, base, sizeof page);
+    page[100] ^= 1;
+    page[700] ^= 1;
+    build_one(&record, base, page, sizeof page);
+    read_one(&record, &delta);
+    memcpy(other, base, sizeof other);
+    other[1000] ^= 1;
+    memcpy(wanted, page, sizeof wanted);
+    wanted[1000] ^= 1;
+    check_eq(rq_delta_put(&delta, other, sizeof other), RQ_OK);
+    check_eq(memcmp(other, wanted, sizeof other), 0);
+    check_eq(rq_delta_put(&delta, other, 512), RQ_PROTOCOL);
+    rq_bytes_fini(&record);
+
+    memset(page, 0, sizeof page); /* a page that becomes zeros does so whatever it was */
+    build_one(&record, base, page, sizeof page);
+    read_one(&record, &delta);
+    check_eq(rq_delta_put(&delta, other, sizeof other), RQ_OK);
+    check_eq(memcmp(other, page, sizeof other), 0);
+    rq_bytes_fini(&record);
+}
+
 static void apply_refuses_a_delta_for_a_larger_page(void)
 {
     static uint8_t page[1024], work[512];
@@ -472,6 +501,7 @@ int main(int argc, char **argv)
         TAP(a_page_that_becomes_zero_is_a_tiny_delta),
         TAP(base_null_is_a_page_of_zeros),
         TAP(a_wrong_base_or_result_is_corrupt),
+        TAP(bytes_can_be_put_into_any_page),
         TAP(apply_refuses_a_delta_for_a_larger_page),
         TAP(apply_refuses_ranges_that_are_no_ranges),
         TAP(normal_form_hides_stamp_and_write_version),
