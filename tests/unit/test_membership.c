@@ -464,6 +464,21 @@ static void leader_that_is_to_go_hands_over_first(void)
     check_eq(answer.err, RQ_AWAY); /* the next leader is to be asked */
 }
 
+/* It is not taken for one that is gone, of which there is nothing left to do. */
+static void leader_that_hears_nobody_and_is_to_go_is_told_to_try_again(void)
+{
+    lead_three_that_answer();
+    const struct rq_core *core = rq_node_core(rig.node);
+    while (rq_core_hears(core, PEER_A) || rq_core_hears(core, PEER_B)) {
+        rig_wait_ms(1);
+    }
+    check(rq_node_leads(rig.node));
+    check_eq(rq_node_remove(rig.node, SELF, on_done, NULL), RQ_BUSY);
+    check(is_member(SELF));
+    check_eq(told_to_stand(PEER_A) + told_to_stand(PEER_B), 0);
+    check_eq(rig_submit(1), RQ_OK);
+}
+
 /* --- a state from another member ----------------------------------------------------------------------------------------- */
 
 static void feed_descriptor_of(uint64_t leader, uint64_t leader_term, uint64_t index, uint64_t term)
@@ -664,6 +679,7 @@ int main(int argc, char **argv)
         TAP(leader_leads_on_when_its_heir_does_not_take_over),
         TAP(best_heir_is_the_one_with_the_most_entries_that_answers),
         TAP(leader_that_is_to_go_hands_over_first),
+        TAP(leader_that_hears_nobody_and_is_to_go_is_told_to_try_again),
         TAP(another_leader_offers_what_it_has),
         TAP(state_is_fetched_before_the_log_begins_anew),
         TAP(log_without_room_is_full_until_it_takes_what_the_leader_sends),

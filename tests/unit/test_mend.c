@@ -18,7 +18,7 @@ struct voter {
     bool is_no_voter;
     enum rq_err err;                          /* to everything; OK: it gives it */
     unsigned unready;                         /* so often it says first that it is not there yet */
-    uint64_t version;                         /* of the state that it has */
+    struct rq_ask_state state;                /* that it has */
     uint8_t is[PAGES];                        /* each page is full of that byte */
     unsigned hashes_left_out, bytes_left_out; /* of an answer; bytes: of a page */
 };
@@ -97,8 +97,7 @@ static void give(const struct voter *v, uint64_t instance, const struct rq_ask *
     uint64_t hashes[PAGES];
     uint8_t page[PAGE];
     if (ask->kind == RQ_ASK_STATE) {
-        const struct rq_ask_state state = { v->version, INDEX - 1, 3, PAGE, PAGES };
-        check_eq(rq_ask_put_state(answer, &state), RQ_OK);
+        check_eq(rq_ask_put_state(answer, &v->state), RQ_OK);
     } else if (ask->kind == RQ_ASK_HASHES) {
         for (uint32_t i = 0; i < ask->mark.count; i++) {
             hashes[i] = hash_of(v->is[ask->mark.first - 1 + i]);
@@ -208,7 +207,7 @@ static void begin(unsigned members)
     world.members = members;
     world.comes = true;
     for (unsigned i = SELF; i < END; i++) {
-        world.voters[i].version = VERSION;
+        world.voters[i].state = (struct rq_ask_state){ VERSION, INDEX - 1, 3, PAGE, PAGES };
         for (unsigned k = 0; k < PAGES; k++) {
             world.voters[i].is[k] = (uint8_t)(k + 1);
             own.is[k] = (uint8_t)(k + 1);
@@ -288,16 +287,25 @@ static void it_is_the_state_that_most_of_them_have(void)
     begin(4);
     own.is[1] = 99;
     own.undisputed[1] = true;
-    world.voters[B].version = VERSION + 1;
+    world.voters[B].state.version = VERSION + 1;
     memset(world.voters[B].is, 77, PAGES);
     check_eq(mend(), RQ_OK);
     check(is_right());
     begin(3);
-    world.voters[A].version = VERSION + 1; /* one of two */
+    world.voters[A].state.version = VERSION + 1; /* one of two */
     check_eq(mend(), RQ_CORRUPT);
     begin(5);
-    world.voters[A].version = world.voters[B].version = VERSION + 1;
+    world.voters[A].state.version = world.voters[B].state.version = VERSION + 1;
     check_eq(mend(), RQ_CORRUPT);
+    for (unsigned what = 0; what < 4; what++) { /* that one other's differs in anything is enough */
+        begin(3);
+        struct rq_ask_state *state = &world.voters[A].state;
+        state->stamp_index -= what == 0;
+        state->stamp_term += what == 1;
+        state->page_size *= what == 2 ? 2 : 1;
+        state->page_count -= what == 3;
+        check_eq(mend(), RQ_CORRUPT);
+    }
 }
 
 static void a_page_is_what_most_of_them_say(void)

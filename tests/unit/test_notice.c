@@ -98,6 +98,79 @@ static void under_a_steady_load_several_commits_are_told_together(void)
     check_eq(told_to(PEER_A), rq_node_committed(rig.node));
 }
 
+/* Of two that were told of commits at different times, and whichever of them has the next entry first. */
+static void each_is_told_when_its_own_time_has_come(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        rig_lead_three();
+        const uint64_t term = rq_node_term(rig.node), begin_ms = rig.now_ms;
+        commit_one();
+        rq_node_awaited(rig.node, PEER_A, 3);
+        check_eq(told_to(PEER_A), 3);
+        rig_wait_ms(RQ_NODE_TELL_MS + 1);
+        check_eq(told_to(PEER_B), 3);
+        rig_feed_result(PEER_B, term, 0, 3);
+        check_eq(rig_submit(1), RQ_OK);
+        rig_persist();
+        rig_wait_ms(RQ_NODE_TELL_MS + 1);
+        rig_feed_result(i == 0 ? PEER_A : PEER_B, term, 0, 4);
+        rig_feed_result(i == 0 ? PEER_B : PEER_A, term, 0, 4);
+        check_eq(rq_node_committed(rig.node), 4);
+        rig_wait_ms((unsigned)(begin_ms + RQ_NODE_SHOW_MS - rig.now_ms));
+        check_eq(told_to(PEER_A), 3);
+        rig_wait_ms(1);
+        check_eq(told_to(PEER_A), 4);
+        check_eq(told_to(PEER_B), 3);
+        rig_wait_ms(RQ_NODE_TELL_MS);
+        check_eq(told_to(PEER_B), 4);
+    }
+}
+
+static void what_happens_meanwhile_does_not_put_it_off(void)
+{
+    rig_lead_three();
+    commit_one();
+    for (unsigned i = 0; i < RQ_NODE_TELL_MS; i++) {
+        rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 2);
+        rig_wait_ms(1);
+    }
+    rig_wait_ms(1);
+    check_eq(notices_to(PEER_A), 1);
+}
+
+/* PEER_B has an entry, and does not know yet that it is committed; the next one is kept for it. */
+static void commit_without_a_word(void)
+{
+    rig_lead_three();
+    check_eq(rig_submit(1), RQ_OK);
+    rig_persist();
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    rig_feed_result(PEER_A, rq_node_term(rig.node), 0, 3);
+    rig_feed_result(PEER_B, rq_node_term(rig.node), 0, 3);
+    check_eq(rq_node_committed(rig.node), 3);
+    rig_wait_ms(1);
+    check_eq(rig_submit(1), RQ_OK);
+    check_eq(told_to(PEER_A), 3);
+    check_eq(told_to(PEER_B), 2);
+}
+
+static void entries_that_are_kept_tell_it(void)
+{
+    commit_without_a_word();
+    rig_wait_ms(RQ_NODE_TELL_MS + 1);
+    check_eq(notices_to(PEER_B), 0);
+    check_eq(told_to(PEER_B), 3);
+}
+
+static void who_waits_does_not_wait_for_entries_that_are_kept(void)
+{
+    commit_without_a_word();
+    check_eq(notices_to(PEER_B), 0);
+    rq_node_awaited(rig.node, PEER_B, 3);
+    check_eq(notices_to(PEER_B), 1);
+    check_eq(told_to(PEER_B), 3);
+}
+
 static void who_waits_does_not_wait_for_more(void)
 {
     rig_lead_three();
@@ -202,6 +275,10 @@ int main(int argc, char **argv)
         TAP(commit_is_told_after_a_moment),
         TAP(entries_that_come_next_tell_it),
         TAP(under_a_steady_load_several_commits_are_told_together),
+        TAP(each_is_told_when_its_own_time_has_come),
+        TAP(what_happens_meanwhile_does_not_put_it_off),
+        TAP(entries_that_are_kept_tell_it),
+        TAP(who_waits_does_not_wait_for_entries_that_are_kept),
         TAP(who_waits_does_not_wait_for_more),
         TAP(a_change_of_the_members_is_told_with_the_next_entry),
         TAP(who_is_waited_on_is_told_at_once),

@@ -76,6 +76,14 @@ static void who_has_no_vote_is_judged_and_does_not_count(void)
     };
     v = judge(more, 4, 2);
     check(v.wrong_here == 0 && v.undecided == 1);
+    const struct rq_opinion sides[] = { voter(right), voter(second_other), { false, right, PAGES } };
+    v = judge(sides, 3, 2); /* nor does it count for one of them */
+    check(v.wrong_here == 0 && v.undecided == 1 && v.wrong_elsewhere == 0);
+    const struct rq_opinion against[] = { { false, second_other, PAGES },
+                                          { false, second_other, PAGES },
+                                          voter(right) };
+    v = judge(against, 3, 1);
+    check(v.wrong_here == 1 && v.undecided == 0 && v.wrong_elsewhere == 1u << 1);
 }
 
 static void a_database_that_is_shorter_or_longer_is_wrong_from_there_on(void)
