@@ -486,6 +486,15 @@ void rq_replica_get_wal(const struct rq_replica *replica, struct rq_replica_wal 
     pthread_mutex_unlock(&r->mutex);
 }
 
+/* With the mutex. */
+static enum rq_err read_from_file(struct rq_replica *r, uint32_t pgno, uint8_t *page)
+{
+    size_t got;
+    enum rq_err err = r->disk->ops->read(r->db, page, r->page_size, (uint64_t)(pgno - 1) * r->page_size, &got);
+    err = err == RQ_OK && got != r->page_size ? RQ_CORRUPT : err;
+    return err == RQ_OK ? rq_replica_page_verify(r, pgno, page) : err;
+}
+
 enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
 {
     if (pgno == 0) {
@@ -516,14 +525,27 @@ enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page)
             memcpy(page, r->frame + RQ_WAL_FRAME_BYTES, r->page_size);
         }
     } else {
-        size_t got;
-        err = r->disk->ops->read(r->db, page, r->page_size, (uint64_t)(pgno - 1) * r->page_size, &got);
-        err = err == RQ_OK && got != r->page_size ? RQ_CORRUPT : err;
-        if (err == RQ_OK) {
-            err = rq_replica_page_verify(r, pgno, page);
-        }
+        err = read_from_file(r, pgno, page);
     }
     pthread_mutex_unlock(&r->mutex);
+    return err;
+}
+
+enum rq_err rq_replica_read_as_shown(struct rq_replica *r, uint32_t pgno, uint8_t *page)
+{
+    if (pgno == 0 || pgno > r->state.page_count || pgno == rq_lock_page(r->page_size)) {
+        return rq_replica_read(r, pgno, page);
+    }
+    pthread_mutex_lock(&r->mutex);
+    const bool in_file = rq_frames_find(&r->frames, pgno) <= r->backfilled;
+    enum rq_err err = in_file ? read_from_file(r, pgno, page) : RQ_OK;
+    pthread_mutex_unlock(&r->mutex);
+    if (!in_file) {
+        return rq_replica_read(r, pgno, page);
+    }
+    if (err == RQ_OK && pgno == 1) {
+        rq_page1_normalise(page);
+    }
     return err;
 }
 

@@ -112,8 +112,11 @@ enum rq_err rq_replica_prove(struct rq_replica *r, const struct rq_page_claim *c
 /* A page of the newest version, in normal form; zeros for a page past the end.  CORRUPT: changed behind our back. */
 enum rq_err rq_replica_read(struct rq_replica *r, uint32_t pgno, uint8_t *page);
 
-/* A page of the database file as it lies there, read by somebody's snapshot that still holds it.  CORRUPT: it is not what we wrote.
- * One that the WAL has a newer version of is not looked at.  Any thread. */
+/* The same as readers find it: what is back-filled they read from the database file, though the WAL may still have it. */
+enum rq_err rq_replica_read_as_shown(struct rq_replica *r, uint32_t pgno, uint8_t *page);
+
+/* A page of the database file as it lies there, read from it by a snapshot that still holds it (rq_snapshot_reads_file()), whatever the WAL
+ * has of it by now.  CORRUPT: it is not what we wrote.  Any thread. */
 enum rq_err rq_replica_verify(struct rq_replica *r, uint32_t pgno, const uint8_t *page);
 
 /* Space in -wal for so many more frames, without anything half done: FULL. */

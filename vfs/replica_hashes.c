@@ -38,7 +38,7 @@ enum rq_err rq_replica_verify(struct rq_replica *r, uint32_t pgno, const uint8_t
     enum rq_err err = RQ_OK;
     pthread_mutex_lock(&r->mutex);
     /* The snapshot keeps the WAL from being copied any further, so the entry is that of what it has read. */
-    if (rq_frames_find(&r->frames, pgno) == 0 && pgno <= r->state.page_count && pgno != rq_lock_page(r->page_size)) {
+    if (pgno <= r->state.page_count && pgno != rq_lock_page(r->page_size)) {
         err = rq_replica_page_verify(r, pgno, page);
     }
     pthread_mutex_unlock(&r->mutex);

@@ -235,19 +235,31 @@ static enum rq_err publish(struct rq_snapshot *s)
 
 /* --- reading ------------------------------------------------------------------------------------------------------------ */
 
+/* 0: in the database file. */
+static enum rq_err frame_of(const struct rq_snapshot *s, uint32_t pgno, uint32_t *ret_frame)
+{
+    *ret_frame = 0;
+    return s->kind == RQ_SNAP_WAL
+               ? rq_wal_index_find(s->map->regions, s->map->region_count, s->min_frame, s->max_frame, pgno, ret_frame)
+               : RQ_OK;
+}
+
+bool rq_snapshot_reads_file(const struct rq_snapshot *s, uint32_t pgno)
+{
+    uint32_t frame;
+    return frame_of(s, pgno, &frame) == RQ_OK && frame == 0;
+}
+
 enum rq_err rq_snapshot_read(struct rq_snapshot *s, uint32_t pgno, uint32_t offset, void *data, uint32_t bytes)
 {
-    uint32_t frame = 0;
-    enum rq_err err = RQ_OK;
+    uint32_t frame;
     if (s->empty || pgno == 0 || pgno > s->page_count) {
         memset(data, 0, bytes);
         return RQ_OK;
     }
-    if (s->kind == RQ_SNAP_WAL) {
-        err = rq_wal_index_find(s->map->regions, s->map->region_count, s->min_frame, s->max_frame, pgno, &frame);
-        if (err != RQ_OK) {
-            return err;
-        }
+    enum rq_err err = frame_of(s, pgno, &frame);
+    if (err != RQ_OK) {
+        return err;
     }
     struct rq_file *file = frame != 0 ? s->files->wal : s->files->db;
     uint64_t begin = frame != 0 ? rq_wal_frame_offset(frame, s->page_size) + RQ_WAL_FRAME_BYTES

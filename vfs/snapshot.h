@@ -78,6 +78,9 @@ bool rq_snapshot_current(const struct rq_snapshot *s);
 /* Part of a page; zeros for what no file has.  CORRUPT: the wal-index points nowhere. */
 enum rq_err rq_snapshot_read(struct rq_snapshot *s, uint32_t pgno, uint32_t offset, void *data, uint32_t bytes);
 
+/* Is that page, which the snapshot has, read from the database file?  Else from the WAL. */
+bool rq_snapshot_reads_file(const struct rq_snapshot *s, uint32_t pgno);
+
 /* Makes sure of a slot: one is needed for the turn.  BUSY: all are taken. */
 enum rq_err rq_snapshot_claim(struct rq_snapshot *s, uint64_t session);
 

@@ -173,7 +173,7 @@ static enum rq_err read_page(struct rq_copy_out *c, uint32_t pgno, uint8_t *page
         return RQ_OK;
     }
     enum rq_err err = rq_snapshot_read(&c->snapshot, pgno, 0, page, c->state.page_size);
-    if (err == RQ_OK) {
+    if (err == RQ_OK && rq_snapshot_reads_file(&c->snapshot, pgno)) {
         err = verify(c, pgno, page);
     }
     if (err == RQ_OK && pgno == 1) {

@@ -278,6 +278,7 @@ enum rq_err rq_database_fence(struct rq_database *db, uint64_t version, struct r
 struct rq_view {
     struct rq_snapshot snapshot; /* active; one thread at a time */
     struct rq_replica_state state;
+    uint64_t inode; /* of the file that it reads: the database may be made anew meanwhile */
 };
 void rq_view_free(struct rq_view *v); /* NULL is fine */
 /* Hashes of pages in normal form, or the pages themselves, one behind the other.  PROTOCOL: there are no such pages.  QUARANTINED: one is not

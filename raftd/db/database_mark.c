@@ -16,10 +16,11 @@ void rq_view_free(struct rq_view *v)
     }
 }
 
-/* On the strand nothing is applied meanwhile: the snapshot is of the very state that is described.  NULL: there is none. */
-static struct rq_view *view_new(struct rq_database *db)
+/* On the strand nothing is applied meanwhile: the snapshot is of the very state that is described.  NULL: there is none, also where another
+ * member's database was installed that is newer than this place of the log. */
+static struct rq_view *view_new(struct rq_database *db, uint64_t index)
 {
-    if (db->state != RQ_DB_LIVE || db->file.version != db->version) {
+    if (db->state != RQ_DB_LIVE || db->file.version != db->version || db->file.stamp.index > index) {
         return NULL;
     }
     struct rq_view *v = calloc(1, sizeof *v);
@@ -28,7 +29,9 @@ static struct rq_view *view_new(struct rq_database *db)
     }
     rq_snapshot_init(&v->snapshot, db->env.disk);
     v->snapshot.path = db->path;
+    v->snapshot.boot = db->env.boot;
     v->state = db->file;
+    v->inode = db->inode;
     /* Another version: somebody has scribbled on -shm. */
     const bool right = rq_snapshot_open(&v->snapshot) == RQ_OK && rq_snapshot_begin(&v->snapshot) == RQ_OK &&
                        v->snapshot.version == db->version && v->snapshot.db_id == db->id &&
@@ -60,7 +63,7 @@ void rq_db_mark(struct rq_database *db, const struct rq_log_entry *e)
     }
     struct rq_repair *r = repair_of(db, &mark);
     if (r == NULL) {
-        db->env.marked(db->env.ctx, db, &mark, e->index, view_new(db));
+        db->env.marked(db->env.ctx, db, &mark, e->index, view_new(db, e->index));
         return;
     }
     rq_strand_will_block();
@@ -84,7 +87,11 @@ enum rq_err rq_view_page(struct rq_view *v, struct rq_database *db, uint32_t pgn
         return err;
     }
     struct rq_replica *r = rq_database_hold(db);
-    err = r != NULL ? rq_replica_verify(r, pgno, page) : RQ_QUARANTINED;
+    if (r == NULL || db->inode != v->inode) { /* else it was made anew, and what is known of its pages is not of what was read */
+        err = RQ_QUARANTINED;
+    } else if (rq_snapshot_reads_file(&v->snapshot, pgno)) {
+        err = rq_replica_verify(r, pgno, page);
+    }
     rq_database_release(db);
     if (err == RQ_CORRUPT) {
         (void)snprintf(text, sizeof text, "changed behind raftd's back: page %u was changed", pgno);

@@ -52,7 +52,7 @@ static enum rq_err is_right(struct wrong *w, uint32_t pgno, uint64_t hash, bool 
         *ret_right = hash == w->zero_hash; /* rule Z: what does not come is zero */
         return RQ_OK;
     }
-    enum rq_err err = rq_replica_read(db->replica, pgno, w->page);
+    enum rq_err err = rq_replica_read_as_shown(db->replica, pgno, w->page);
     *ret_right = err == RQ_OK && rq_page_hash(w->page, w->state.page_size) == hash;
     *ret_disputed = *ret_disputed && err == RQ_OK;
     return err == RQ_CORRUPT ? RQ_OK : err;

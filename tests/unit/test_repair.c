@@ -225,6 +225,36 @@ static void mark_passes_no_damage_on(void)
     lone_end();
 }
 
+/* It is read from the database file there, whatever the WAL has of it by now. */
+static void mark_passes_no_damage_on_where_a_page_was_changed_since(void)
+{
+    uint64_t hashes[PAGES];
+    uint8_t fill[PAGES + 1];
+    begin();
+    mark(NONCE, 1, PAGES);
+    memset(fill, 'b', sizeof fill);
+    commit(fill);
+    check_eq(rq_view_hashes(lone.view, lone.db, 1, PAGES, hashes), RQ_OK);
+    damage(9);
+    check_eq(rq_view_hashes(lone.view, lone.db, 1, PAGES, hashes), RQ_QUARANTINED);
+    lone_settle();
+    check_eq(state(), RQ_DB_QUARANTINED);
+    lone_end();
+}
+
+/* What another member gave is newer than that place of the log. */
+static void mark_before_what_was_installed_shows_nothing(void)
+{
+    begin();
+    right.index -= 2;
+    mark(NONCE, 1, PAGES);
+    check(lone.view == NULL && lone.marks == 1);
+    right.index += 2;
+    mark(NONCE + 1, 1, PAGES);
+    check(lone.view != NULL && lone.marks == 2);
+    lone_end();
+}
+
 static void mark_in_replay_is_nobodys(void)
 {
     begin();
@@ -256,6 +286,28 @@ static void wrong_pages_come_back(void)
     lone_close();
     open_database(2, true);
     check(is_right());
+    lone_end();
+}
+
+/* Readers take from the database file what is back-filled: that the WAL still has it is no help to them. */
+static void a_wrong_page_that_the_wal_still_has_comes_back(void)
+{
+    struct rq_repair r;
+    uint8_t fill[PAGES + 1], page[PAGE];
+    begin();
+    memset(fill, 'b', sizeof fill);
+    commit(fill);
+    struct rq_replica *replica = rq_database_hold(lone.db);
+    check_eq(rq_replica_backfill(replica), RQ_OK);
+    damage(9);
+    check_eq(rq_replica_read(replica, 9, page), RQ_OK);
+    check_eq(rq_replica_read_as_shown(replica, 9, page), RQ_CORRUPT);
+    rq_database_release(lone.db);
+    fence();
+    check_eq(repair(NONCE, &r), RQ_OK);
+    check(r.mended == 1 && there.disputed == 0);
+    mark(NONCE + 1, 9, 1);
+    check(lone.view != NULL && rq_view_page(lone.view, lone.db, 9, page) == RQ_OK && page[77] == 'b');
     lone_end();
 }
 
@@ -497,8 +549,11 @@ int main(int argc, char **argv)
         /* files stay open in the process, on a disk that is no more */
         TAP_APART(mark_shows_one_state_while_commits_go_on),
         TAP_APART(mark_passes_no_damage_on),
+        TAP_APART(mark_passes_no_damage_on_where_a_page_was_changed_since),
+        TAP_APART(mark_before_what_was_installed_shows_nothing),
         TAP_APART(mark_in_replay_is_nobodys),
         TAP(wrong_pages_come_back),
+        TAP_APART(a_wrong_page_that_the_wal_still_has_comes_back),
         TAP(what_was_missed_comes_too),
         TAP(what_was_not_missed_is_disputed),
         TAP(a_transaction_that_does_not_fit_changes_our_page_if_others_judge),
