@@ -52,6 +52,14 @@ class Node(Raftd):
             return False
 
 
+def together(nodes):
+    """Starts them at once, and waits for all."""
+    for node in nodes:
+        node.launch()
+    for node in nodes:
+        node.wait_ready()
+
+
 class Cluster:
     """count nodes, named 1, 2, ...: the first founds, the others join it."""
 
@@ -78,6 +86,12 @@ class Cluster:
     def leader(self, among=None, seconds=60.0):
         """The node that says that it leads; of those given, or all."""
         return wait_for(lambda: next((node for node in among or self.nodes if node.leads()), None), "a node leads", seconds)
+
+    def kill_all(self):
+        """At once, and they come back together."""
+        for node in self.nodes:
+            node.kill()
+        together(self.nodes)
 
     def others(self, *nodes):
         return [node for node in self.nodes if node not in nodes]

@@ -5,16 +5,8 @@ import sqlite3
 import threading
 import time
 
-from cluster import STEADY, Cluster, Ledger, Node, wait_reads
+from cluster import STEADY, Cluster, Ledger, Node, together, wait_reads
 from harness import Raftd, check, connect, equal, main, temporary, test, wait_for
-
-
-def together(nodes):
-    """Starts them at once, and waits for all."""
-    for node in nodes:
-        node.launch()
-    for node in nodes:
-        node.wait_ready()
 
 
 def writes_everywhere(cluster):
@@ -388,9 +380,7 @@ def kill_of_all_under_load():
     ledger = Ledger(cluster, busy_ms=40000, timeout_ms=40000)
     for _ in range(3):
         ledger.wait_more(10)
-        for node in cluster.nodes:
-            node.kill()
-        together(cluster.nodes)
+        cluster.kill_all()
     ledger.wait_more(10)
     ledger.settle()
 

@@ -4,7 +4,7 @@ import json
 import sys
 
 from access import authority, certificate, login
-from cluster import Cluster
+from cluster import Cluster, together
 from harness import check, connect, equal, main, temporary, test, wait_for
 
 USERS = [
@@ -43,9 +43,7 @@ def s6_nodes_found_a_cluster_through_http_addresses():
     urls = ",".join(f"http://{node.http}" for node in nodes)
     for node in nodes:
         node.flags += ["-bootstrap-expect", "3", "-join", urls]
-        node.launch()
-    for node in nodes:
-        node.wait_ready()
+    together(nodes)
     wait_for(lambda: [len(members(node)) for node in nodes] == [3, 3, 3], "all are members")
 
 

@@ -257,12 +257,7 @@ def s7_s14_3_a_file_is_loaded_through_any_node_of_three():
             all(a.headers["Location"] in addresses for a in answers if a.status == 301)
 
     wait_for(redirected, "who does not lead redirects")
-    for node in cluster.nodes:
-        node.kill()
-    for node in cluster.nodes:
-        node.launch()
-    for node in cluster.nodes:
-        node.wait_ready()
+    cluster.kill_all()
     wait_for(lambda: [count(node) for node in cluster.nodes] == [20005] * 3, "every node has all of it")
 
 

@@ -5,7 +5,7 @@ import json
 import sqlite3
 
 from access import authority, certificate, login
-from cluster import STEADY, Cluster
+from cluster import STEADY, Cluster, together
 from harness import Raftd, check, equal, main, temporary, test, wait_for
 from http_client import Client
 
@@ -222,9 +222,7 @@ def s14_3_elections_restarts_and_a_replica_that_follows():
     for node in cluster.nodes:
         if "-join" in node.flags:
             del node.flags[node.flags.index("-join"):][:2]
-        node.launch()
-    for node in cluster.nodes:
-        node.wait_ready()
+    together(cluster.nodes)
     Client(replica).execute("INSERT INTO t VALUES(3)")
     equal([rows(node, level="linearizable") for node in cluster.nodes], [3] * 4, "rows")
 
@@ -249,10 +247,7 @@ def s14_5_s6_the_same_flags_found_join_restart_and_return():
     list = ",".join(f"{cluster.host(number)}:4002" for number in (1, 2, 3))
     flags = "-bootstrap-expect", "3", "-join", list, "-raft-cluster-remove-shutdown"
     nodes = [cluster.add(number, *flags) for number in (1, 2, 3)]
-    for node in nodes:
-        node.launch()
-    for node in nodes:
-        node.wait_ready()
+    together(nodes)
     fourth = cluster.add(4, *flags).start()  # there is a cluster: it joins
     wait_for(lambda: members(fourth) == [(name, "voter") for name in "1234"], "four are members")
     Client(fourth).execute("CREATE TABLE t (x)")
@@ -263,12 +258,7 @@ def s14_5_s6_the_same_flags_found_join_restart_and_return():
         Client(fourth).execute("INSERT INTO t VALUES(1)")
         node.start()
         wait_for(lambda: sorted(members(fourth)) == [(name, "voter") for name in "1234"], "it is one again")
-    for node in cluster.nodes:
-        node.kill()
-    for node in cluster.nodes:
-        node.launch()
-    for node in cluster.nodes:
-        node.wait_ready()
+    cluster.kill_all()
     equal([rows(node, level="linearizable") for node in cluster.nodes], [2] * 4, "rows")
 
 

@@ -4,6 +4,7 @@ Each is a function of (cluster, dice, last): it begins the trouble, calls last()
 ends it."""
 
 
+from cluster import together
 from harness import temporary, wait_for
 
 # Whoever was away may have to be made a member again, at a time when nobody leads.
@@ -25,28 +26,21 @@ def killed(cluster, dice, last):
     for node in nodes:
         node.kill()
     last()
-    start(nodes)
+    together(nodes)
 
 
 def leader_killed(cluster, dice, last):
     node = leader_or_any(cluster, dice)
     node.kill()
     last()
-    start([node])
-
-
-def start(nodes):
-    for node in nodes:
-        node.launch()
-    for node in nodes:
-        node.wait_ready()
+    together([node])
 
 
 def ended(cluster, dice, last):
     node = leader_or_any(cluster, dice)
     node.stop()
     last()
-    start([node])
+    together([node])
 
 
 def paused(cluster, dice, last):
@@ -70,7 +64,7 @@ def all_paused(cluster, dice, last):
 def all_killed(cluster, dice, last):
     for node in cluster.nodes:
         node.kill()
-    start(dice.sample(cluster.nodes, len(cluster.nodes)))
+    together(dice.sample(cluster.nodes, len(cluster.nodes)))
 
 
 def cut_off(cluster, dice, last):
@@ -132,7 +126,7 @@ def killed_while_cut_off(cluster, dice, last):
     for node in nodes:
         node.kill()
     cluster.heal()
-    start(nodes)
+    together(nodes)
 
 
 def killed_as_it_comes_back(cluster, dice, last):
@@ -146,7 +140,7 @@ def killed_as_it_comes_back(cluster, dice, last):
         wait_for(lambda: node.log_path.stat().st_size > log, f"node {node.name} says something")
         last()
         node.kill()
-    start([node])
+    together([node])
 
 
 def wiped(cluster, dice, last):
@@ -156,7 +150,7 @@ def wiped(cluster, dice, last):
     node.directory.rename(temporary("lost"))
     node.flags = ["-node-id", node.name, "-join", ",".join(other.raft for other in cluster.others(node)), *PATIENTLY, *cluster.flags]
     last()
-    start([node])
+    together([node])
     wait_for(lambda: cluster.all_vote(), f"node {node.name} votes again")
 
 

@@ -33,6 +33,9 @@ static struct {
     struct rq_later *later; /* a retry that is not due yet */
     unsigned dropped;
     const struct rq_carrier *carrier; /* NULL: there are no other nodes */
+    const struct rq_turn_door *turns; /* likewise */
+    uint64_t turn_attempt;
+    unsigned turn_holds, turn_lost;
     enum rq_carriage_state carriage;
     void (*brought)(void *ctx);
     void *brought_ctx;
@@ -97,6 +100,7 @@ static void open_database(uint64_t version)
     env.staged_dir = world.staged;
     env.shelf = world.shelf;
     env.carrier = world.carrier;
+    env.turns = world.turns;
     env.trash_dir = world.trash;
     env.submit = on_submit;
     env.post_later = on_post_later;
@@ -778,20 +782,72 @@ static void what_came_before_one_that_does_not_fit_is_applied(void)
     end();
 }
 
-static void own_transaction_among_those_of_others_is_answered(void)
+/* --- with other hosts, of which this one has the turn */
+
+static bool on_alone(void *ctx)
 {
+    (void)ctx;
+    return false;
+}
+
+static void on_turn_take(void *ctx, uint32_t db_id, uint64_t attempt)
+{
+    (void)ctx, (void)db_id;
+    world.turn_attempt = attempt;
+}
+
+static void on_turn_holds(void *ctx, uint32_t db_id, uint64_t serial)
+{
+    (void)ctx, (void)db_id, (void)serial;
+    world.turn_holds++;
+}
+
+static void on_turn_lost(void *ctx, uint32_t db_id, uint64_t serial)
+{
+    (void)ctx, (void)db_id, (void)serial;
+    world.turn_lost++;
+}
+
+static void begin_with_turn(void)
+{
+    static const struct rq_turn_door door = {
+        .alone = on_alone, .take = on_turn_take, .holds = on_turn_holds, .lost = on_turn_lost
+    };
     begin();
-    foreign_page(0, 0, 2, 2, 0, 'a');
-    give_committed();
-    commit(transaction(1, 1, 1, 'b'));
+    close_database();
+    world.turns = &door;
+    open_database(0);
+    rq_database_caught_up(world.db);
+    rq_database_turn_look(world.db);
+    settle();
+    rq_database_turn_granted(world.db, world.turn_attempt, 1, 0);
+    settle();
+    check_eq(world.turn_holds, 1);
+}
+
+static void own_transaction_among_those_of_others_is_answered_and_leaves_the_turn_here(void)
+{
+    begin_with_turn();
+    commit(transaction(1, 1, 0, 'a'));
     append(RQ_OK);
-    foreign_page(2, 2, 2, 2, 'b', 'c');
-    foreign_page(3, 2, 2, 2, 'c', 'd');
     give_committed();
-    check_eq(answer_count, 1);
-    check_eq(answers[0].err, RQ_OK);
-    check_eq(info().version, 4);
-    check_eq(byte_of_page(2), 'd');
+    commit(transaction(1, 2, 1, 'b'));
+    append(RQ_OK);
+    foreign_page(1, 2, 2, 2, 'a', 'z'); /* not made on the head: has no effect */
+    give_committed();
+    check_eq(answer_count, 2);
+    check_eq(answers[1].err, RQ_OK);
+    check_eq(world.turn_lost, 0);
+    commit(transaction(1, 3, 2, 'c'));
+    append(RQ_OK);
+    foreign_page(3, 2, 2, 2, 'c', 'd'); /* others have it by now */
+    foreign_page(4, 2, 2, 2, 'd', 'e');
+    give_committed();
+    check_eq(answer_count, 3);
+    check_eq(answers[2].err, RQ_OK);
+    check_eq(world.turn_lost, 1);
+    check_eq(info().version, 5);
+    check_eq(byte_of_page(2), 'e');
     end();
 }
 
@@ -1338,7 +1394,7 @@ int main(int argc, char **argv)
         TAP(who_waits_for_a_wal_that_begins_anew_gives_away_what_else_he_carries),
         TAP(pages_behind_a_shorter_end_are_zero_for_the_next),
         TAP(what_came_before_one_that_does_not_fit_is_applied),
-        TAP(own_transaction_among_those_of_others_is_answered),
+        TAP(own_transaction_among_those_of_others_is_answered_and_leaves_the_turn_here),
         TAP(file_that_holds_more_than_the_log_is_found_out),
         TAP(log_of_another_term_is_found_out),
         TAP(removed_file_is_quarantined_and_never_made_anew),

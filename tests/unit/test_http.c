@@ -271,11 +271,12 @@ static void on_leaving(void *ctx, const struct rq_http_request *request, struct 
     pthread_detach(thread);
 }
 
-/* Says whether it may; ?held: stays until it is let go. */
+/* Says whether it may, who asks twice; ?held: stays until it is let go. */
 static void on_linger(void *ctx, const struct rq_http_request *request, struct rq_http_response *response)
 {
-    const bool may = rq_http_may_linger(response);
+    const bool asked = rq_http_may_linger(response), may = rq_http_may_linger(response);
     (void)ctx;
+    check_eq(may, asked);
     atomic_fetch_add(&held, 1);
     while (may && rq_http_has(request, "held") && !atomic_load(&let_go)) {
         usleep(1000);

@@ -10,62 +10,22 @@
 
 #include "raftd/http/go_json.h"
 #include "raftd/http/results.h"
+#include "tests/support/sql_run.h"
 #include "tests/support/tap.h"
 
 #define ANSWER_MAX (256u << 20)
-#define TEXT_MAX   4096u
 #define PIECE      49152u /* of a long value, as results.c has it */
 
 #define NUMBERS(n) "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " #n ") "
 #define ROWS(n)    NUMBERS(n) "SELECT i, hex(zeroblob(500)) AS a FROM n"
 
-static sqlite3 *db;
-static struct rq_sql_connection connection;
 static struct rq_answer_room room = { .dir = "." };
-
-static void open_db(void)
-{
-    check_eq(sqlite3_open(":memory:", &db), SQLITE_OK);
-    sqlite3_extended_result_codes(db, 1);
-    check_eq(sqlite3_exec(db, "PRAGMA temp_store=MEMORY", NULL, NULL, NULL), SQLITE_OK);
-    check_eq(rq_sql_connection_init(&connection, db), RQ_OK);
-}
 
 static void close_db(void)
 {
-    rq_sql_connection_fini(&connection);
-    check_eq(sqlite3_close(db), SQLITE_OK);
+    sql_close();
     check_eq(atomic_load(&room.memory), 0);
     check_eq(atomic_load(&room.disk), 0);
-}
-
-static void quotes(const char *from, char to[TEXT_MAX])
-{
-    size_t i = 0;
-    check(strlen(from) < TEXT_MAX);
-    for (; from[i] != '\0'; i++) {
-        to[i] = from[i] == '`' ? '"' : from[i];
-    }
-    to[i] = '\0';
-}
-
-/* With the transaction around it that an executor makes. */
-static int run(enum rq_sql_kind kind, const struct rq_sql_form *form, const char *body, struct rq_sql_results *results)
-{
-    const bool around = form->transaction && kind != RQ_SQL_QUERY;
-    char json[TEXT_MAX], text[RQ_HTTP_TEXT_MAX];
-    struct rq_statements *statements;
-    quotes(body, json);
-    check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
-    if (around) {
-        check_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-    }
-    int code = rq_sql_run(statements, kind, form, &connection, results);
-    if (around && sqlite3_get_autocommit(db) == 0) {
-        check_eq(sqlite3_exec(db, code == SQLITE_OK ? "COMMIT" : "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
-    }
-    rq_statements_free(statements);
-    return code;
 }
 
 struct answer {
@@ -86,7 +46,7 @@ static struct answer answer_of(enum rq_sql_kind kind, const struct rq_sql_form *
     struct answer a;
     struct rq_sql_results results;
     rq_sql_results_init(&results, ANSWER_MAX, where);
-    (void)run(kind, form, body, &results);
+    (void)sql_run(kind, form, body, &results);
     a.memory_after = results.json.capacity;
     check_eq(rq_sql_answer(&results, form, &coda), RQ_OK);
     a.file_bytes = results.file.end.bytes;
@@ -117,8 +77,8 @@ static bool same(const struct answer *a, const struct answer *b)
 
 static bool is(const struct answer *a, const char *wanted)
 {
-    char exact[TEXT_MAX];
-    quotes(wanted, exact);
+    char exact[SQL_JSON_MAX];
+    sql_quotes(wanted, exact);
     const bool right = a->all.size == strlen(exact) && memcmp(a->all.data, exact, a->all.size) == 0;
     if (!right) {
         printf("# gives  %.*s\n# wanted %s\n", (int)(a->all.size < 500 ? a->all.size : 500), (char *)a->all.data,
@@ -153,7 +113,7 @@ static bool leaves_at(size_t size)
 
 static void an_answer_leaves_memory_when_it_is_large(void)
 {
-    open_db();
+    sql_open();
     for (size_t more = 0; more < 3; more++) {
         check_eq(leaves_at(RQ_SQL_SMALL_BYTES - 1 + more), false);
         check_eq(leaves_at(RQ_SQL_LARGE_BYTES - 1 + more), more > 0);
@@ -169,7 +129,7 @@ static void let_others_have(size_t memory)
 
 static void an_answer_leaves_memory_earlier_when_others_have_much(void)
 {
-    open_db();
+    sql_open();
     for (size_t more = 0; more < 3; more++) {
         let_others_have(RQ_SQL_MEMORY_BYTES - RQ_SQL_LARGE_BYTES + 1);
         check_eq(leaves_at(RQ_SQL_SMALL_BYTES - 1 + more), more > 0);
@@ -184,15 +144,15 @@ static void an_answer_leaves_memory_earlier_when_others_have_much(void)
 static void a_quick_run_leaves_large_answers_to_one_that_may_take_its_time(void)
 {
     struct rq_sql_results results;
-    open_db();
+    sql_open();
     rq_sql_results_init(&results, ANSWER_MAX, &room);
-    connection.budget = UINT32_MAX;
-    check_eq(run(RQ_SQL_QUERY, &plain, "[`" ROWS(4000) "`]", &results), SQLITE_OK);
-    check_eq(run(RQ_SQL_QUERY, &plain, "[`" ROWS(6000) "`]", &results), RQ_SQL_TOO_LONG);
+    sql_connection.budget = UINT32_MAX;
+    check_eq(sql_run(RQ_SQL_QUERY, &plain, "[`" ROWS(4000) "`]", &results), SQLITE_OK);
+    check_eq(sql_run(RQ_SQL_QUERY, &plain, "[`" ROWS(6000) "`]", &results), RQ_SQL_TOO_LONG);
     check_eq(results.file.end.bytes, 0);
     check(results.json.size < RQ_SQL_LARGE_BYTES + 2000);
-    connection.budget = 0;
-    check_eq(run(RQ_SQL_QUERY, &plain, "[`" ROWS(6000) "`]", &results), SQLITE_OK);
+    sql_connection.budget = 0;
+    check_eq(sql_run(RQ_SQL_QUERY, &plain, "[`" ROWS(6000) "`]", &results), SQLITE_OK);
     check(results.file.end.bytes > 6000000);
     rq_sql_results_fini(&results);
     close_db();
@@ -219,7 +179,7 @@ static void it_is_the_same_answer(void)
         "[`" NUMBERS(300) "SELECT i, hex(zeroblob(2500)), zeroblob(4097), hex(zeroblob(2049)), zeroblob(0) FROM n`]",
         "[`SELECT zeroblob(49151), zeroblob(49152), zeroblob(49153), zeroblob(98304), zeroblob(500000)`]",
     };
-    open_db();
+    sql_open();
     let_others_have(RQ_SQL_MEMORY_BYTES);
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
@@ -238,7 +198,7 @@ static void it_is_the_same_answer(void)
 /* What is taken back is taken back from the disk. */
 static void an_error_in_the_last_row_leaves_nothing_of_the_rows(void)
 {
-    open_db();
+    sql_open();
     let_others_have(RQ_SQL_MEMORY_BYTES);
     struct answer a = answer_of(
         RQ_SQL_QUERY, &plain,
@@ -259,7 +219,7 @@ static void check_text(const uint8_t *text, size_t bytes)
     check_eq(rq_go_put_text(&b.all, text, bytes), RQ_OK);
     check_eq(rq_bytes_put(&b.all, "]]}]}", 5), RQ_OK);
     sqlite3_stmt *stmt;
-    check_eq(sqlite3_prepare_v2(db, "INSERT OR REPLACE INTO one VALUES(1, ?)", -1, &stmt, NULL), SQLITE_OK);
+    check_eq(sqlite3_prepare_v2(sql_db, "INSERT OR REPLACE INTO one VALUES(1, ?)", -1, &stmt, NULL), SQLITE_OK);
     check_eq(sqlite3_bind_blob64(stmt, 1, text, bytes, SQLITE_STATIC), SQLITE_OK);
     check_eq(sqlite3_step(stmt), SQLITE_DONE);
     check_eq(sqlite3_finalize(stmt), SQLITE_OK);
@@ -277,9 +237,9 @@ static void a_long_text_is_cut_between_characters(void)
         "\xe2\x82\xac\x80", "\x80\x80\x80\x80", "\xf0\x80\x80\x80", "\xf0\x9f\x98\x80\x80", "\"<\n",
     };
     uint8_t *text = malloc(4 * PIECE);
-    open_db();
+    sql_open();
     let_others_have(RQ_SQL_MEMORY_BYTES);
-    check_eq(sqlite3_exec(db, "CREATE TABLE one (id INTEGER PRIMARY KEY, a TEXT)", NULL, NULL, NULL), SQLITE_OK);
+    check_eq(sqlite3_exec(sql_db, "CREATE TABLE one (id INTEGER PRIMARY KEY, a TEXT)", NULL, NULL, NULL), SQLITE_OK);
     for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
         const size_t n = strlen(parts[p]);
         for (size_t at = PIECE - 6; at <= PIECE + 1; at++) {
@@ -308,8 +268,8 @@ static void json_is_indented_wherever_it_is_cut(void)
         "{\"results\":[{\"columns\":[],\"a\\\"b\":{},\"c\\\\\":[[1,\"]\"],[\"\\\\\\\"{\",2,[]]]}],\"x\":[{}]}";
     struct rq_bytes whole, cut;
     struct rq_go_indent state = { 0 };
-    rq_bytes_init(&whole, TEXT_MAX);
-    rq_bytes_init(&cut, TEXT_MAX);
+    rq_bytes_init(&whole, SQL_JSON_MAX);
+    rq_bytes_init(&cut, SQL_JSON_MAX);
     check_eq(rq_go_indent(&state, &whole, (const uint8_t *)json, strlen(json)), RQ_OK);
     check(memmem(whole.data, whole.size, "\"columns\": [],\n            \"a\\\"b\": {},\n", 38) != NULL);
     for (size_t step = 1; step <= strlen(json); step++) {
@@ -332,7 +292,7 @@ static void json_is_indented_wherever_it_is_cut(void)
 static int count_of(const char *sql)
 {
     sqlite3_stmt *stmt;
-    check_eq(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK);
+    check_eq(sqlite3_prepare_v2(sql_db, sql, -1, &stmt, NULL), SQLITE_OK);
     check_eq(sqlite3_step(stmt), SQLITE_ROW);
     const int count = sqlite3_column_int(stmt, 0);
     check_eq(sqlite3_finalize(stmt), SQLITE_OK);
@@ -347,7 +307,7 @@ static void check_full(void)
     check(is(&a, "{`results`:[{`columns`:[`a`],`types`:[`integer`],`values`:[[1]]}," FULL
                  ",{`columns`:[`a`],`types`:[`integer`],`values`:[[2]]}]}"));
     answer_free(&a);
-    check_eq(sqlite3_exec(db, "DROP TABLE IF EXISTS t; CREATE TABLE t (a)", NULL, NULL, NULL), SQLITE_OK);
+    check_eq(sqlite3_exec(sql_db, "DROP TABLE IF EXISTS t; CREATE TABLE t (a)", NULL, NULL, NULL), SQLITE_OK);
     a = answer_of(RQ_SQL_EXECUTE, &plain,
                   "[`INSERT INTO t VALUES(1)`,`" NUMBERS(1000) "INSERT INTO t SELECT hex(zeroblob(500)) FROM n RETURNING a`,"
                   "`INSERT INTO t VALUES(2) RETURNING a`]",
@@ -363,22 +323,22 @@ static void check_full(void)
     check(is(&a, "{`results`:[{`last_insert_id`:3,`rows_affected`:1}," FULL "]}"));
     answer_free(&a);
     check_eq(count_of("SELECT count(*) FROM t"), 2);
-    check_eq(sqlite3_get_autocommit(db) != 0, true);
+    check_eq(sqlite3_get_autocommit(sql_db) != 0, true);
 }
 
 /* It is run again: a statement that is a transaction by itself must not be committed by what ends it amid its rows. */
 static void a_quick_run_that_is_cut_off_has_written_nothing(void)
 {
     struct rq_sql_results results;
-    open_db();
-    check_eq(sqlite3_exec(db, "CREATE TABLE t (a)", NULL, NULL, NULL), SQLITE_OK);
+    sql_open();
+    check_eq(sqlite3_exec(sql_db, "CREATE TABLE t (a)", NULL, NULL, NULL), SQLITE_OK);
     rq_sql_results_init(&results, ANSWER_MAX, &room);
-    connection.budget = UINT32_MAX;
-    check_eq(run(RQ_SQL_EXECUTE, &plain,
-                 "[`" NUMBERS(6000) "INSERT INTO t SELECT hex(zeroblob(500)) FROM n RETURNING a`]", &results),
+    sql_connection.budget = UINT32_MAX;
+    check_eq(sql_run(RQ_SQL_EXECUTE, &plain,
+                     "[`" NUMBERS(6000) "INSERT INTO t SELECT hex(zeroblob(500)) FROM n RETURNING a`]", &results),
              RQ_SQL_TOO_LONG);
     check_eq(count_of("SELECT count(*) FROM t"), 0);
-    connection.budget = 0;
+    sql_connection.budget = 0;
     rq_sql_results_fini(&results);
     close_db();
 }
@@ -386,7 +346,7 @@ static void a_quick_run_that_is_cut_off_has_written_nothing(void)
 static void without_room_there_are_errors(void)
 {
     const uint64_t taken = UINT64_MAX / 2;
-    open_db();
+    sql_open();
     let_others_have(RQ_SQL_MEMORY_BYTES);
     atomic_store(&room.disk, taken); /* by others: more than they leave free */
     check_full();
@@ -402,7 +362,7 @@ static void a_file_that_cannot_grow_is_no_room(void)
     struct rlimit before;
     check_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
     signal(SIGXFSZ, SIG_IGN);
-    open_db();
+    sql_open();
     let_others_have(RQ_SQL_MEMORY_BYTES);
     struct rlimit limit = before;
     for (limit.rlim_cur = 0; limit.rlim_cur < 750000; limit.rlim_cur += 150000) {
@@ -425,7 +385,7 @@ static void a_file_that_cannot_grow_is_no_room(void)
 static void a_file_that_cannot_be_made_is_an_error(void)
 {
     struct rq_answer_room nowhere = { .dir = "/nowhere", .memory = RQ_SQL_MEMORY_BYTES };
-    open_db();
+    sql_open();
     struct answer a = answer_of(RQ_SQL_QUERY, &plain, "[`" ROWS(1000) "`,`SELECT 2 AS a`]", &nowhere);
     check(is(&a,
              "{`results`:[{`error`:`the results cannot be written to disk`},"
@@ -452,17 +412,17 @@ static void for_who_has_left_nothing_is_run(void)
         "[`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
         "SELECT hex(zeroblob(50000)) FROM n`]"
     };
-    open_db();
+    sql_open();
     let_others_have(RQ_SQL_MEMORY_BYTES);
     for (size_t i = 0; i < 2; i++) {
         unsigned left = 5;
-        connection.has_left = asked_often;
-        connection.ctx = &left;
+        sql_connection.has_left = asked_often;
+        sql_connection.ctx = &left;
         struct answer a = answer_of(RQ_SQL_QUERY, &plain, bodies[i], &room);
         check(is(&a, "{`results`:[],`error`:`the client has closed the connection`}"));
         answer_free(&a);
     }
-    connection.has_left = NULL;
+    sql_connection.has_left = NULL;
     struct answer a = answer_of(RQ_SQL_QUERY, &plain, "[`SELECT 1 AS a`]", &room);
     check(is(&a, "{`results`:[{`columns`:[`a`],`types`:[`integer`],`values`:[[1]]}]}"));
     answer_free(&a);

@@ -9,13 +9,10 @@
 #include "raftd/http/go_json.h"
 #include "raftd/http/results.h"
 #include "raftd/run/clock.h"
+#include "tests/support/sql_run.h"
 #include "tests/support/tap.h"
 
 #define ANSWER_MAX (64u << 20)
-#define JSON_MAX   8192u
-
-static sqlite3 *db;
-static struct rq_sql_connection connection;
 
 static const struct rq_sql_form plain;
 static const struct rq_sql_form transaction = { .transaction = true };
@@ -40,53 +37,10 @@ struct row {
 
 /* --- running -------------------------------------------------------------------------------------------------------------- */
 
-static void open_db(void)
-{
-    check_eq(sqlite3_open(":memory:", &db), SQLITE_OK);
-    sqlite3_extended_result_codes(db, 1);
-    check_eq(rq_sql_connection_init(&connection, db), RQ_OK);
-}
-
-static void close_db(void)
-{
-    rq_sql_connection_fini(&connection);
-    check_eq(sqlite3_close(db), SQLITE_OK); /* no statement is left */
-}
-
-static void quotes(const char *from, char to[JSON_MAX])
-{
-    size_t i = 0;
-    check(strlen(from) < JSON_MAX);
-    for (; from[i] != '\0'; i++) {
-        to[i] = from[i] == '`' ? '"' : from[i];
-    }
-    to[i] = '\0';
-}
-
-/* As an executor runs it: a transaction of a write is begun and ended around it. */
-static int run(enum rq_sql_kind kind, const struct rq_sql_form *form, const char *body, struct rq_sql_results *results)
-{
-    const bool around = form->transaction && kind != RQ_SQL_QUERY;
-    char json[JSON_MAX], text[RQ_HTTP_TEXT_MAX];
-    struct rq_statements *statements;
-    quotes(body, json);
-    check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
-    if (around) {
-        check_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-    }
-    int code = rq_sql_run(statements, kind, form, &connection, results);
-    if (around && sqlite3_get_autocommit(db) == 0) {
-        check_eq(sqlite3_exec(db, code == SQLITE_OK ? "COMMIT" : "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
-    }
-    check(sqlite3_get_autocommit(db) != 0);
-    rq_statements_free(statements);
-    return code;
-}
-
 static bool is(const struct rq_bytes *json, const char *wanted)
 {
-    char exact[JSON_MAX];
-    quotes(wanted, exact);
+    char exact[SQL_JSON_MAX];
+    sql_quotes(wanted, exact);
     const bool same = json->size == strlen(exact) && memcmp(json->data, exact, json->size) == 0;
     if (!same) {
         printf("# gives  %.*s\n# wanted %s\n", (int)json->size, (char *)json->data, exact);
@@ -99,7 +53,7 @@ static bool gives(const struct row *row)
     const struct rq_sql_coda coda = { 0 };
     struct rq_sql_results results;
     rq_sql_results_init(&results, ANSWER_MAX, NULL);
-    (void)run(row->kind, row->form, row->body, &results);
+    (void)sql_run(row->kind, row->form, row->body, &results);
     enum rq_err err = rq_sql_answer(&results, row->form, &coda);
     const bool same = err == RQ_OK && is(&results.json, row->wanted);
     if (!same) {
@@ -118,9 +72,9 @@ static void all(const struct row *rows, size_t count)
 
 #define ALL(rows)                                   \
     do {                                            \
-        open_db();                                  \
+        sql_open();                                 \
         all((rows), sizeof(rows) / sizeof *(rows)); \
-        close_db();                                 \
+        sql_close();                                \
     } while (0)
 
 #define FOO                                                                                                       \
@@ -521,8 +475,8 @@ static void shortest_reals(void)
 
 static void check_text(const char *from, size_t bytes, const char *wanted)
 {
-    char exact[JSON_MAX];
-    quotes(wanted, exact);
+    char exact[SQL_JSON_MAX];
+    sql_quotes(wanted, exact);
     rq_bytes_init(&written, 1024);
     const char *text = text_of(rq_go_put_text(&written, (const uint8_t *)from, bytes));
     if (strcmp(text, exact) != 0) {
@@ -716,7 +670,7 @@ static void check_plan(enum rq_sql_kind kind, const char *body, const char *deta
         "\"types\":[\"integer\",\"integer\",\"integer\",\"text\"],\"values\":[[";
     struct rq_sql_results results;
     rq_sql_results_init(&results, ANSWER_MAX, NULL);
-    check_eq(run(kind, &plain, body, &results), SQLITE_OK);
+    check_eq(sql_run(kind, &plain, body, &results), SQLITE_OK);
     check_eq(rq_bytes_put(&results.json, "", 1), RQ_OK);
     check(strncmp((const char *)results.json.data, head, strlen(head)) == 0);
     check(strstr((const char *)results.json.data, detail) != NULL);
@@ -726,12 +680,12 @@ static void check_plan(enum rq_sql_kind kind, const char *body, const char *deta
 static void explain(void)
 {
     static const struct row rows[] = { FOO };
-    open_db();
+    sql_open();
     all(rows, 2);
     check_plan(QUERY, "[`EXPLAIN QUERY PLAN SELECT * FROM foo`]", "\"SCAN ");
     check_plan(QUERY, "[`EXPLAIN QUERY PLAN DELETE FROM foo WHERE id=1`]", "\"SEARCH ");
     check_plan(REQUEST, "[`EXPLAIN QUERY PLAN DELETE FROM foo WHERE id=1`]", "\"SEARCH ");
-    close_db();
+    sql_close();
 }
 
 static void returning(void)
@@ -890,20 +844,21 @@ static void budget(void)
     static const struct row after = { QUERY, &plain, "[`SELECT 1 AS a`]",
                                       "{`results`:[{`columns`:[`a`],`types`:[`integer`],`values`:[[1]]}]}" };
     struct rq_sql_results results;
-    open_db();
+    sql_open();
     rq_sql_results_init(&results, ANSWER_MAX, NULL);
-    connection.budget = 5;
-    check_eq(run(QUERY, &plain, "[`" FOR_EVER "`]", &results), RQ_SQL_TOO_LONG);
-    check_eq(run(QUERY, &transaction, "[`SELECT 1`,`" FOR_EVER "`]", &results), RQ_SQL_TOO_LONG);
-    check_eq(run(QUERY, &plain, "[`SELECT 1`]", &results), SQLITE_OK); /* each run has it anew */
+    sql_connection.budget = 5;
+    check_eq(sql_run(QUERY, &plain, "[`" FOR_EVER "`]", &results), RQ_SQL_TOO_LONG);
+    check_eq(sql_run(QUERY, &transaction, "[`SELECT 1`,`" FOR_EVER "`]", &results), RQ_SQL_TOO_LONG);
+    check_eq(sql_run(QUERY, &plain, "[`SELECT 1`]", &results), SQLITE_OK); /* each run has it anew */
     check(gives(&after));
-    /* It is for runs alone: not for what else is done with the connection. */
-    check_eq(sqlite3_exec(
-                 db, "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 100000) SELECT max(x) FROM c",
-                 NULL, NULL, NULL),
-             SQLITE_OK);
+    /* It is for runs alone: not for what else is done with the sql_connection. */
+    check_eq(
+        sqlite3_exec(sql_db,
+                     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 100000) SELECT max(x) FROM c",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
     rq_sql_results_fini(&results);
-    close_db();
+    sql_close();
 }
 
 /* Is it that, with a time in the middle? */
@@ -924,19 +879,19 @@ static void timings(void)
     static const struct rq_sql_form timed_associative = { .timings = true, .associative = true };
     const struct rq_sql_coda coda = { .seconds = 0.25 };
     struct rq_sql_results results;
-    open_db();
+    sql_open();
     rq_sql_results_init(&results, ANSWER_MAX, NULL);
-    check_eq(run(EXECUTE, &timed_associative, "[`CREATE TABLE foo (id)`]", &results), SQLITE_OK);
+    check_eq(sql_run(EXECUTE, &timed_associative, "[`CREATE TABLE foo (id)`]", &results), SQLITE_OK);
     check_eq(rq_sql_answer(&results, &timed_associative, &coda), RQ_OK);
     rq_bytes_put(&results.json, "", 1);
     check(is_timed((const char *)results.json.data, "{\"results\":[{\"time\":", ",\"rows\":null}],\"time\":0.25}"));
-    check_eq(run(QUERY, &timed, "[`SELECT id FROM foo`,`SELECT nope`]", &results), SQLITE_OK);
+    check_eq(sql_run(QUERY, &timed, "[`SELECT id FROM foo`,`SELECT nope`]", &results), SQLITE_OK);
     check_eq(rq_sql_answer(&results, &timed, &coda), RQ_OK);
     rq_bytes_put(&results.json, "", 1);
     check(is_timed((const char *)results.json.data, "{\"results\":[{\"columns\":[\"id\"],\"types\":[\"\"],\"time\":",
                    "},{\"error\":\"no such column: nope\"}],\"time\":0.25}"));
     rq_sql_results_fini(&results);
-    close_db();
+    sql_close();
 }
 
 /* --- the answer ----------------------------------------------------------------------------------------------------------- */
@@ -969,33 +924,33 @@ static void failed_after_its_run(void)
 {
     struct rq_sql_results results;
     const struct rq_sql_coda coda = { 0 };
-    open_db();
+    sql_open();
     rq_sql_results_init(&results, ANSWER_MAX, NULL);
-    check_eq(run(EXECUTE, &plain, "[`CREATE TABLE foo (id)`]", &results), SQLITE_OK);
+    check_eq(sql_run(EXECUTE, &plain, "[`CREATE TABLE foo (id)`]", &results), SQLITE_OK);
     rq_sql_results_fail(&results, "leadership lost while committing log");
     check_eq(rq_sql_answer(&results, &plain, &coda), RQ_OK);
     check(is(&results.json, "{`results`:[],`error`:`leadership lost while committing log`}"));
     /* And may be run again. */
-    check_eq(run(QUERY, &plain, "[`SELECT 1 AS a`]", &results), SQLITE_OK);
+    check_eq(sql_run(QUERY, &plain, "[`SELECT 1 AS a`]", &results), SQLITE_OK);
     check_eq(rq_sql_answer(&results, &plain, &coda), RQ_OK);
     check(is(&results.json, "{`results`:[{`columns`:[`a`],`types`:[`integer`],`values`:[[1]]}]}"));
     rq_sql_results_fini(&results);
-    close_db();
+    sql_close();
 }
 
 static void too_large(void)
 {
     struct rq_sql_results results;
     const struct rq_sql_coda coda = { 0 };
-    open_db();
+    sql_open();
     for (size_t max = 300; max < 2000; max += 7) {
         rq_sql_results_init(&results, max, NULL);
-        check_eq(run(QUERY, &plain, "[`SELECT printf('%2000d', 1) AS a`]", &results), SQLITE_TOOBIG);
+        check_eq(sql_run(QUERY, &plain, "[`SELECT printf('%2000d', 1) AS a`]", &results), SQLITE_TOOBIG);
         check_eq(rq_sql_answer(&results, &plain, &coda), RQ_OK);
         check(is(&results.json, "{`results`:[],`error`:`the results are too large`}"));
         rq_sql_results_fini(&results);
     }
-    close_db();
+    sql_close();
 }
 
 /* --- the connection ------------------------------------------------------------------------------------------------------- */
@@ -1023,7 +978,7 @@ static void kept_statements(void)
         { EXECUTE, &plain, "[`DROP TABLE foo`]", "{`results`:[{`last_insert_id`:2,`rows_affected`:1}]}" },
         { QUERY, &plain, "[`SELECT * FROM foo WHERE id=1`]", "{`results`:[{`error`:`no such table: foo`}]}" },
     };
-    open_db();
+    sql_open();
     all(rows, sizeof rows / sizeof *rows);
     for (unsigned i = 0; i < 1500; i++) {
         char body[64], wanted[128];
@@ -1033,36 +988,36 @@ static void kept_statements(void)
         check(gives(&(struct row){ QUERY, &plain, body, wanted }));
     }
     unsigned kept = 0;
-    for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(db, s)) != NULL;) {
+    for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(sql_db, s)) != NULL;) {
         kept++;
     }
     check(kept > 0 && kept <= 128);
-    close_db();
+    sql_close();
 }
 
 static void closed_by_somebody_else(void)
 {
     sqlite3_stmt *s;
-    open_db();
+    sql_open();
     check(gives(&(struct row){ QUERY, &plain, "[`SELECT 1`,`SELECT 1`,`SELECT 1`]",
                                "{`results`:[{`columns`:[`1`],`types`:[`integer`],`values`:[[1]]},"
                                "{`columns`:[`1`],`types`:[`integer`],`values`:[[1]]},"
                                "{`columns`:[`1`],`types`:[`integer`],`values`:[[1]]}]}" }));
-    while ((s = sqlite3_next_stmt(db, NULL)) != NULL) {
+    while ((s = sqlite3_next_stmt(sql_db, NULL)) != NULL) {
         sqlite3_finalize(s);
     }
-    check_eq(sqlite3_close(db), SQLITE_OK);
-    rq_sql_connection_forget(&connection);
-    rq_sql_connection_fini(&connection); /* has nothing to do any more */
+    check_eq(sqlite3_close(sql_db), SQLITE_OK);
+    rq_sql_connection_forget(&sql_connection);
+    rq_sql_connection_fini(&sql_connection); /* has nothing to do any more */
 }
 
 static void check_only_reads(const char *body, bool wanted)
 {
-    char json[JSON_MAX], text[RQ_HTTP_TEXT_MAX];
+    char json[SQL_JSON_MAX], text[RQ_HTTP_TEXT_MAX];
     struct rq_statements *statements;
-    quotes(body, json);
+    sql_quotes(body, json);
     check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
-    const bool only = rq_sql_only_reads(statements, &plain, &connection);
+    const bool only = rq_sql_only_reads(statements, &plain, &sql_connection);
     rq_statements_free(statements);
     printf("# %s %s\n", only ? "reads" : "writes", body);
     check(only == wanted);
@@ -1070,8 +1025,8 @@ static void check_only_reads(const char *body, bool wanted)
 
 static void only_reads(void)
 {
-    open_db();
-    check_eq(sqlite3_exec(db, "CREATE TABLE foo (id)", NULL, NULL, NULL), SQLITE_OK);
+    sql_open();
+    check_eq(sqlite3_exec(sql_db, "CREATE TABLE foo (id)", NULL, NULL, NULL), SQLITE_OK);
     check_only_reads("[`SELECT 1`,`SELECT * FROM foo`]", true);
     check_only_reads("[``,` `]", true);
     check_only_reads("[`SELECT 1; SELECT 2`]", true);
@@ -1080,7 +1035,7 @@ static void only_reads(void)
     check_only_reads("[`SELECT 1; DELETE FROM foo`]", false);
     check_only_reads("[`SELECT * FROM nope`]", false);
     check_only_reads("[`CREATE TABLE bar (id)`]", false);
-    close_db();
+    sql_close();
 }
 
 /* In a transaction that the client has begun: open afterwards, or not. */
@@ -1090,23 +1045,23 @@ static void check_within(bool all_or_nothing, const char *body, const char *want
     const struct rq_sql_coda coda = { .error = open ? NULL : "over" };
     struct rq_sql_results results;
     struct rq_statements *statements;
-    char json[JSON_MAX], text[RQ_HTTP_TEXT_MAX];
-    quotes(body, json);
+    char json[SQL_JSON_MAX], text[RQ_HTTP_TEXT_MAX];
+    sql_quotes(body, json);
     check_eq(rq_statements_parse((const uint8_t *)json, strlen(json), &statements, text), RQ_OK);
     rq_sql_results_init(&results, ANSWER_MAX, NULL);
-    (void)rq_sql_run(statements, REQUEST, &form, &connection, &results);
+    (void)rq_sql_run(statements, REQUEST, &form, &sql_connection, &results);
     check_eq(rq_sql_answer(&results, &form, &coda), RQ_OK);
     const bool same = is(&results.json, wanted);
     rq_sql_results_fini(&results);
     rq_statements_free(statements);
     check(same);
-    check_eq(sqlite3_get_autocommit(db) == 0, open);
+    check_eq(sqlite3_get_autocommit(sql_db) == 0, open);
 }
 
 static void a_transaction_of_the_clients(void)
 {
-    open_db();
-    check_eq(sqlite3_exec(db, "CREATE TABLE foo (id INTEGER PRIMARY KEY); BEGIN", NULL, NULL, NULL), SQLITE_OK);
+    sql_open();
+    check_eq(sqlite3_exec(sql_db, "CREATE TABLE foo (id INTEGER PRIMARY KEY); BEGIN", NULL, NULL, NULL), SQLITE_OK);
     check_within(false, "[`INSERT INTO foo VALUES(1)`,`nonsense`,`INSERT INTO foo VALUES(2)`]",
                  "{`results`:[{`last_insert_id`:1,`rows_affected`:1},{`error`:`near \\`nonsense\\`: syntax error`},"
                  "{`last_insert_id`:2,`rows_affected`:1}]}",
@@ -1126,12 +1081,12 @@ static void a_transaction_of_the_clients(void)
     /* Who gives up more than his own loses all. */
     check_within(false, "[`SAVEPOINT a`]", "{`results`:[{}]}", true);
     check_within(true, "[`RELEASE a`]", "{`results`:[{}],`error`:`over`}", false);
-    check_eq(sqlite3_exec(db, "BEGIN", NULL, NULL, NULL), SQLITE_OK);
+    check_eq(sqlite3_exec(sql_db, "BEGIN", NULL, NULL, NULL), SQLITE_OK);
     check_within(false, "[`INSERT INTO foo VALUES(1)`,`INSERT OR ROLLBACK INTO foo VALUES(1)`]",
                  "{`results`:[{`last_insert_id`:1,`rows_affected`:1},{`error`:`UNIQUE constraint failed: foo.id`}],"
                  "`error`:`over`}",
                  false);
-    close_db();
+    sql_close();
 }
 
 /* A failing COMMIT of a transaction that the run has begun itself. */
@@ -1142,37 +1097,37 @@ static void own_transaction(void)
     char text[RQ_HTTP_TEXT_MAX];
     static const char body[] = "[\"INSERT INTO child VALUES(7)\"]";
     const struct rq_sql_coda coda = { 0 };
-    open_db();
-    check_eq(sqlite3_exec(db,
+    sql_open();
+    check_eq(sqlite3_exec(sql_db,
                           "PRAGMA foreign_keys=ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);"
                           "CREATE TABLE child (p REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
                           NULL, NULL, NULL),
              SQLITE_OK);
     check_eq(rq_statements_parse((const uint8_t *)body, strlen(body), &statements, text), RQ_OK);
     rq_sql_results_init(&results, ANSWER_MAX, NULL);
-    check_eq(rq_sql_run(statements, REQUEST, &transaction, &connection, &results), SQLITE_CONSTRAINT_FOREIGNKEY);
-    check(sqlite3_get_autocommit(db) != 0);
+    check_eq(rq_sql_run(statements, REQUEST, &transaction, &sql_connection, &results), SQLITE_CONSTRAINT_FOREIGNKEY);
+    check(sqlite3_get_autocommit(sql_db) != 0);
     check_eq(rq_sql_answer(&results, &transaction, &coda), RQ_OK);
     check(is(&results.json, "{`results`:[],`error`:`FOREIGN KEY constraint failed`}"));
-    check_eq(rq_sql_run(statements, EXECUTE, &plain, &connection, &results), SQLITE_OK);
+    check_eq(rq_sql_run(statements, EXECUTE, &plain, &sql_connection, &results), SQLITE_OK);
     check_eq(rq_sql_answer(&results, &plain, &coda), RQ_OK);
     check(is(&results.json, "{`results`:[{`error`:`FOREIGN KEY constraint failed`}]}"));
     rq_sql_results_fini(&results);
     rq_statements_free(statements);
-    close_db();
+    sql_close();
 }
 
 /* --- 2.7 ------------------------------------------------------------------------------------------------------------------ */
 
 static void check_analysis(const char *method, const char *query, const char *body, unsigned status, const char *wanted)
 {
-    char target[512], json[JSON_MAX] = "", why[RQ_HTTP_TEXT_MAX];
+    char target[512], json[SQL_JSON_MAX] = "", why[RQ_HTTP_TEXT_MAX];
     struct rq_http_request request = { .method = method };
     struct rq_http_response response = { .status = 0 };
     (void)snprintf(target, sizeof target, "/db/sql?%s", query);
     check(rq_http_split_target(target, &request, why));
     if (body != NULL) {
-        quotes(body, json);
+        sql_quotes(body, json);
         request.body = (const uint8_t *)json;
         request.body_bytes = strlen(json);
     }
