@@ -66,23 +66,6 @@ static bool is_judged(struct rq_database *db, uint32_t pgno)
     return db->env.disputed != NULL && db->env.disputed(db->env.ctx, db, pgno);
 }
 
-/* Our page with the bytes that the transaction changes.  Those of page 1 that follow from the record itself (rq_commit_check_pages) may
- * not be among them, as the other host's page could have had them already. */
-static enum rq_err make_differing_page(struct rq_database *db, const struct rq_txn_head *head,
-                                       const struct rq_delta *delta, uint8_t *page)
-{
-    enum rq_err err = base_page(db, delta->pgno, page, head->page_size);
-    if (err == RQ_OK) {
-        err = rq_delta_put(delta, page, head->page_size);
-    }
-    if (err == RQ_OK && delta->pgno == 1) {
-        rq_put_u32(page + 24, (uint32_t)head->version); /* the change counter */
-        rq_put_u32(page + 28, head->page_count);
-        rq_put_u32(page + 92, (uint32_t)head->version); /* for which the page count holds */
-    }
-    return err;
-}
-
 /* All pages of the record, made from our own base and proved by their hashes, before a byte is written.  CORRUPT: *ret_damaged is the
  * page of ours that is not what we wrote; 0: the record does not fit.
  *
@@ -111,7 +94,8 @@ static enum rq_err make_pages(struct rq_database *db, struct rq_txn_reader *read
         if (err == RQ_OK) {
             err = rq_delta_apply(&delta, record + 4, page_size);
             if (err == RQ_CORRUPT && may_differ && is_judged(db, delta.pgno)) {
-                err = make_differing_page(db, &reader->head, &delta, record + 4);
+                err = base_page(db, delta.pgno, record + 4, page_size);
+                err = err == RQ_OK ? rq_delta_put(&delta, record + 4, page_size) : err;
             }
         }
         if (err != RQ_OK) {

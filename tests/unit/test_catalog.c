@@ -1,4 +1,4 @@
-/* Catalog: what a drop leaves, when; and whom a quarantined database holds up. */
+/* Catalog: what a drop leaves, when; whom a quarantined database holds up; and what this host can say that it has. */
 #include <stdlib.h>
 
 #include "raftd/db/descriptor.h"
@@ -268,6 +268,128 @@ static void who_hears_no_leader_keeps_the_bodies_that_were_brought(void)
     check(!has_body(&e));
 }
 
+/* --- what is here to stay -------------------------------------------------------------------------------------------------- */
+
+static struct rq_ask_has has(void)
+{
+    struct rq_ask_has has;
+    check_eq(rq_catalog_has(l.rig.catalog, &has), RQ_OK);
+    return has;
+}
+
+static uint64_t delivered(void)
+{
+    return rq_driver_view(l.rig.driver).delivered;
+}
+
+/* An entry of that index named a body of the database; as if it had been delivered. */
+static struct rq_entry_staged name_body(uint64_t index, uint32_t db_id, uint8_t content, bool is_here)
+{
+    const struct rq_body_head head = { 512, 1 };
+    struct rq_entry_staged e = { .head = { .db_id = db_id }, .origin = { 5, index } };
+    struct rq_staged *body;
+    uint8_t record[4 + 512] = { 0 };
+    rq_put_u32(record, 1);
+    record[100] = content;
+    check_eq(rq_staged_new(&l.disk->disk, RIG_STAGED_DIR, &head, &body), RQ_OK);
+    check_eq(rq_staged_add(body, record, sizeof record), RQ_OK);
+    check_eq(is_here ? rq_staged_seal(body, e.hash, &e.body_bytes) : rq_staged_end(body, e.hash, &e.body_bytes), RQ_OK);
+    rq_staged_free(body);
+    check_eq(has_body(&e), is_here);
+    check_eq(rq_shelf_name(rq_catalog_shelf(l.rig.catalog), &e, index), RQ_OK);
+    return e;
+}
+
+static void fence_a(void *ctx)
+{
+    (void)ctx;
+    struct rq_database *db = rq_catalog_find(l.rig.catalog, a->name, strlen(a->name));
+    rq_database_quarantine(db, "a test says so");
+    rq_database_unref(db);
+    rig_settle(&l.rig);
+}
+
+static void commit_both(void *ctx)
+{
+    (void)ctx;
+    (void)raftd_model_commit(&l.model, a, false);
+    (void)raftd_model_commit(&l.model, b, false);
+    rig_settle(&l.rig);
+}
+
+static void who_has_applied_all_has_all(void)
+{
+    live(1);
+    check(has().index == delivered() && has().fenced_count == 0);
+    (void)name_body(info_of(b).applied_index, info_of(b).id, 1, false); /* applied, and deleted since */
+    (void)name_body(delivered(), 999, 2, false);                        /* of a database that was dropped */
+    check_eq(has().index, delivered());
+}
+
+static void a_fenced_database_has_what_its_file_holds(void)
+{
+    live(1);
+    check(rig_run(&l.rig, fence_a, NULL));
+    const uint64_t in_file = info_of(a).file_index;
+    check(rig_run(&l.rig, commit_both, NULL));
+    check_eq(info_of(a).file_index, in_file);
+    check(in_file > 0 && in_file < delivered());
+    const struct rq_ask_has h = has();
+    check_eq(h.index, in_file);
+    check(h.fenced_count == 1 && h.fenced[0] == info_of(a).id);
+}
+
+static void a_body_that_is_missing_is_the_end_of_it(void)
+{
+    live(1);
+    check(rig_run(&l.rig, fence_a, NULL)); /* it applies nothing */
+    const uint64_t all = has().index;
+    (void)name_body(all, info_of(a).id, 1, true);
+    check_eq(has().index, all);
+    (void)name_body(all + 1, info_of(a).id, 2, false); /* behind what its file holds anyway */
+    check_eq(has().index, all);
+    (void)name_body(all - 1, info_of(a).id, 3, false);
+    check_eq(has().index, all - 2);
+    (void)name_body(all - 3, info_of(a).id, 4, false);
+    check_eq(has().index, all - 4);
+    (void)name_body(all, info_of(a).id, 5, false);
+    check_eq(has().index, all - 4);
+}
+
+static void a_body_that_is_here_has_its_name_durably(void)
+{
+    struct rq_ask_has h;
+    live(1);
+    check(rig_run(&l.rig, fence_a, NULL));
+    fault_disk_arm(&l.above, FAULT_BIT(FAULT_SYNC_DIR), 1, RQ_IO);
+    check_eq(rq_catalog_has(l.rig.catalog, &h), RQ_OK); /* nothing has to be */
+    (void)name_body(has().index, info_of(a).id, 1, true);
+    check_eq(rq_catalog_has(l.rig.catalog, &h), RQ_IO);
+}
+
+static void compact(void *ctx)
+{
+    commit_both(NULL);
+    *(enum rq_err *)ctx = rq_catalog_compact(l.rig.catalog, (char[512]){ 0 });
+}
+
+static void what_was_compacted_is_not_asked_about(void)
+{
+    enum rq_err err;
+    live(1);
+    check(rig_run(&l.rig, compact, &err));
+    check_eq(err, RQ_OK);
+    const uint64_t at = rq_catalog_snapshot(l.rig.catalog).index;
+    check(rig_run(&l.rig, commit_both, NULL));
+    check(rig_run(&l.rig, fence_a, NULL));
+    const uint64_t all = has().index;
+    check(all > at);
+    (void)name_body(at, info_of(a).id, 1, false);
+    check_eq(has().index, all);
+    (void)name_body(at + 1, info_of(a).id, 2, false);
+    check_eq(has().index, at);
+}
+
 int main(int argc, char **argv)
 {
     const struct tap_test tests[] = {
@@ -276,6 +398,11 @@ int main(int argc, char **argv)
         TAP_APART(a_changed_file_does_not_hold_the_log),
         TAP_APART(a_file_that_cannot_be_opened_for_a_while_loses_nothing),
         TAP_APART(who_hears_no_leader_keeps_the_bodies_that_were_brought),
+        TAP_APART(who_has_applied_all_has_all),
+        TAP_APART(a_fenced_database_has_what_its_file_holds),
+        TAP_APART(a_body_that_is_missing_is_the_end_of_it),
+        TAP_APART(a_body_that_is_here_has_its_name_durably),
+        TAP_APART(what_was_compacted_is_not_asked_about),
     };
     return tap_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

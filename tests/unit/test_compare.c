@@ -305,7 +305,8 @@ static void begin_following(void)
 
 static const char *why(uint32_t id)
 {
-    return rq_catalog_find_id(NULL, id)->quarantined;
+    const struct rq_database *db = rq_catalog_find_id(NULL, id);
+    return db != NULL ? db->quarantined : "";
 }
 
 /* --- claims: passes --------------------------------------------------------------------------------------------------------- */
@@ -381,6 +382,21 @@ static void without_databases_the_next_pass_is_tried_in_its_time(void)
     check_eq(world.proposed_count, 4);
 }
 
+static void a_pass_whose_databases_are_gone_is_over(void)
+{
+    begin_following();
+    applied(&(struct rq_entry_mark){ .db_id = 9, .nonce = 1, .first = 1, .count = 4096 });
+    run(0);
+    world.leads = true;
+    world.database_count = 0;
+    run(LOOK_MS);
+    world.database_count = 3;
+    run(EVERY_MS - LOOK_MS);
+    check_eq(world.proposed_count, 0);
+    run(LOOK_MS);
+    is_proposed(0, 9, 1, 4096);
+}
+
 static void a_mark_that_is_lost_is_asked_for_again(void)
 {
     begin(EVERY_MS);
@@ -391,6 +407,9 @@ static void a_mark_that_is_lost_is_asked_for_again(void)
     check_eq(world.proposed_count, 2);
     is_proposed(1, 9, 1, 4096);
     check(world.proposed[0].nonce != world.proposed[1].nonce);
+    applied(&(struct rq_entry_mark){ .db_id = 9, .nonce = 1, .first = 1, .count = 4096 }); /* of another leader */
+    run(LOOK_MS);
+    check_eq(world.proposed_count, 2);
     world.comes = true;
     applied(&world.proposed[1]);
     run(LOOK_MS);
@@ -597,8 +616,9 @@ static void a_question_is_no_slice_of_a_pass(void)
     begin_following();
     applied(&(struct rq_entry_mark){ .db_id = 9, .nonce = 1, .first = 1, .count = 4096 });
     applied(&(struct rq_entry_mark){ .db_id = 9, .nonce = 2, .first = 8000, .count = 1 });
+    applied(&(struct rq_entry_mark){ .db_id = 30, .nonce = 2, .first = 4097, .count = 1 });
     run(0);
-    check_eq(world.compared_count, 2);
+    check_eq(world.compared_count, 3);
     world.leads = true;
     run(LOOK_MS);
     is_proposed(0, 9, 4097, 4096);
@@ -617,6 +637,10 @@ static void a_slice_of_one_page_is_one(void)
     databases[0].pages = 1;
     run(EVERY_MS + LOOK_MS);
     check(world.proposed_count == 4 && stats().passes == 1);
+    begin(EVERY_MS); /* the only one */
+    world.database_count = 1;
+    run(EVERY_MS + LOOK_MS);
+    check(world.proposed_count == 1 && stats().passes == 1);
     begin_following(); /* for those that follow, too */
     applied(&(struct rq_entry_mark){ .db_id = 9, .nonce = 1, .first = 4097, .count = 4096 });
     applied(&(struct rq_entry_mark){ .db_id = 9, .nonce = 1, .first = 8193, .count = 1 });
@@ -655,6 +679,7 @@ int main(int argc, char **argv)
         TAP_APART(the_first_pass_does_not_wait_for_a_day),
         TAP_APART(nobody_else_begins_a_pass),
         TAP_APART(without_databases_the_next_pass_is_tried_in_its_time),
+        TAP_APART(a_pass_whose_databases_are_gone_is_over),
         TAP_APART(a_mark_that_is_lost_is_asked_for_again),
         TAP_APART(the_next_leader_goes_on_where_the_last_one_was),
         TAP_APART(the_end_of_a_pass_is_everybodys),

@@ -431,7 +431,7 @@ static void a_transaction_that_does_not_fit_changes_our_page_if_others_judge(voi
     lone_end();
 }
 
-/* Its page 1 had the change counter of the transaction before it was made. */
+/* Its page 1 had the change counter of the transaction before it was made: each replica writes its own. */
 static void page_1_says_what_the_record_says(void)
 {
     uint8_t before[PAGE], after[PAGE], page[PAGE];
