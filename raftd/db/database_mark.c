@@ -87,7 +87,8 @@ enum rq_err rq_view_page(struct rq_view *v, struct rq_database *db, uint32_t pgn
         return err;
     }
     struct rq_replica *r = rq_database_hold(db);
-    if (r == NULL || db->inode != v->inode) { /* else it was made anew, and what is known of its pages is not of what was read */
+    if (r == NULL ||
+        db->inode != v->inode) { /* else it was made anew, and what is known of its pages is not of what was read */
         err = RQ_QUARANTINED;
     } else if (rq_snapshot_reads_file(&v->snapshot, pgno)) {
         err = rq_replica_verify(r, pgno, page);

@@ -376,11 +376,24 @@ static void commit(struct fleet_app *a, uint64_t base, uint64_t chain)
     a->due = fleet->now_ms;
 }
 
+/* As vfs/snapshot.c says at the beginning of each reading. */
+static bool is_fenced(const struct fleet_app *a)
+{
+    struct rq_database_info info = { .state = RQ_DB_EMPTY };
+    struct rq_database *db = host_database(a->host, fleet->truth[a->database].id);
+    if (db != NULL) {
+        rq_database_info(db, &info);
+        rq_database_unref(db);
+    }
+    return info.state == RQ_DB_QUARANTINED;
+}
+
 /* With the turn: what it reads is what it builds on, whatever happens until it commits. */
 static void think(struct fleet_app *a)
 {
     a->chain = truth_chain_of(a->host, a->database, &a->base);
-    if (truth_is_fenced(a->host, a->database)) {
+    if (truth_is_fenced(a->host, a->database) || is_fenced(a)) {
+        raftd_door_close(&a->door);
         be_out(a);
         return;
     }
@@ -422,18 +435,6 @@ static void queue(struct fleet_app *a)
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
-
-/* As vfs/snapshot.c says at the beginning of each reading. */
-static bool is_fenced(const struct fleet_app *a)
-{
-    struct rq_database_info info = { .state = RQ_DB_EMPTY };
-    struct rq_database *db = host_database(a->host, fleet->truth[a->database].id);
-    if (db != NULL) {
-        rq_database_info(db, &info);
-        rq_database_unref(db);
-    }
-    return info.state == RQ_DB_QUARANTINED;
-}
 
 static void read_database(struct fleet_app *a)
 {

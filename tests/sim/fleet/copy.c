@@ -1,16 +1,22 @@
-/* Databases of another member, as raftd/cluster/catchup.c fetches them, without its thread and streams.  Each database is copied in
- * one moment, but time passes between them; and either side may die on the way. */
+/* Databases of another member, as raftd/cluster/catchup.c fetches them, without its streams.  Each database is copied in one moment, but
+ * time passes between them; and either side may die on the way.  Wrong pages of one are mended as there, on a thread. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "raftd/cluster/catchup.h"
 #include "raftd/cluster/cluster_impl.h"
+#include "raftd/cluster/mend.h"
 #include "raftd/db/descriptor.h"
 #include "raftd/wire/txn.h"
 #include "tests/sim/fleet/fleet.h"
 
+enum { LOOK_MS = 250 };
+
 struct rq_catchup {
     struct fleet_host *host;
+    bool anew[FLEET_DATABASES]; /* its files are such that pages cannot be mended */
     uint64_t wanted, due_ms;
     bool copies; /* between begin and end */
     struct rq_descriptor picture;
@@ -55,7 +61,7 @@ static void take_original(void *ctx)
         return;
     }
     host_settle(o->host);
-    if (host_waits_for_body(o->host)) {
+    if (host_stands_still(o->host)) {
         o->err = RQ_BUSY;
         rq_database_unref(t.db);
         return;
@@ -81,6 +87,9 @@ static void take_original(void *ctx)
         rq_database_release(t.db);
     }
     rq_database_unref(t.db);
+    if (o->err == RQ_OK && o->state.version > 0 && !truth_is_sound(o->host, truth_database_of(o->id))) {
+        o->err = RQ_BUSY; /* what is copied from one that is wrong is as wrong: docs/simulation.md */
+    }
 }
 
 static enum rq_err tell_state(const struct original *o, struct rq_replica_state *ret_state,
@@ -151,7 +160,7 @@ static void take_picture(void *ctx)
     struct picturing *p = ctx;
     char text[512];
     host_settle(p->host);
-    p->err = host_waits_for_body(p->host) ? RQ_BUSY : rq_catalog_picture(p->host->rig.catalog, p->picture, text);
+    p->err = host_stands_still(p->host) ? RQ_BUSY : rq_catalog_picture(p->host->rig.catalog, p->picture, text);
 }
 
 static void begin(struct rq_catchup *u)
@@ -224,22 +233,69 @@ static void go_on(struct rq_catchup *u)
 }
 
 /* A database that is fenced, from any other host. */
-static void make_anew(struct rq_catchup *u, struct rq_database *db)
+static void make_anew(struct rq_catchup *u, unsigned database)
 {
-    struct rq_database_info info;
     struct rq_copy_count count = { 0 };
+    struct rq_database *db = host_database(u->host, fleet->truth[database].id);
     struct original o = { .host = &fleet->hosts[fleet_below(fleet->host_count)] };
     const struct rq_copy_source source = { &o, on_open, on_hashes, on_pages, on_changed, on_held };
-    rq_database_info(db, &info);
-    if (info.state == RQ_DB_QUARANTINED && o.host != u->host && o.host->state == FLEET_READY && host_works(o.host)) {
+    if (db != NULL && o.host != u->host && o.host->state == FLEET_READY && host_works(o.host)) {
         const enum rq_err err = rq_database_install(db, &source, true, &count);
         fleet_trace("host %u makes a database anew from host %u: %s", u->host->number, o.host->number,
                     rq_err_name(err));
         if (err == RQ_OK) {
+            u->anew[database] = false;
+            truth_mended(u->host, fleet->truth[database].id);
             fleet_count(FLEET_made_anew);
         }
     }
     rq_origins_fini(&o.origins);
+    if (db != NULL) {
+        rq_database_unref(db);
+    }
+}
+
+static bool is_quarantined(struct rq_database *db)
+{
+    struct rq_database_info info;
+    rq_database_info(db, &info);
+    return info.state == RQ_DB_QUARANTINED;
+}
+
+static void mend(struct rq_catchup *u, unsigned database)
+{
+    struct rq_database *db = host_database(u->host, fleet->truth[database].id);
+    uint64_t compared, mended;
+    if (db == NULL) {
+        return;
+    }
+    if (is_quarantined(db)) {
+        u->host->mends = true;
+        const enum rq_err err = rq_mend(u->host->cluster, db, &compared, &mended);
+        u->host->mends = u->host->mends_now = false;
+        fleet_trace("host %u mends %s: %s, %llu pages", u->host->number, fleet_database_names[database],
+                    rq_err_name(err), (unsigned long long)mended);
+        u->anew[database] = err == RQ_NOTFOUND;
+        fleet_count(err == RQ_OK ? FLEET_mended : FLEET_mended_later);
+    } else {
+        u->anew[database] = false;
+    }
+    rq_database_unref(db);
+}
+
+/* As catchup.c: whoever has to be brought up to date is that first. */
+static void *mending_thread(void *arg)
+{
+    struct rq_catchup *u = arg;
+    for (;;) {
+        nanosleep(&(struct timespec){ .tv_nsec = LOOK_MS * 1000000l }, NULL);
+        for (unsigned i = 0; i < FLEET_DATABASES; i++) {
+            if (u->host->state == FLEET_READY && u->wanted == 0 && !u->copies) {
+                mend(u, i);
+            }
+        }
+    }
+    return NULL;
 }
 
 static void tick(void *ctx)
@@ -247,14 +303,12 @@ static void tick(void *ctx)
     struct rq_catchup *u = ctx;
     u->due_ms = fleet->now_ms + 1 + fleet_below(60);
     host_settle(u->host);
-    if (host_waits_for_body(u->host)) {
+    if (host_stands_still(u->host)) {
         return;
     }
     for (unsigned i = 0; u->host->state == FLEET_READY && !u->copies && i < FLEET_DATABASES; i++) {
-        struct rq_database *db = host_database(u->host, fleet->truth[i].id);
-        if (db != NULL) {
-            make_anew(u, db);
-            rq_database_unref(db);
+        if (u->anew[i]) {
+            make_anew(u, i);
         }
     }
     if (u->wanted == 0 && !u->copies) {
@@ -281,12 +335,13 @@ void copy_tick(struct fleet_host *h)
 
 enum rq_err rq_catchup_new(struct rq_cluster *c, struct rq_catchup **ret_catchup)
 {
+    pthread_t thread;
     struct rq_catchup *u = calloc(1, sizeof *u);
     (void)c;
     u->host = fleet->current;
     u->host->catchup = u;
     *ret_catchup = u;
-    return RQ_OK;
+    return pthread_create(&thread, NULL, mending_thread, u) == 0 ? RQ_OK : RQ_NOMEM;
 }
 
 void rq_catchup_wanted(struct rq_catchup *u, uint64_t index)

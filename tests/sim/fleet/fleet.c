@@ -1,8 +1,6 @@
 #include "tests/sim/fleet/fleet.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,30 +40,6 @@ pid_t __wrap_getpid(void);
 pid_t __wrap_getpid(void)
 {
     return 1;
-}
-
-/* There is one thread.  What others do in raftd the simulation does itself (host.c, bodies.c, copy.c), or leaves undone. */
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg)
-{
-    (void)attr, (void)run, (void)arg;
-    *thread = pthread_self();
-    return 0;
-}
-
-int __wrap_pthread_detach(pthread_t thread);
-int __wrap_pthread_detach(pthread_t thread)
-{
-    (void)thread;
-    return 0;
-}
-
-/* There is nobody else who could bring what is waited for. */
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until);
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
-{
-    (void)cond, (void)lock, (void)until;
-    return ETIMEDOUT;
 }
 
 uint32_t fleet_below(uint32_t bound)
@@ -176,6 +150,9 @@ static void chaos_event(void)
     if (fleet_chance(60) && h->state == FLEET_READY && host_works(h)) {
         host_transfer(h);
     }
+    if (f->damages && fleet_chance(500)) {
+        damage_strike();
+    }
     if (fleet_chance(80)) {
         app_kill(&f->apps[fleet_below(f->app_count)]);
     }
@@ -221,7 +198,7 @@ static void lose_majority(void)
 {
     struct fleet *f = fleet;
     for (unsigned i = 0; f->survivor == NULL && i < f->host_count; i++) {
-        f->survivor = f->hosts[i].state != FLEET_DEAD && host_waits_for_body(&f->hosts[i]) ? &f->hosts[i] : NULL;
+        f->survivor = f->hosts[i].state != FLEET_DEAD && host_stands_still(&f->hosts[i]) ? &f->hosts[i] : NULL;
     }
     const unsigned survivor = f->survivor != NULL ? f->survivor->number : fleet_below(f->host_count),
                    another = (survivor + 1) % f->host_count;
@@ -253,6 +230,9 @@ static void calm_down(void)
     f->fetch_permille = f->one_is_replaced ? f->fetch_permille : 50;
     memset(f->deaf, 0, sizeof f->deaf);
     f->chaos_at = FLEET_NEVER;
+    for (unsigned i = 0; i < f->host_count; i++) {
+        memset(f->hosts[i].spoils, 0, sizeof f->hosts[i].spoils);
+    }
     if (f->majority_is_lost) {
         lose_majority();
     }
@@ -284,6 +264,21 @@ static bool all_have_written(void)
     for (unsigned i = 0; i < fleet->app_count; i++) {
         if (fleet->apps[i].done == 0 && !fleet->apps[i].host->absent) {
             return false;
+        }
+    }
+    return true;
+}
+
+/* Nobody is left fenced, or wrong without knowing it. */
+static bool all_are_sound(void)
+{
+    struct fleet *f = fleet;
+    for (unsigned i = 0; i < f->host_count; i++) {
+        struct fleet_host *h = &f->hosts[i];
+        for (unsigned k = 0; !h->absent && k < FLEET_DATABASES; k++) {
+            if (h->state != FLEET_READY || !truth_is_sound(h, k)) {
+                return false;
+            }
         }
     }
     return true;
@@ -398,6 +393,13 @@ static void draw(void)
     f->big_permille = fleet_chance(500) ? 50 : 400;
     f->hung_permille = fleet_chance(800) ? 0 : 20;
     f->majority_is_lost = f->host_count > 1 && !f->one_is_replaced && fleet_chance(200);
+    f->compare_every_ms = 100 + fleet_below(1000);
+    f->damages = f->voter_count > 1 && !f->majority_is_lost && !f->one_is_replaced && fleet_chance(500);
+    if (f->damages && f->host_count == 3 && fleet_chance(150)) { /* of three only one is damaged at a time */
+        f->host_count = f->voter_count = 5;
+        f->app_count += 2;
+    }
+    f->minority_stays_down = f->minority_stays_down && !f->damages;
     f->calm_ms = f->now_ms + 700 + fleet_below(2000);
     f->chaos_at = f->now_ms + 300;
 }
@@ -412,6 +414,9 @@ void fleet_run(struct fleet *f)
     for (unsigned i = 0; i < f->app_count; i++) {
         app_init(&f->apps[i], i, &f->hosts[i % f->host_count]);
     }
+    if (f->damages) {
+        damage_draw();
+    }
     fleet_trace("%u hosts, %u applications, until %" PRIu64, f->host_count, f->app_count, f->calm_ms - f->begin_ms);
     while (f->now_ms < f->calm_ms) {
         millisecond();
@@ -421,6 +426,7 @@ void fleet_run(struct fleet *f)
         replace_one();
     }
     heal_until(all_have_written, "not every application gets something done");
+    heal_until(all_are_sound, "not every damaged page is found and put right");
     f->rests = true;
     heal_until(all_rest, "not every host comes to the same end");
     for (unsigned i = 0; i < f->host_count; i++) {

@@ -8,7 +8,10 @@
  *   host.c    one raftd: start in main.c's order, deaths, background work
  *   net.c     raftd/net/peers.h without sockets
  *   bodies.c  raftd/cluster/bodies.h without threads: staged bodies to a majority
- *   copy.c    raftd/cluster/catchup.h without threads: databases of another member
+ *   copy.c    raftd/cluster/catchup.h: databases of another member, at moments of chance; wrong pages of one, as there
+ *   threads.c those threads of raftd that wait for other members, one at a time
+ *   mount.c   the disk as one life of a raftd has it
+ *   damage.c  pages that rot, or are wrong from some transaction on
  *   app.c     applications: take the turn, commit, ask again; and read
  *   truth.c   what was committed, and what everybody has to be told and shown
  *   plant.c   faults that a sweep has to find */
@@ -21,6 +24,7 @@
 #include "ext/fate.h"
 #include "raftd/cluster/cluster.h"
 #include "raftd/db/catalog.h"
+#include "raftd/db/scrub.h"
 #include "raftd/net/peers.h"
 #include "tests/sim/sweep.h"
 #include "tests/support/raftd_door.h"
@@ -75,6 +79,14 @@
     X(compactions)           \
     X(installs)              \
     X(pages_fetched)         \
+    X(marks)                 \
+    X(pages_rotten)          \
+    X(pages_spoilt)          \
+    X(built_on_wrong)        \
+    X(outvoted)              \
+    X(found_changed)         \
+    X(mended)                \
+    X(mended_later)          \
     X(local_reads)           \
     X(linearizable_reads)    \
     X(bounded_reads)         \
@@ -89,21 +101,25 @@ enum fleet_counter {
 };
 
 /* Faults planted on purpose; plant.c */
-#define FLEET_PLANTS(X)                                                                                               \
-    X(ANEW, "commit-anew")                    /* a lost connection: the transaction is made again, on the new head */ \
-    X(UNKNOWN_AS_FAILED, "unknown-as-failed") /* out of time: the application is told that it failed */               \
-    X(ANY_BASE, "any-base")                   /* a transaction is applied whatever it was made on */                  \
-    X(ANY_VOTER, "any-voter")                 /* who comes to vote may lack what the others have */                   \
-    X(EARLY_BODY, "early-body")               /* its entry is proposed before a majority has the body */              \
-    X(OTHER_ORIGINS, "other-origins")         /* what is installed says that others made the last transactions */     \
-    X(EMPTY_INSTALL, "empty-install")         /* a descriptor is taken over without the databases */                  \
-    X(OLD_INDEX, "old-index")                 /* a follower is given no read index, and believes it */                \
-    X(LOST_GRANT, "lost-grant")               /* a host is not told that it has the turn */                           \
-    X(TWO_RECOVER, "two-recover")             /* two survivors of a lost majority go on, each by itself */            \
-    X(RECOVER_NEWER, "recover-newer")         /* a survivor goes on though its replicas are newer than its log */     \
-    X(RECOVER_BODILESS, "recover-bodiless")   /* ... and though it lacks a staged body */                             \
-    X(NO_STAMPS, "no-stamps")                 /* a start does not wait for what the replicas hold */                  \
-    X(LIE_SYNC, "lie-sync")                   /* disks say that data is synced, and it is not */
+#define FLEET_PLANTS(X)                                                                                                \
+    X(ANEW, "commit-anew")                    /* a lost connection: the transaction is made again, on the new head */  \
+    X(UNKNOWN_AS_FAILED, "unknown-as-failed") /* out of time: the application is told that it failed */                \
+    X(ANY_BASE, "any-base")                   /* a transaction is applied whatever it was made on */                   \
+    X(ANY_VOTER, "any-voter")                 /* who comes to vote may lack what the others have */                    \
+    X(EARLY_BODY, "early-body")               /* its entry is proposed before a majority has the body */               \
+    X(OTHER_ORIGINS, "other-origins")         /* what is installed says that others made the last transactions */      \
+    X(EMPTY_INSTALL, "empty-install")         /* a descriptor is taken over without the databases */                   \
+    X(OLD_INDEX, "old-index")                 /* a follower is given no read index, and believes it */                 \
+    X(LOST_GRANT, "lost-grant")               /* a host is not told that it has the turn */                            \
+    X(TWO_RECOVER, "two-recover")             /* two survivors of a lost majority go on, each by itself */             \
+    X(RECOVER_NEWER, "recover-newer")         /* a survivor goes on though its replicas are newer than its log */      \
+    X(RECOVER_BODILESS, "recover-bodiless")   /* ... and though it lacks a staged body */                              \
+    X(SOLE_ACCUSER, "sole-accuser")           /* who has another page than one other member takes himself for wrong */ \
+    X(MEND_BY_ANY, "mend-by-any")             /* a quarantined database gets the pages of whoever answers first */     \
+    X(MEND_BY_WAL, "mend-by-wal") /* ... but those that are right in the WAL, though readers do not look there */      \
+    X(MARK_MOVES, "mark-moves")   /* what is told of a mark is the newest state, not the one at its place */           \
+    X(NO_STAMPS, "no-stamps")     /* a start does not wait for what the replicas hold */                               \
+    X(LIE_SYNC, "lie-sync")       /* disks say that data is synced, and it is not */
 
 enum fleet_plant {
     FLEET_PLANT_NONE,
@@ -148,6 +164,8 @@ enum fleet_state {
     FLEET_READY,
 };
 
+struct fleet_thread;
+
 struct fleet_host {
     struct fleet *fleet;
     unsigned number;
@@ -161,6 +179,9 @@ struct fleet_host {
     struct rq_bodies *bodies;
     struct rq_catchup *catchup;
     struct rq_node_machine machine; /* the catalog's */
+    struct fleet_thread *threads;   /* of this life; owns */
+    struct rq_scrub scrub;
+    bool mends, mends_now; /* a database: now, for its MARK entry may have come: then its strand may stand still */
     enum fleet_state state;
     unsigned life;
     bool founded, absent; /* absent: dead until the end */
@@ -170,6 +191,9 @@ struct fleet_host {
     uint64_t restart_at, paused_until, compact_at, tend_at;
     bool slow;
     bool fenced[FLEET_DATABASES];      /* for lack of a staged body */
+    bool frail[FLEET_DATABASES];       /* the disk or the memory of this host damages its pages */
+    bool spoils[FLEET_DATABASES];      /* the next transaction here gets a page wrong */
+    bool told[FLEET_DATABASES];        /* that it is quarantined */
     uint64_t released;                 /* its log begins behind it */
     uint64_t committed;                /* delivered in this life */
     uint64_t applied[FLEET_DATABASES]; /* version of the file, as it was seen last */
@@ -226,6 +250,7 @@ struct fleet {
     struct fleet_host hosts[FLEET_HOSTS_MAX];
     struct fleet_app apps[FLEET_APPS_MAX];
     struct fleet_host *current; /* whose code is on the stack */
+    bool looks;                 /* truth.c, by that code */
 
     struct fleet_message in_flight[FLEET_IN_FLIGHT_MAX];
     unsigned in_flight_count;
@@ -238,6 +263,8 @@ struct fleet {
     unsigned lose_body_permille; /* of those that are brought */
     unsigned fetch_permille;     /* each millisecond: a body that is waited for is asked for */
     bool minority_stays_down, majority_is_lost, one_is_replaced;
+    bool damages; /* frail hosts are hit */
+    uint64_t compare_every_ms;
     bool rests; /* applications begin nothing new */
 
     struct fleet_truth truth[FLEET_DATABASES];
@@ -270,9 +297,9 @@ void host_tick(struct fleet_host *h);
 /* As a part of this raftd.  False: it has ended. */
 bool host_run(struct fleet_host *h, void (*work)(void *ctx), void *ctx);
 bool host_disk_failed(const struct fleet_host *h);
-bool host_works(const struct fleet_host *h);          /* alive, and not paused */
-void host_settle(struct fleet_host *h);               /* all that is ready; from inside */
-bool host_waits_for_body(const struct fleet_host *h); /* a database of its does */
+bool host_works(const struct fleet_host *h);        /* alive, and not paused */
+void host_settle(struct fleet_host *h);             /* all that is ready; from inside */
+bool host_stands_still(const struct fleet_host *h); /* a database of its: waits for a body, or is mended */
 void host_transfer(struct fleet_host *h);
 void host_remove(struct fleet_host *h, uint64_t instance); /* is asked to have that member removed */
 /* It leads, and these are the voters by a committed list. */
@@ -294,6 +321,17 @@ void bodies_taken(struct fleet_host *h, const struct fleet_message *m);
 /* copy.c */
 void copy_tick(struct fleet_host *h);
 
+/* mount.c */
+struct rq_disk *mount_new(struct record_disk *disk);
+
+/* threads.c */
+void threads_tick(struct fleet_host *h); /* those whose wait is over */
+void threads_end(struct fleet_host *h);  /* with their process */
+
+/* damage.c */
+void damage_draw(void);   /* whom it hits: less than half of the voters, of each database */
+void damage_strike(void); /* one of them */
+
 /* app.c */
 void app_init(struct fleet_app *a, unsigned number, struct fleet_host *h);
 void app_tick(struct fleet_app *a);
@@ -314,6 +352,11 @@ void truth_pages(const struct fleet_commit *c, uint8_t page1[FLEET_PAGE], uint32
 void truth_equal(const struct fleet_host *h);
 /* The replica could not be opened, for the disk of the host has failed: whoever reads it gets an error. */
 bool truth_is_fenced(struct fleet_host *h, unsigned database);
+/* All pages there are what was committed. */
+bool truth_is_sound(struct fleet_host *h, unsigned database);
+/* Pages of a database were put right there, or all of them; it is served again. */
+void truth_mended(struct fleet_host *h, uint32_t db_id);
+unsigned truth_database_of(uint32_t db_id); /* FLEET_DATABASES: none */
 /* Chain of the version that the host's file shows, and which that is. */
 uint64_t truth_chain_of(struct fleet_host *h, unsigned database, uint64_t *ret_version);
 

@@ -19,6 +19,7 @@ enum {
     CACHE_BYTES = 32 * 1024,
     TASKS_AT_ONCE = 2000,
     SLOW_TASKS = 3,
+    SCRUB_MS = 1000,
 };
 
 void host_init(struct fleet_host *h, unsigned number)
@@ -31,7 +32,6 @@ void host_init(struct fleet_host *h, unsigned number)
     h->disk = record_disk_new();
     record_disk_mkdir_p(h->disk, RIG_DIR);
     h->rig = (struct rig){
-        .disk = &h->disk->disk,
         .name = h->name,
         .segment_bytes = SEGMENT_BYTES,
         .cache_bytes = CACHE_BYTES,
@@ -81,10 +81,10 @@ void host_settle(struct fleet_host *h)
     }
 }
 
-/* Who waits for all databases then waits for a body first, which on one thread would be for ever. */
-bool host_waits_for_body(const struct fleet_host *h)
+/* Who waits for all databases then waits for that one first, which outside of threads.c would be for ever. */
+bool host_stands_still(const struct fleet_host *h)
 {
-    bool waits = false;
+    bool waits = h->mends_now;
     for (unsigned i = 0; i < FLEET_DATABASES; i++) {
         struct rq_database *db = host_database(h, fleet->truth[i].id);
         if (db != NULL) {
@@ -212,6 +212,7 @@ static void on_committed(void *ctx, const struct rq_log_entry *e)
 {
     struct fleet_host *h = ctx;
     truth_delivered(h, e);
+    h->mends_now = h->mends_now || (h->mends && e->type == RQ_ENTRY_MARK);
     h->machine.committed(h->machine.ctx, e);
 }
 
@@ -236,6 +237,7 @@ static void open_cluster(struct fleet_host *h)
         .api_url = h->http_address,
         .votes = true,
         .key = (struct rq_node_key *)h->key,
+        .compare_every_ms = fleet->compare_every_ms,
     };
     must(rq_cluster_new(&config, &h->cluster, text), "the cluster");
 }
@@ -257,6 +259,9 @@ static void open_catalog(struct start *s)
         .http_addr = h->http_address,
         .stir = on_stir,
         .turns = rq_cluster_turn_door(h->cluster),
+        .marked = rq_cluster_marked,
+        .disputed = rq_cluster_disputed,
+        .marked_ctx = h->cluster,
     };
     must(rq_catalog_new(&config, &h->rig.catalog), "the catalog");
     must(rq_stamps_check(h->rig.disk, RIG_DIR, h->rig.catalog, &s->descriptor, h->rig.log,
@@ -332,6 +337,7 @@ void host_start(struct fleet_host *h)
     fleet_trace("host %u starts", h->number);
     fleet_count(FLEET_starts);
     record_disk_start(h->disk);
+    h->rig.disk = mount_new(h->disk);
     record_disk_fail_sync(h->disk, 0);
     plant_disk(h);
     h->restart_at = FLEET_NEVER;
@@ -340,6 +346,7 @@ void host_start(struct fleet_host *h)
     h->rig.up = true;
     h->compact_at = fleet->now_ms + 20 + fleet_below(400);
     h->tend_at = fleet->now_ms + fleet_below(200);
+    h->scrub = (struct rq_scrub){ .every_ms = SCRUB_MS };
     if (fleet->now_ms < fleet->calm_ms && h->life > 1 && fleet_chance(100)) {
         record_disk_stop_at(h->disk, 1 + fleet_below(12));
     }
@@ -353,7 +360,7 @@ static void await_cluster(void *ctx)
     struct fleet_host *h = ctx;
     char text[512] = "";
     host_settle(h);
-    if (host_waits_for_body(h)) {
+    if (host_stands_still(h)) {
         return;
     }
     const bool started = rq_cluster_is_alone(h->cluster) ? rq_driver_view(h->rig.driver).leads
@@ -382,6 +389,8 @@ void host_die(struct fleet_host *h, bool power_loss)
     }
     h->state = FLEET_DEAD;
     h->rig.up = false;
+    threads_end(h);
+    h->mends = h->mends_now = false;
     h->rig.catalog = NULL;
     h->rig.driver = NULL;
     h->peers = NULL;
@@ -404,7 +413,7 @@ static void compact(void *ctx)
     struct fleet_host *h = ctx;
     char text[512];
     host_settle(h);
-    if (host_waits_for_body(h)) {
+    if (host_stands_still(h)) {
         return;
     }
     enum rq_err err = rq_catalog_compact(h->rig.catalog, text);
@@ -422,8 +431,12 @@ static void tend(void *ctx)
     struct fleet_host *h = ctx;
     struct rq_database *db = host_database(h, fleet->truth[fleet_below(FLEET_DATABASES)].id);
     enum rq_err err = rq_driver_prepare_log(h->rig.driver);
+    uint64_t due = FLEET_NEVER;
     if (db != NULL) {
+        struct rq_database_info info;
+        rq_database_info(db, &info);
         struct rq_replica *r = rq_database_hold(db);
+        r = info.state != RQ_DB_QUARANTINED ? r : NULL;
         if (r != NULL && err == RQ_OK) {
             err = rq_replica_backfill(r);
         }
@@ -437,6 +450,7 @@ static void tend(void *ctx)
     if (err != RQ_OK && err != RQ_BUSY && err != RQ_FULL) { /* as in background.c: who needs the space says so */
         rq_fatal("background work", err);
     }
+    rq_scrub_step(&h->scrub, h->rig.catalog, fleet->now_ms, &due);
 }
 
 static void work(void *ctx)
@@ -463,6 +477,7 @@ void host_tick(struct fleet_host *h)
     net_tick(h);
     bodies_tick(h);
     copy_tick(h);
+    threads_tick(h);
     (void)host_run(h, work, h);
     if (h->state == FLEET_STARTS) {
         (void)host_run(h, await_cluster, h);

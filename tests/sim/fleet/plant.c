@@ -3,6 +3,8 @@
 
 #include "raftd/cluster/cluster_impl.h"
 #include "raftd/cluster/survivor.h"
+#include "raftd/cluster/verdict.h"
+#include "raftd/db/database_impl.h"
 #include "raftd/db/stamps.h"
 #include "raftd/node/node.h"
 #include "raftd/wire/txn.h"
@@ -122,4 +124,96 @@ enum rq_err __wrap_rq_survivor_check(const struct rq_survivor *s, char text[512]
     const enum rq_err err = __real_rq_survivor_check(s, text);
     const bool lacks_body = err != RQ_OK && strstr(text, "body") != NULL;
     return lacks_body && fleet_plant == FLEET_PLANT_RECOVER_BODILESS ? RQ_OK : err;
+}
+
+/* No fault: what a mend leads to is looked at in that moment. */
+enum rq_err __real_rq_db_repair(struct rq_database *db, struct rq_repair *r, uint64_t index);
+enum rq_err __wrap_rq_db_repair(struct rq_database *db, struct rq_repair *r, uint64_t index);
+enum rq_err __wrap_rq_db_repair(struct rq_database *db, struct rq_repair *r, uint64_t index)
+{
+    const enum rq_err err = __real_rq_db_repair(db, r, index);
+    if (err == RQ_OK) {
+        truth_mended(fleet->current, rq_database_id(db));
+    }
+    return err;
+}
+
+/* The word of each other member counts twice. */
+void __real_rq_verdict(const struct rq_opinion *opinions, unsigned count, unsigned voters,
+                       struct rq_verdict *ret_verdict);
+void __wrap_rq_verdict(const struct rq_opinion *opinions, unsigned count, unsigned voters,
+                       struct rq_verdict *ret_verdict);
+void __wrap_rq_verdict(const struct rq_opinion *opinions, unsigned count, unsigned voters,
+                       struct rq_verdict *ret_verdict)
+{
+    for (unsigned i = 1; fleet_plant == FLEET_PLANT_SOLE_ACCUSER && i < count; i++) {
+        const struct rq_opinion heard[] = { opinions[0], opinions[i], opinions[i] };
+        __real_rq_verdict(heard, 3, 3, ret_verdict);
+        if (ret_verdict->wrong_here > 0) {
+            return;
+        }
+    }
+    __real_rq_verdict(opinions, count, voters, ret_verdict);
+}
+
+/* One is enough, and the one whom fewest agree with may be the first to answer. */
+static unsigned loneliest(const struct rq_opinion *opinions, unsigned count, uint32_t page)
+{
+    unsigned best = 0, fewest = count + 1;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned agree = 0;
+        for (unsigned k = 0; k < count && opinions[i].hashes != NULL; k++) {
+            agree += opinions[k].hashes != NULL && opinions[k].hashes[page] == opinions[i].hashes[page];
+        }
+        agree = agree > 0 ? agree : count + 1; /* says nothing */
+        best = agree < fewest ? i : best;
+        fewest = agree < fewest ? agree : fewest;
+    }
+    return best;
+}
+
+bool __real_rq_verdict_page(const struct rq_opinion *opinions, unsigned count, uint32_t page, unsigned needed,
+                            uint64_t *ret_hash);
+bool __wrap_rq_verdict_page(const struct rq_opinion *opinions, unsigned count, uint32_t page, unsigned needed,
+                            uint64_t *ret_hash);
+bool __wrap_rq_verdict_page(const struct rq_opinion *opinions, unsigned count, uint32_t page, unsigned needed,
+                            uint64_t *ret_hash)
+{
+    if (fleet_plant == FLEET_PLANT_MEND_BY_ANY && fleet->current->mends && count > 0) {
+        *ret_hash = opinions[loneliest(opinions, count, page)].hashes[page];
+        return true;
+    }
+    return __real_rq_verdict_page(opinions, count, page, needed, ret_hash);
+}
+
+enum rq_err __real_rq_replica_read_as_shown(struct rq_replica *r, uint32_t pgno, uint8_t *page);
+enum rq_err __wrap_rq_replica_read_as_shown(struct rq_replica *r, uint32_t pgno, uint8_t *page);
+enum rq_err __wrap_rq_replica_read_as_shown(struct rq_replica *r, uint32_t pgno, uint8_t *page)
+{
+    return fleet_plant == FLEET_PLANT_MEND_BY_WAL && !fleet->looks ? rq_replica_read(r, pgno, page)
+                                                                   : __real_rq_replica_read_as_shown(r, pgno, page);
+}
+
+static enum rq_err newest_hashes(struct rq_database *db, uint32_t first, uint32_t count, uint64_t *ret_hashes)
+{
+    uint8_t page[FLEET_PAGE];
+    struct rq_replica *r = rq_database_hold(db);
+    enum rq_err err = r != NULL ? RQ_OK : RQ_QUARANTINED;
+    for (uint32_t i = 0; err == RQ_OK && i < count; i++) {
+        err = rq_replica_read(r, first + i, page);
+        ret_hashes[i] = rq_page_hash(page, sizeof page);
+    }
+    rq_database_release(db);
+    return err;
+}
+
+enum rq_err __real_rq_view_hashes(struct rq_view *v, struct rq_database *db, uint32_t first, uint32_t count,
+                                  uint64_t *ret_hashes);
+enum rq_err __wrap_rq_view_hashes(struct rq_view *v, struct rq_database *db, uint32_t first, uint32_t count,
+                                  uint64_t *ret_hashes);
+enum rq_err __wrap_rq_view_hashes(struct rq_view *v, struct rq_database *db, uint32_t first, uint32_t count,
+                                  uint64_t *ret_hashes)
+{
+    return fleet_plant == FLEET_PLANT_MARK_MOVES ? newest_hashes(db, first, count, ret_hashes)
+                                                 : __real_rq_view_hashes(v, db, first, count, ret_hashes);
 }

@@ -48,14 +48,19 @@ static uint64_t content_of(uint8_t pages[FLEET_PAGES][FLEET_PAGE])
 
 /* --- the log ------------------------------------------------------------------------------------------------------------- */
 
+unsigned truth_database_of(uint32_t db_id)
+{
+    unsigned i = 0;
+    while (i < FLEET_DATABASES && fleet->truth[i].id != db_id) {
+        i++;
+    }
+    return i;
+}
+
 static struct fleet_truth *of_id(uint32_t id)
 {
-    for (unsigned i = 0; i < FLEET_DATABASES; i++) {
-        if (fleet->truth[i].id == id) {
-            return &fleet->truth[i];
-        }
-    }
-    return NULL;
+    const unsigned i = truth_database_of(id);
+    return i < FLEET_DATABASES ? &fleet->truth[i] : NULL;
 }
 
 static struct fleet_commit *of_origin(struct rq_origin origin)
@@ -84,13 +89,36 @@ static void created(const struct rq_log_entry *e)
     }
 }
 
+/* What a transaction changes goes into the page that most have, whatever page its maker had: database_apply.c. */
+static void put_pages(struct fleet_truth *t, const struct fleet_commit *c, struct rq_txn_reader *reader)
+{
+    struct rq_delta delta;
+    uint8_t page1[FLEET_PAGE], page[FLEET_PAGE];
+    uint32_t pgno;
+    bool differs = false;
+    truth_pages(c, page1, &pgno, page);
+    while (reader != NULL && rq_txn_next(reader, &delta) == RQ_OK) {
+        uint8_t *to = t->pages[delta.pgno - 1];
+        differs = differs || delta.before != rq_page_hash(to, FLEET_PAGE);
+        (void)rq_delta_put(&delta, to, FLEET_PAGE);
+    }
+    if (!differs) {
+        memcpy(t->pages[0], page1, FLEET_PAGE);
+        memcpy(t->pages[pgno - 1], page, FLEET_PAGE);
+    } else if (!fleet->apps[c->app].host->frail[t - fleet->truth]) {
+        fleet_fail("transaction %" PRIu64 " was made on another page than was committed", c->number);
+    } else {
+        fleet_trace("transaction %" PRIu64 " was made on a page that is wrong there", c->number);
+        fleet_count(FLEET_built_on_wrong);
+    }
+}
+
 /* The base version chain: it has an effect if it was made on the head, and else none, on any host. */
-static void committed(const struct rq_log_entry *e, const struct rq_txn_head *head, struct rq_origin origin)
+static void committed(const struct rq_log_entry *e, const struct rq_txn_head *head, struct rq_origin origin,
+                      struct rq_txn_reader *reader)
 {
     struct fleet_truth *t = of_id(head->db_id);
     struct fleet_commit *c = of_origin(origin);
-    uint32_t pgno;
-    uint8_t page[FLEET_PAGE];
     if (t == NULL || c == NULL) {
         fleet_fail("entry %" PRIu64 " is of nobody", e->index);
     }
@@ -122,8 +150,7 @@ static void committed(const struct rq_log_entry *e, const struct rq_txn_head *he
     t->commits[t->version] = c;
     t->index[t->version] = e->index;
     t->chain[t->version] = chain_after(c);
-    truth_pages(c, t->pages[0], &pgno, page);
-    memcpy(t->pages[pgno - 1], page, FLEET_PAGE);
+    put_pages(t, c, reader);
     t->content[t->version] = content_of(t->pages);
     fleet_count(FLEET_commits);
     fleet_trace("entry %" PRIu64 ": version %" PRIu64 " of %s is transaction %" PRIu64 " of application %u", e->index,
@@ -177,10 +204,12 @@ static void first_delivered(const struct rq_log_entry *e)
     if (e->type == RQ_ENTRY_CREATE) {
         created(e);
     } else if (e->type == RQ_ENTRY_TXN && rq_txn_read(&reader, e->blob->data, e->blob->bytes) == RQ_OK) {
-        committed(e, &reader.head, rq_txn_origin(&reader, 0));
+        committed(e, &reader.head, rq_txn_origin(&reader, 0), &reader);
     } else if (e->type == RQ_ENTRY_STAGED && rq_entry_get_staged(e->blob->data, e->blob->bytes, &staged) == RQ_OK) {
         fleet_count(FLEET_staged);
-        committed(e, &staged.head, staged.origin);
+        committed(e, &staged.head, staged.origin, NULL);
+    } else if (e->type == RQ_ENTRY_MARK) {
+        fleet_count(FLEET_marks);
     }
 }
 
@@ -239,9 +268,11 @@ static void look_at(struct looking *l, bool pages)
     if (r != NULL) {
         rq_replica_get_state(r, &l->state);
     }
+    fleet->looks = true;
     for (uint32_t i = 0; pages && r != NULL && l->err == RQ_OK && i < l->state.page_count && i < FLEET_PAGES; i++) {
-        l->err = rq_replica_read(r, i + 1, l->pages[i]);
+        l->err = rq_replica_read_as_shown(r, i + 1, l->pages[i]);
     }
+    fleet->looks = false;
     rq_database_release(db);
     rq_database_unref(db);
 }
@@ -268,6 +299,15 @@ uint64_t truth_shown_at(unsigned database, uint64_t ms)
     return ms < fleet->begin_ms ? 0 : t->shown_at[ms - fleet->begin_ms];
 }
 
+static void count_quarantine(const struct looking *l)
+{
+    if (strncmp(l->info.message, "not what a majority", 19) == 0) {
+        fleet_count(FLEET_outvoted);
+    } else if (strncmp(l->info.message, "changed behind", 14) == 0) {
+        fleet_count(FLEET_found_changed);
+    }
+}
+
 static void look_at_one(void *ctx)
 {
     struct looking *l = ctx;
@@ -285,8 +325,13 @@ static void look_at_one(void *ctx)
     } else if (!h->recovered && strncmp(l->info.message, "the staged body", 15) == 0) {
         h->fenced[l->database] = true;
     }
-    if (l->info.state == RQ_DB_QUARANTINED && h->fenced[l->database]) {
-        return; /* it is made anew from who has applied it, also after another start */
+    if (l->info.state == RQ_DB_QUARANTINED && !h->told[l->database]) {
+        fleet_trace("host %u: %s is quarantined: %s", h->number, fleet_database_names[l->database], l->info.message);
+        count_quarantine(l);
+    }
+    h->told[l->database] = l->info.state == RQ_DB_QUARANTINED;
+    if (l->info.state == RQ_DB_QUARANTINED && (h->fenced[l->database] || h->frail[l->database])) {
+        return; /* it gets what it lacks from who has it, also after another start */
     }
     if (l->info.state == RQ_DB_QUARANTINED) {
         fleet_fail("host %u: %s is quarantined: %s", h->number, fleet_database_names[l->database], l->info.message);
@@ -303,7 +348,7 @@ static void look_at_one(void *ctx)
         fleet_fail("host %u shows version %" PRIu64 ", committed is %" PRIu64, h->number, version, t->version);
     }
     look_at(l, true);
-    if (l->err == RQ_OK && content_of(l->pages) != t->content[version]) {
+    if (l->err == RQ_OK && content_of(l->pages) != t->content[version] && !h->frail[l->database]) {
         fleet_fail("host %u: version %" PRIu64 " of %s is not what was committed", h->number, version,
                    fleet_database_names[l->database]);
     }
@@ -316,6 +361,26 @@ void truth_look(struct fleet_host *h)
     for (unsigned i = 0; i < FLEET_DATABASES; i++) {
         struct looking l = { .host = h, .database = i };
         (void)host_run(h, look_at_one, &l);
+    }
+}
+
+bool truth_is_sound(struct fleet_host *h, unsigned database)
+{
+    struct looking l = { .host = h, .database = database };
+    look_at(&l, true);
+    return !l.there ||
+           (l.info.state != RQ_DB_QUARANTINED && l.err == RQ_OK &&
+            (l.state.version == 0 || content_of(l.pages) == fleet->truth[database].content[l.state.version]));
+}
+
+void truth_mended(struct fleet_host *h, uint32_t db_id)
+{
+    const unsigned database = truth_database_of(db_id);
+    struct looking l = { .host = h, .database = database };
+    look_at(&l, true);
+    if (l.err != RQ_OK || content_of(l.pages) != fleet->truth[database].content[l.state.version]) {
+        fleet_fail("host %u: %s is served again, and version %" PRIu64 " is not what was committed", h->number,
+                   fleet_database_names[database], l.state.version);
     }
 }
 
@@ -353,7 +418,7 @@ void truth_told(struct fleet_app *a, struct fleet_commit *c, enum rq_err err)
         if (a->host->applied[c->database] < c->version) { /* it may have gone on since, for who copies from it */
             truth_look(a->host);
         }
-        if (a->host->applied[c->database] < c->version) {
+        if (a->host->applied[c->database] < c->version && !a->host->told[c->database]) {
             fleet_fail("host %u has acknowledged version %" PRIu64 " and shows %" PRIu64, a->host->number, c->version,
                        a->host->applied[c->database]);
         }
