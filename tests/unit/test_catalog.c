@@ -300,13 +300,24 @@ static struct rq_entry_staged name_body(uint64_t index, uint32_t db_id, uint8_t 
     return e;
 }
 
-static void fence_a(void *ctx)
+static void fence(const struct model_name *n)
 {
-    (void)ctx;
-    struct rq_database *db = rq_catalog_find(l.rig.catalog, a->name, strlen(a->name));
+    struct rq_database *db = rq_catalog_find(l.rig.catalog, n->name, strlen(n->name));
     rq_database_quarantine(db, "a test says so");
     rq_database_unref(db);
     rig_settle(&l.rig);
+}
+
+static void fence_a(void *ctx)
+{
+    (void)ctx;
+    fence(a);
+}
+
+static void fence_b(void *ctx)
+{
+    (void)ctx;
+    fence(b);
 }
 
 static void commit_both(void *ctx)
@@ -324,6 +335,9 @@ static void who_has_applied_all_has_all(void)
     (void)name_body(info_of(b).applied_index, info_of(b).id, 1, false); /* applied, and deleted since */
     (void)name_body(delivered(), 999, 2, false);                        /* of a database that was dropped */
     check_eq(has().index, delivered());
+    check(info_of(b).applied_index < delivered());
+    (void)name_body(delivered(), info_of(b).id, 3, false); /* delivered, and still to be applied */
+    check_eq(has().index, delivered() - 1);
 }
 
 static void a_fenced_database_has_what_its_file_holds(void)
@@ -337,6 +351,9 @@ static void a_fenced_database_has_what_its_file_holds(void)
     const struct rq_ask_has h = has();
     check_eq(h.index, in_file);
     check(h.fenced_count == 1 && h.fenced[0] == info_of(a).id);
+    check(rig_run(&l.rig, fence_b, NULL)); /* whose file holds more */
+    check(info_of(b).file_index > in_file);
+    check(has().index == in_file && has().fenced_count == 2);
 }
 
 static void a_body_that_is_missing_is_the_end_of_it(void)
