@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from harness import EXTENSION, Raftd, check, equal, finish, main, needs, python, shell, shell_stock, temporary, test
+from harness import EXTENSION, SANITIZER, Raftd, Skip, check, equal, finish, main, needs, python, shell, shell_stock, temporary, test
 
 PLAIN_PROGRAM = """
 import sqlite3, sys
@@ -231,10 +231,22 @@ def preload_is_not_noticed_elsewhere():
     equal(finish(python(PLAIN_PROGRAM, ":memory:", env={"LD_PRELOAD": str(EXTENSION)})), "1\n", "rows in memory")
 
 
+def symbols(kind):
+    listed = subprocess.run(["nm", "-D", kind, EXTENSION], capture_output=True, text=True, check=True).stdout
+    return {line.split()[-1].split("@")[0] for line in listed.splitlines()}
+
+
+@test
+def the_extension_starts_neither_threads_nor_processes_and_never_ends_its_host():
+    if SANITIZER:
+        raise Skip("a sanitizer brings its own")
+    wanted = {"pthread_create", "thrd_create", "clone", "fork", "vfork", "posix_spawn", "system", "popen", "abort", "exit", "_exit", "signal", "sigaction"}
+    equal(symbols("--undefined-only") & wanted, set(), "what it calls")
+
+
 @test
 def the_extension_exports_its_entry_points_only():
-    symbols = subprocess.run(["nm", "-D", "--defined-only", EXTENSION], capture_output=True, text=True, check=True).stdout
-    names = {line.split()[-1] for line in symbols.splitlines()}
+    names = symbols("--defined-only")
     strange = {name for name in names if not name.startswith(("sqlite3_rqvfs", "sqlite3_open", "sqlite3_extension_init"))}
     equal(strange, set(), "exported symbols that are no entry points")
 
