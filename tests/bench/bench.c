@@ -33,7 +33,7 @@
 static const char *raftd_path, *ext_path, *only, *dir = ".";
 static int rounds = 3;
 static double seconds = 1.0;
-static int rows_hot = 200000, rows_cold = 1000000;
+static int rows_small = 10000, rows_hot = 200000, rows_cold = 1000000;
 static char node_dir[512], native_dir[512];
 static pid_t raftd_pid;
 
@@ -236,6 +236,10 @@ static void select_worker(enum side side, int number, const char *name, int rows
     sqlite3_finalize(s);
     sqlite3_close(db);
 }
+static void select_small_worker(enum side side, int number)
+{
+    select_worker(side, number, "small.db", rows_small, true);
+}
 static void select_hot_worker(enum side side, int number)
 {
     select_worker(side, number, "hot.db", rows_hot, true);
@@ -245,6 +249,10 @@ static void select_cold_worker(enum side side, int number)
     select_worker(side, number, "cold.db", rows_cold, false);
 }
 
+static double select_small(enum side side)
+{
+    return run_workers(side, select_small_worker, 1, seconds);
+}
 static double select_hot_1(enum side side)
 {
     return run_workers(side, select_hot_worker, 1, seconds);
@@ -628,6 +636,9 @@ int main(int argc, char **argv)
         db = open_database((enum side)side, "write.db");
         run_sql(db, "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, a TEXT, b INT)");
         keepers[side][1] = db;
+        db = open_database((enum side)side, "small.db");
+        fill(db, rows_small);
+        sqlite3_close(db);
         if (only == NULL || strstr("select_1m scan", only) != NULL) {
             db = open_database((enum side)side, "cold.db");
             fill(db, rows_cold);
@@ -640,8 +651,9 @@ int main(int argc, char **argv)
     if (only == NULL) {
         printf("| the disk: 4 KiB overwritten + fdatasync | %.0f/s | | | |\n", disk_syncs());
     }
-    row("select_hot_1", "point SELECT by key, all in the page cache, 1 process", select_hot_1, "2");
-    row("select_hot_2", "the same, 2 processes", select_hot_2, "2");
+    row("select_small", "point SELECT by key, all in SQLite's page cache, 1 MB, 1 process", select_small, "2");
+    row("select_hot_1", "the same, 25 MB", select_hot_1, "2");
+    row("select_hot_2", "the same, 25 MB, 2 processes", select_hot_2, "2");
     row("select_1m", "point SELECT over 1 M rows", select_cold, "1.4");
     row("read_beside", "point SELECT beside 1000 commits/s", read_beside, "1.1");
     row("scan", "full scan of 1 M rows", scan, "1.0");

@@ -1,5 +1,6 @@
-/* How fast the log makes records durable one by one, beside what the disk can do: a bare loop of synced writes of the same
- * sectors into a file that was written before.  The two alternate, so that a disk that changes its mind changes both.
+/* How fast the log makes records durable one by one, beside what the disk can do: bare loops that write the same sectors into a
+ * file that was written before, with fdatasync() after each write as SQLite does, and as synced writes like the log's own.  The
+ * three alternate, so that a disk that changes its mind changes all.
  *
  *   bench_log [DIRECTORY [RECORD_BYTES [SECONDS]]]      defaults: . 512 4 */
 #include <stdio.h>
@@ -42,13 +43,35 @@ struct rate {
     double seconds, cpu_seconds;
 };
 
-static void bare_loop(struct rq_file *f, const uint8_t *sectors, size_t bytes, uint64_t *offset, double seconds,
-                      struct rate *rate)
+struct bare {
+    struct rq_file *file;
+    uint64_t offset;
+    bool syncs; /* its writes are not synced ones */
+};
+
+static void open_bare(const char *dir, const char *name, int how, const uint8_t *sectors, struct bare *ret_bare)
 {
+    struct rq_disk *disk = rq_disk_real();
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    *ret_bare = (struct bare){ .syncs = (how & RQ_OPEN_DSYNC) == 0 };
+    must(disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | how, 0600, &ret_bare->file), "open");
+    for (uint64_t at = 0; at < FILE_BYTES; at += 1u << 19) {
+        must(disk->ops->write(ret_bare->file, sectors, 1u << 19, at), "fill");
+    }
+    must(disk->ops->sync(ret_bare->file), "sync");
+}
+
+static void bare_loop(struct bare *bare, const uint8_t *sectors, size_t bytes, double seconds, struct rate *rate)
+{
+    const struct rq_disk_ops *ops = bare->file->disk->ops;
     double begin = now(), cpu_begin = cpu();
     do {
-        must(f->disk->ops->write(f, sectors, bytes, *offset), "write");
-        *offset = *offset + 2 * bytes <= FILE_BYTES ? *offset + bytes : 0;
+        must(ops->write(bare->file, sectors, bytes, bare->offset), "write");
+        if (bare->syncs) {
+            must(ops->sync(bare->file), "sync");
+        }
+        bare->offset = bare->offset + 2 * bytes <= FILE_BYTES ? bare->offset + bytes : 0;
         rate->writes++;
     } while (now() - begin < seconds);
     rate->seconds += now() - begin;
@@ -75,9 +98,14 @@ static void log_loop(struct rq_log *log, size_t bytes, double seconds, struct ra
     rate->cpu_seconds += cpu() - cpu_begin;
 }
 
+static double per_second(const struct rate *r)
+{
+    return (double)r->writes / r->seconds;
+}
+
 static void print_rate(const char *name, const struct rate *r)
 {
-    printf("%-28s %9.0f /s   %6.1f us each, %5.1f us of cpu\n", name, (double)r->writes / r->seconds,
+    printf("%-28s %9.0f /s   %6.1f us each, %5.1f us of cpu\n", name, per_second(r),
            r->seconds * 1e6 / (double)r->writes, r->cpu_seconds * 1e6 / (double)r->writes);
 }
 
@@ -101,18 +129,15 @@ int main(int argc, char **argv)
         return 1;
     }
 
-    struct rq_file *f;
     size_t sectors_bytes = (bytes + RECORD_EXTRA + 511) / 512 * 512;
     uint8_t *sectors = aligned_alloc(ALIGN_BYTES, (sectors_bytes + (1u << 20)) / ALIGN_BYTES * ALIGN_BYTES);
     if (sectors == NULL) {
         must(RQ_NOMEM, "buffer");
     }
     memset(sectors, 7, sectors_bytes + (1u << 20) - ALIGN_BYTES);
-    snprintf(path, sizeof path, "%s/bare", dir);
-    must(disk->ops->open(disk, path, RQ_OPEN_WRITE | RQ_OPEN_CREATE | RQ_OPEN_DSYNC, 0600, &f), "open");
-    for (uint64_t at = 0; at < FILE_BYTES; at += 1u << 19) {
-        must(disk->ops->write(f, sectors, 1u << 19, at), "fill");
-    }
+    struct bare synced, direct;
+    open_bare(dir, "synced", 0, sectors, &synced);
+    open_bare(dir, "direct", RQ_OPEN_DSYNC, sectors, &direct);
 
     struct rq_log *log;
     struct rq_log_found found;
@@ -124,19 +149,22 @@ int main(int argc, char **argv)
     printf("founding took %.1f ms; then a segment is prepared\n", (now() - begin) * 1e3);
     must(rq_log_prepare(log), "prepare");
 
-    struct rate bare = { 0 }, logged = { 0 };
-    uint64_t offset = 0;
+    struct rate with_sync = { 0 }, without = { 0 }, logged = { 0 };
     for (int round = 0; round < ROUNDS; round++) {
-        bare_loop(f, sectors, sectors_bytes, &offset, seconds / ROUNDS / 2, &bare);
-        log_loop(log, bytes, seconds / ROUNDS / 2, &logged);
+        bare_loop(&synced, sectors, sectors_bytes, seconds / ROUNDS / 3, &with_sync);
+        bare_loop(&direct, sectors, sectors_bytes, seconds / ROUNDS / 3, &without);
+        log_loop(log, bytes, seconds / ROUNDS / 3, &logged);
     }
     printf("records of %zu bytes, one by one, in %s\n", bytes, dir);
-    print_rate("bare loop of synced writes", &bare);
+    print_rate("bare: write, fdatasync", &with_sync);
+    print_rate("bare: synced direct write", &without);
     print_rate("log", &logged);
-    printf("log / bare: %.3f\n", (double)logged.writes / logged.seconds / ((double)bare.writes / bare.seconds));
+    printf("log / bare: %.3f, %.3f\n", per_second(&logged) / per_second(&with_sync),
+           per_second(&logged) / per_second(&without));
 
     rq_log_close(log);
-    f->disk->ops->close(f);
+    disk->ops->close(synced.file);
+    disk->ops->close(direct.file);
     free(sectors);
     snprintf(path, sizeof path, "%s/log", dir);
     must(disk->ops->list(disk, path, remove_name, path), "clean up");
