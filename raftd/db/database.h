@@ -288,7 +288,7 @@ enum rq_err rq_view_hashes(struct rq_view *v, struct rq_database *db, uint32_t f
 enum rq_err rq_view_page(struct rq_view *v, struct rq_database *db, uint32_t pgno, uint8_t *page);
 
 /* Where the right pages of a quarantined database come from, which are those that it had at the MARK entry of that index.  All called
- * on the strand; may block. */
+ * on the strand; may block.  NOTFOUND: it is not held any more. */
 struct rq_repair_source {
     void *ctx;
     enum rq_err (*open)(void *ctx, uint64_t index, struct rq_replica_state *ret_state);

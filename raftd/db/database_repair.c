@@ -71,6 +71,12 @@ static void note_page(struct wrong *w, uint32_t pgno)
     w->repair->mended++;
 }
 
+/* NOTFOUND would be the end of the pages: nobody holds the entry's state still any more, so it takes another one. */
+static enum rq_err from_source(enum rq_err err)
+{
+    return err == RQ_NOTFOUND ? RQ_UNREADY : err;
+}
+
 static enum rq_err next_wrong(void *ctx, uint32_t *ret_pgno, const uint8_t **ret_page)
 {
     struct wrong *w = ctx;
@@ -80,7 +86,7 @@ static enum rq_err next_wrong(void *ctx, uint32_t *ret_pgno, const uint8_t **ret
             const uint32_t left = w->state.page_count - w->next + 1;
             w->first = w->next;
             w->count = left < RQ_MARK_PAGES_MAX ? left : RQ_MARK_PAGES_MAX;
-            enum rq_err err = from->hashes(from->ctx, w->first, w->count, w->hashes);
+            enum rq_err err = from_source(from->hashes(from->ctx, w->first, w->count, w->hashes));
             if (err != RQ_OK) {
                 w->count = 0;
                 return err;
@@ -96,7 +102,7 @@ static enum rq_err next_wrong(void *ctx, uint32_t *ret_pgno, const uint8_t **ret
         if (right) {
             continue;
         }
-        err = from->page(from->ctx, w->next, w->state.page_size, disputed, w->page);
+        err = from_source(from->page(from->ctx, w->next, w->state.page_size, disputed, w->page));
         if (err == RQ_OK && rq_page_hash(w->page, w->state.page_size) != hash) {
             err = RQ_CORRUPT; /* it is not what they said */
         }
@@ -142,7 +148,7 @@ enum rq_err rq_db_repair(struct rq_database *db, struct rq_repair *r, uint64_t i
     if (!is_sound(db)) {
         return RQ_NOTFOUND;
     }
-    enum rq_err err = r->source.open(r->source.ctx, index, &state);
+    enum rq_err err = from_source(r->source.open(r->source.ctx, index, &state));
     if (err == RQ_OK && (state.stamp.db_id != db->id || state.version != db->version)) {
         err = RQ_UNREADY;
     }

@@ -136,7 +136,7 @@ static void fence(void)
 /* --- the others ---------------------------------------------------------------------------------------------------------- */
 
 static struct {
-    bool older, lies, away, decides_nothing;
+    bool older, lies, away, decides_nothing, lets_go, keeps_hashes_only;
     unsigned pages, disputed;
     uint64_t index;
 } there;
@@ -163,7 +163,7 @@ static enum rq_err on_hashes(void *ctx, uint32_t first, uint32_t count, uint64_t
         page_of(right.fill, right.version, first + i, page);
         ret_hashes[i] = rq_page_hash(page, PAGE);
     }
-    return RQ_OK;
+    return there.lets_go ? RQ_NOTFOUND : RQ_OK;
 }
 
 static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, bool disputed, uint8_t *page)
@@ -177,7 +177,7 @@ static enum rq_err on_page(void *ctx, uint32_t pgno, uint32_t page_size, bool di
     page_of(right.fill, right.version, pgno, page);
     page[300] ^= there.lies && there.pages == 1;
     there.pages++;
-    return RQ_OK;
+    return there.keeps_hashes_only ? RQ_NOTFOUND : RQ_OK;
 }
 
 static enum rq_err repair(uint64_t nonce, struct rq_repair *r)
@@ -519,6 +519,13 @@ static void nothing_happens_unless_all_is_well(void)
     check_eq(repair(NONCE, &r), RQ_CORRUPT); /* the second page is not what was announced */
     check_eq(state(), RQ_DB_QUARANTINED);
     there.lies = false;
+    there.lets_go = true;
+    check_eq(repair(NONCE, &r), RQ_UNREADY); /* which is not the end of the pages */
+    there.lets_go = false;
+    there.keeps_hashes_only = true;
+    check_eq(repair(NONCE, &r), RQ_UNREADY);
+    there.keeps_hashes_only = false;
+    check_eq(state(), RQ_DB_QUARANTINED);
     check_eq(repair(NONCE, &r), RQ_OK);
     check(is_right());
     lone_end();
