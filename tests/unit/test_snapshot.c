@@ -185,7 +185,9 @@ static void an_unchanged_snapshot_costs_no_call(void)
     check_eq(rq_snapshot_open(&s), RQ_OK);
     check_eq(commit_one(1), RQ_OK);
     check_eq(rq_snapshot_begin(&s), RQ_OK);
+    check_eq(s.state, RQ_SNAPSHOT_ACTIVE);
     rq_snapshot_end(&s, true);
+    check_eq(s.state, RQ_SNAPSHOT_IDLE);
     unsigned before = atomic_load(&disk_calls);
     for (int i = 0; i < 100; i++) {
         check_eq(rq_snapshot_begin(&s), RQ_OK);
@@ -521,6 +523,93 @@ static void a_reset_in_progress_holds_up_only_who_needs_the_wal(void)
     rq_snapshot_fini(&s);
 }
 
+/* --- what happens between a look at what is there, and the word of what is read -------------------------------------------- */
+
+static void (*meanwhile)(struct rq_snapshot *s); /* once, when a read mark is locked for reading */
+static struct rq_snapshot *beginner;
+static unsigned mark_locks, locked_mark;
+
+static enum rq_err lock_and_meanwhile(struct rq_file *f, uint64_t offset, uint64_t bytes, enum rq_lock kind)
+{
+    const enum rq_err err = counting_lock(f, offset, bytes, kind);
+    if (kind == RQ_SHARED && offset >= RQ_SHM_READ0 && offset < RQ_SHM_DMS) {
+        void (*now)(struct rq_snapshot *) = meanwhile;
+        meanwhile = NULL;
+        mark_locks++;
+        locked_mark = (unsigned)(offset - RQ_SHM_READ0);
+        if (now != NULL) {
+            now(beginner);
+        }
+    }
+    return err;
+}
+
+static void another_commits(struct rq_snapshot *s)
+{
+    (void)s;
+    check_eq(commit_one(7), RQ_OK);
+}
+
+/* As by a reset that is begun and ended; the index is as it was. */
+static void the_wal_is_reset(struct rq_snapshot *s)
+{
+    atomic_fetch_add(&s->control->head->reset_gate, 2);
+}
+
+static void the_page_is_given_up(struct rq_snapshot *s)
+{
+    atomic_store(&s->control->head->gone, 1);
+}
+
+static void the_mark_is_moved(struct rq_snapshot *s)
+{
+    size_t bytes;
+    uint8_t *shm = map_shm(&bytes);
+    struct rq_wal_ckpt_info *info = (struct rq_wal_ckpt_info *)(void *)(shm + 2 * sizeof(struct rq_wal_index_head));
+    (void)s;
+    info->aReadMark[locked_mark]++;
+    (void)munmap(shm, bytes);
+}
+
+static void what_comes_between_look_and_word_is_noticed(void)
+{
+    static const struct {
+        void (*meanwhile)(struct rq_snapshot *s);
+        enum rq_err err;
+        uint64_t version;
+    } rows[] = {
+        { another_commits, RQ_OK, 3 },
+        { the_wal_is_reset, RQ_OK, 2 },
+        { the_mark_is_moved, RQ_OK, 2 },
+        { the_page_is_given_up, RQ_UNREADY, 0 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct rq_snapshot s;
+        uint32_t sum = 0;
+        start();
+        count_calls();
+        counting_ops.lock = lock_and_meanwhile;
+        check_eq(commit_one(1), RQ_OK);
+        reader_init(&s, &counting_disk);
+        check_eq(rq_snapshot_open(&s), RQ_OK);
+        forbid_slot(&s);
+        beginner = &s;
+        meanwhile = rows[i].meanwhile;
+        mark_locks = 0;
+        check_eq(rq_snapshot_begin(&s), rows[i].err);
+        check(meanwhile == NULL);
+        if (rows[i].err == RQ_OK) {
+            check_eq(s.kind, RQ_SNAP_WAL);
+            check_eq(s.version, rows[i].version);
+            check_eq(sum_of(&s, &sum), RQ_OK);
+            check_eq(sum, SUM);
+            check_eq(mark_locks, 2);
+            rq_snapshot_end(&s, false);
+        }
+        rq_snapshot_fini(&s);
+    }
+}
+
 static void scribbled_shared_memory_is_an_error_at_worst(void)
 {
     struct rq_snapshot s;
@@ -661,6 +750,7 @@ int main(int argc, char **argv)
         TAP(every_snapshot_is_one_commit_under_writes_backfills_and_resets),
         TAP(a_writer_killed_between_the_header_copies_stops_nobody),
         TAP(a_reset_in_progress_holds_up_only_who_needs_the_wal),
+        TAP(what_comes_between_look_and_word_is_noticed),
         TAP(scribbled_shared_memory_is_an_error_at_worst),
         TAP(an_old_database_beside_wal_frames_without_an_index_is_not_read),
         TAP(nobody_reads_the_past_while_wal_and_shm_have_lost_their_names),
