@@ -335,7 +335,7 @@ static enum rq_err pages_write(struct rq_file *file, struct rq_page_merge *merge
                                struct rq_page_hashes *hashes, enum rq_err *ret_hashed)
 {
     const uint32_t page_size = merge->after->page_size;
-    uint64_t of_chunk[RQ_CHUNK_BYTES / 512];
+    uint64_t of_chunk[RQ_TRICKLE_BEGIN_BYTES / 512];
     size_t filled = 0;
     struct rq_trickle trickle = { 0 };
     uint64_t at = 0;
@@ -348,7 +348,7 @@ static enum rq_err pages_write(struct rq_file *file, struct rq_page_merge *merge
             return err;
         }
         const uint64_t offset = last ? 0 : (uint64_t)(pgno - 1) * page_size;
-        if (filled > 0 && (last || filled == RQ_CHUNK_BYTES || offset != at + filled)) {
+        if (filled > 0 && (last || filled == RQ_TRICKLE_BEGIN_BYTES || offset != at + filled)) {
             err = rq_trickle_write(&trickle, file, chunk, filled, at);
             if (err != RQ_OK) {
                 return err;
@@ -376,7 +376,8 @@ static enum rq_err file_build(const struct rq_replica_config *config, const char
     struct rq_file *file = NULL;
     struct rq_page_hashes *hashes = NULL;
     enum rq_err hashed = RQ_OK;
-    uint8_t *page1 = malloc(state->page_size), *zeros = calloc(1, state->page_size), *chunk = malloc(RQ_CHUNK_BYTES);
+    uint8_t *page1 = malloc(state->page_size), *zeros = calloc(1, state->page_size);
+    uint8_t *chunk = malloc(RQ_TRICKLE_BEGIN_BYTES);
     struct rq_page_merge merge = { .source = pages, .after = state, .page1 = page1, .zeros = zeros, .next_zero = 1 };
     enum rq_err err = RQ_NOMEM;
     if (page1 != NULL && zeros != NULL && chunk != NULL) {

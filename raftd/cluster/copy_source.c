@@ -108,11 +108,18 @@ static enum rq_err answer_changed(struct session *s, bool hold)
     return err == RQ_OK ? rq_copy_put_changed(&s->answer, &s->changed) : err;
 }
 
+/* The last question of a copy: all pages were sent, so nothing has to be held for them any more. */
 static enum rq_err answer_held(struct session *s)
 {
     const struct rq_replica_state *state;
     const struct rq_origins *origins;
-    return rq_copy_out_held(s->copy, &state, &origins) ? rq_copy_put_database(&s->answer, state, origins) : RQ_PROTOCOL;
+    if (!rq_copy_out_held(s->copy, &state, &origins)) {
+        return RQ_PROTOCOL;
+    }
+    const enum rq_err err = rq_copy_put_database(&s->answer, state, origins);
+    rq_copy_out_free(s->copy);
+    s->copy = NULL;
+    return err;
 }
 
 static enum rq_err answer_head(struct session *s, uint32_t id)

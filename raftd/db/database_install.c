@@ -16,9 +16,11 @@
 #include "raftd/run/clock.h"
 #include "raftd/wire/txn.h"
 
-#define ROUNDS_MAX  6u /* then the source is to hold still, however much it goes on changing */
-#define LOG_WAIT_MS 1000u
-#define LOG_LOOK_MS 10u
+#define PIECE_BYTES  (64u << 10) /* of pages at once, so that nobody whose commit waits for the processor waits for long */
+#define PIECE_HASHES 256u
+#define ROUNDS_MAX   6u /* then the source is to hold still, however much it goes on changing */
+#define LOG_WAIT_MS  1000u
+#define LOG_LOOK_MS  10u
 
 struct install {
     struct rq_database *db;
@@ -44,9 +46,9 @@ struct install {
 static enum rq_err install_init(struct install *n)
 {
     const uint32_t page_size = n->state.page_size;
-    n->hashes = malloc(RQ_COPY_HASHES_MAX * sizeof *n->hashes);
-    n->wanted = malloc(RQ_COPY_HASHES_MAX * sizeof *n->wanted);
-    n->pages = malloc(page_size > RQ_COPY_PAGES_BYTES ? page_size : RQ_COPY_PAGES_BYTES);
+    n->hashes = malloc(PIECE_HASHES * sizeof *n->hashes);
+    n->wanted = malloc(PIECE_HASHES * sizeof *n->wanted);
+    n->pages = malloc(page_size > PIECE_BYTES ? page_size : PIECE_BYTES);
     n->page = calloc(1, page_size);
     n->changed = malloc(sizeof *n->changed);
     if (n->hashes == NULL || n->wanted == NULL || n->pages == NULL || n->page == NULL || n->changed == NULL) {
@@ -92,7 +94,7 @@ static enum rq_err has_page(struct install *n, uint32_t pgno, uint64_t hash, boo
 static enum rq_err fetch(struct install *n, const uint32_t *pgnos, uint32_t count, const uint64_t *hashes)
 {
     const uint32_t page_size = n->state.page_size;
-    const uint32_t most = RQ_COPY_PAGES_BYTES > page_size ? RQ_COPY_PAGES_BYTES / page_size : 1;
+    const uint32_t most = PIECE_BYTES > page_size ? PIECE_BYTES / page_size : 1;
     enum rq_err err = RQ_OK;
     for (uint32_t at = 0; err == RQ_OK && at < count; at += most) {
         const uint32_t some = count - at < most ? count - at : most;
@@ -115,7 +117,7 @@ static enum rq_err compare(struct install *n)
     enum rq_err err = RQ_OK;
     for (uint32_t first = 1; err == RQ_OK && first <= n->state.page_count;) {
         const uint32_t left = n->state.page_count - first + 1;
-        const uint32_t count = left < RQ_COPY_HASHES_MAX ? left : RQ_COPY_HASHES_MAX;
+        const uint32_t count = left < PIECE_HASHES ? left : PIECE_HASHES;
         uint32_t wanted = 0;
         err = n->from->hashes(n->from->ctx, first, count, n->hashes);
         for (uint32_t i = 0; err == RQ_OK && i < count; i++) {
@@ -301,7 +303,7 @@ static enum rq_err begin(struct install *n, bool *ret_goes_on)
     return RQ_OK;
 }
 
-/* Entries that come later are applied on this, and a start refuses a replica that is newer than its log.  The source holds still meanwhile. */
+/* Entries that come later are applied on this, and a start refuses a replica that is newer than its log. */
 static bool log_has_come_to(struct rq_database *db, uint64_t index)
 {
     const uint64_t end_ms = rq_clock_ms() + LOG_WAIT_MS;

@@ -1,7 +1,8 @@
 #include "tests/support/tap.h"
 #include "vfs/trickle.h"
 
-#define MB ((size_t)1 << 20)
+#define MB    ((size_t)1 << 20)
+#define PIECE ((size_t)RQ_TRICKLE_BEGIN_BYTES)
 
 /* A disk that only notes what it is told. */
 static uint64_t written, begun_from, begun_upto, begun_bytes;
@@ -47,33 +48,32 @@ static void each_piece_is_begun_and_little_is_left_for_a_sync(void)
 {
     struct rq_trickle t = { 0 };
     begin();
-    for (unsigned i = 0; i < 64 * 10; i++) {
-        const uint64_t at = i * (MB / 10);
-        check_eq(rq_trickle_write(&t, &file, NULL, MB / 10, at), RQ_OK);
-        check(written < begun_bytes + MB);
+    for (uint64_t at = 0; at < 64 * MB; at += PIECE / 10) {
+        check_eq(rq_trickle_write(&t, &file, NULL, PIECE / 10, at), RQ_OK);
+        check(written < begun_bytes + PIECE);
         check(begun_bytes <= written);
-        check(written < (synced_count + 1) * 16 * MB + MB);
+        check(written < (synced_count + 1) * 16 * MB + PIECE);
     }
     check_eq(synced_count, 3);
-    check(begun_count <= 64);
+    check(begun_count <= 64 * MB / PIECE);
 }
 
 static void what_is_begun_is_all_that_waited_wherever_it_is(void)
 {
     struct rq_trickle t = { 0 };
     begin();
-    check_eq(rq_trickle_write(&t, &file, NULL, MB / 4, 40 * MB), RQ_OK);
-    check_eq(rq_trickle_write(&t, &file, NULL, MB / 4, 70 * MB), RQ_OK);
-    check_eq(rq_trickle_write(&t, &file, NULL, MB / 4, 10 * MB), RQ_OK);
+    check_eq(rq_trickle_write(&t, &file, NULL, PIECE / 4, 40 * MB), RQ_OK);
+    check_eq(rq_trickle_write(&t, &file, NULL, PIECE / 4, 70 * MB), RQ_OK);
+    check_eq(rq_trickle_write(&t, &file, NULL, PIECE / 4, 10 * MB), RQ_OK);
     check_eq(begun_count, 0);
-    check_eq(rq_trickle_write(&t, &file, NULL, MB / 4, 50 * MB), RQ_OK);
+    check_eq(rq_trickle_write(&t, &file, NULL, PIECE / 4, 50 * MB), RQ_OK);
     check_eq(begun_count, 1);
     check_eq(begun_from, 10 * MB);
-    check_eq(begun_upto, 70 * MB + MB / 4);
-    check_eq(rq_trickle_write(&t, &file, NULL, MB, 60 * MB), RQ_OK); /* what was begun is not begun again */
+    check_eq(begun_upto, 70 * MB + PIECE / 4);
+    check_eq(rq_trickle_write(&t, &file, NULL, PIECE, 60 * MB), RQ_OK); /* what was begun is not begun again */
     check_eq(begun_count, 2);
     check_eq(begun_from, 60 * MB);
-    check_eq(begun_upto, 61 * MB);
+    check_eq(begun_upto, 60 * MB + PIECE);
     check_eq(synced_count, 0);
 }
 
