@@ -268,7 +268,7 @@ static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *ret_an
 
 /* SQLite's busy handler sleeps through xSleep on the thread that got SQLITE_BUSY.  It then waits in the queue for the turn, and
  * goes on as soon as the turn is offered: near.armed. */
-static uint64_t now_us(void)
+uint64_t rq_shim_now_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -279,7 +279,7 @@ void rq_shim_wait_arm(const struct rq_shim_db *db)
 {
     if (db->view.slot_held) {
         near.armed = db->serial;
-        near.armed_us = now_us();
+        near.armed_us = rq_shim_now_us();
     }
 }
 
@@ -309,7 +309,7 @@ static int vfs_sleep(sqlite3_vfs *vfs, int us)
 {
     (void)vfs;
     struct rq_shim_db *db = NULL;
-    if (near.armed != 0 && us > 0 && now_us() - near.armed_us < ARMED_US) {
+    if (near.armed != 0 && us > 0 && rq_shim_now_us() - near.armed_us < ARMED_US) {
         db = find_serial(near.armed);
     }
     near.armed = 0;

@@ -28,6 +28,9 @@
 #define PAGE_COUNT_OFFSET 28
 #define VALID_FOR_OFFSET  92
 
+#define FETCH_US       ((uint64_t)1000000)
+#define FETCH_AGAIN_US ((uint64_t)10000000)
+
 /* --- the turn ----------------------------------------------------------------------------------------------------------- */
 
 void rq_shim_progress(struct rq_shim_db *db)
@@ -64,6 +67,35 @@ static void release(struct rq_shim_db *db)
     }
 }
 
+/* Another host has the turn, or nobody has had it yet, and it was asked for.  Where nobody writes it is here after about a commit's
+ * time.  Natively such a write just succeeds, also without a busy handler: so it waits.  But not again soon, when that was in vain: a
+ * busy handler counts what it sleeps, and not this; it sleeps in the queue (xSleep).  Who is stale by now leaves the turn offered:
+ * his next try begins with the newest commit, and is to find it. */
+static bool fetch_turn(struct rq_shim_db *db)
+{
+    struct rq_control *c = db->view.control;
+    const uint64_t now_us = rq_shim_now_us();
+    if (db->hold != NULL || now_us < db->fetch_again_us || rq_turn_holder(c, NULL) != RQ_SLOT_COUNT) {
+        return false;
+    }
+    const bool offered = rq_turn_wait(c, db->view.slot, FETCH_US);
+    db->fetch_again_us = offered ? 0 : now_us + FETCH_AGAIN_US;
+    return offered && view_newest(db) && rq_turn_take(c, db->view.slot) == RQ_OK;
+}
+
+static bool take_turn(struct rq_shim_db *db, uint64_t session)
+{
+    if (rq_snapshot_claim(&db->view, session) != RQ_OK) {
+        return false;
+    }
+    const bool elsewhere = rq_turn_elsewhere(db->view.control);
+    if (rq_turn_take(db->view.control, db->view.slot) == RQ_OK) {
+        return true;
+    }
+    tell_raftd(db);
+    return elsewhere && fetch_turn(db);
+}
+
 int rq_shim_turn_take(struct rq_shim_db *db)
 {
     if (db->read_only || (db->hold != NULL && db->lock != SQLITE_LOCK_NONE)) {
@@ -81,8 +113,7 @@ int rq_shim_turn_take(struct rq_shim_db *db)
     if (atomic_load(&db->view.control->head->full) != 0) {
         return SQLITE_FULL; /* the turn would come only with what this host lacks */
     }
-    if (rq_snapshot_claim(&db->view, session) != RQ_OK || rq_turn_take(db->view.control, db->view.slot) != RQ_OK) {
-        tell_raftd(db);
+    if (!take_turn(db, session)) {
         rq_shim_wait_arm(db);
         return SQLITE_BUSY;
     }

@@ -1,7 +1,6 @@
 /* The hold of a connection: hold.h. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "vfs/shim_parts.h"
 
@@ -146,13 +145,6 @@ enum rq_err rq_hold_commit(struct rq_hold *h, uint32_t page_count)
 
 /* --- between statements ------------------------------------------------------------------------------------------------- */
 
-static uint64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
-}
-
 static int try_take(struct rq_shim_db *db)
 {
     int code = rq_shim_view_begin(db);
@@ -171,11 +163,11 @@ int rq_hold_take(struct rq_hold *h, uint64_t wait_us)
     if (h->taken || db->lock != SQLITE_LOCK_NONE) {
         return SQLITE_MISUSE;
     }
-    const uint64_t begin = now_us();
+    const uint64_t begin = rq_shim_now_us();
     int code = try_take(db);
     for (uint64_t gone = 0;
          (code == SQLITE_BUSY || code == SQLITE_BUSY_SNAPSHOT) && gone < wait_us && db->view.slot_held;
-         gone = now_us() - begin) {
+         gone = rq_shim_now_us() - begin) {
         (void)rq_turn_wait(db->view.control, db->view.slot, wait_us - gone); /* whether offered, the next try tells */
         code = try_take(db);
     }

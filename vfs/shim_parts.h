@@ -67,6 +67,8 @@ struct rq_shim_db {
     bool rolling_back;    /* the journal is being played back: see shim_commit.c */
     bool played_back;     /* and has put something back */
 
+    uint64_t fetch_again_us; /* before, the turn of another host is not waited for without a busy handler */
+
     bool away_logged;
     bool persist_wal, powersafe; /* remembered for who asks back */
     sqlite3_int64 mmap_size;
@@ -111,6 +113,8 @@ void rq_shim_wait_disarm(void);
 
 /* Maps the control page, asking raftd if need be. */
 enum rq_err rq_shim_reach(struct rq_shim_db *db, bool create);
+
+uint64_t rq_shim_now_us(void); /* monotonic */
 
 /* An SQLite code for what no method has a better one for. */
 int rq_shim_code(enum rq_err err, int otherwise);

@@ -582,6 +582,70 @@ static void a_busy_handler_sleeps_in_the_queue_for_the_turn(void)
     sqlite3_close(b);
 }
 
+/* The turn of another host is on its way, as soon as somebody sleeps for it. */
+static void *bring_turn(void *arg)
+{
+    struct rq_control *c = arg;
+    for (time_t deadline = time(NULL) + 20; time(NULL) < deadline;) {
+        for (uint32_t i = 0; i < RQ_SLOT_COUNT; i++) {
+            if (atomic_load(&c->slots[i].asleep) != 0) {
+                rq_turn_open(c);
+                return NULL;
+            }
+        }
+    }
+    return c;
+}
+
+static void without_a_busy_handler_the_turn_of_another_host_is_waited_for(void)
+{
+    const char *name = fresh();
+    sqlite3 *db = open_made(name, "CREATE TABLE t(x)");
+    struct rq_control *c = &local_db(name)->control;
+    pthread_t thread;
+    rq_turn_close(c);
+    check_eq(pthread_create(&thread, NULL, bring_turn, c), 0);
+    ok(db, "INSERT INTO t VALUES(1)");
+    void *failed;
+    pthread_join(thread, &failed);
+    check(failed == NULL);
+    all_see(db, name, "SELECT sum(x) FROM t", 1);
+    sqlite3_close(db);
+}
+
+/* An insert is busy without a wait for the turn of another host, which would take a second. */
+static bool is_busy_at_once(sqlite3 *db)
+{
+    for (int i = 0; i < 5; i++) { /* or the machine was */
+        struct timespec begin, end;
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        check_eq(run(db, "INSERT INTO t VALUES(2)"), SQLITE_BUSY);
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        if ((end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000 < 500) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void nobody_waits_where_the_turn_is_here_or_did_not_come_just_before(void)
+{
+    const char *name = fresh();
+    sqlite3 *a = open_rq(name), *b = open_rq(name);
+    ok(a, "CREATE TABLE t(x); BEGIN IMMEDIATE; INSERT INTO t VALUES(1)");
+    struct rq_control *c = &local_db(name)->control;
+    rq_turn_close(c);
+    check(is_busy_at_once(b));
+    ok(a, "COMMIT");
+    check_eq(run(b, "INSERT INTO t VALUES(2)"), SQLITE_BUSY);
+    check(is_busy_at_once(b));
+    rq_turn_open(c);
+    ok(b, "INSERT INTO t VALUES(2)");
+    all_see(a, name, "SELECT sum(x) FROM t", 3);
+    sqlite3_close(a);
+    sqlite3_close(b);
+}
+
 static int tries_left;
 
 static int poll_without_sleeping(void *ctx, int count)
@@ -1368,6 +1432,8 @@ int main(int argc, char **argv)
         TAP(data_version_tells_of_others_commits_only),
         TAP(threads_wait_for_the_turn_and_lose_nothing),
         TAP(a_busy_handler_sleeps_in_the_queue_for_the_turn),
+        TAP(without_a_busy_handler_the_turn_of_another_host_is_waited_for),
+        TAP(nobody_waits_where_the_turn_is_here_or_did_not_come_just_before),
         TAP(who_was_busy_and_went_away_keeps_nobody_waiting),
         TAP(a_snapshot_stays_between_statements_until_it_is_taken_away),
         TAP(without_a_free_slot_sqlites_read_marks_serve),
