@@ -16,7 +16,7 @@
 #include "raftd/run/clock.h"
 #include "raftd/wire/txn.h"
 
-#define PIECE_BYTES  (64u << 10) /* of pages at once, so that nobody whose commit waits for the processor waits for long */
+#define PIECE_BYTES  (64u << 10) /* of pages at once: nobody waits for long for the processor */
 #define PIECE_HASHES 256u
 #define ROUNDS_MAX   6u /* then the source is to hold still, however much it goes on changing */
 #define LOG_WAIT_MS  1000u
