@@ -135,6 +135,18 @@ class Cluster:
             equal(shell_stock(node.path(name), "PRAGMA integrity_check;"), "ok", f"integrity on node {node.name}")
 
 
+def database(node):
+    return node.status()["store"]["databases"]["app.db"]
+
+
+def in_file(node):
+    """All is in the database file, and the WAL has begun anew."""
+    content = node.path("app.db-wal").read_bytes()[:32 + 24]
+    here = database(node)
+    return (node.path().stat().st_size == here["page_count"] * here["page_size"]
+            and (len(content) < 56 or content[16:24] != content[40:48]))
+
+
 def wait_reads(node, sql, wanted, name="app.db", seconds=60.0):
     """Until a connection on that host reads the value: what another host has committed arrives there a moment later."""
     connection = connect(node.path(name))

@@ -3,24 +3,12 @@
 import pathlib
 import re
 
-from cluster import Cluster
+from cluster import Cluster, database, in_file
 from harness import check, connect, equal, main, test, value, wait_for
 
 PAGE = 4096
 MENDED = "mended by the pages of other members"
 NOT_DECIDED = "no majority holds the same"
-
-
-def database(node):
-    return node.status()["store"]["databases"]["app.db"]
-
-
-def in_file(node):
-    """All is in the database file, and the WAL has begun anew."""
-    content = node.path("app.db-wal").read_bytes()[:32 + 24]
-    here = database(node)
-    return (node.path().stat().st_size == here["page_count"] * here["page_size"]
-            and (len(content) < 56 or content[16:24] != content[40:48]))
 
 
 def filled():

@@ -1,25 +1,12 @@
 """A replica that is wrong, and whole by its own records, on the host that writes: its transactions are made on pages that nobody else
 has.  They are committed, the others go on serving what is right, and the wrong one is found and mended."""
 
-from cluster import Cluster
+from cluster import Cluster, database, in_file
 from harness import check, connect, connect_stock, equal, main, test, wait_for
 
-PAGE = 4096
 FENCED = "database quarantined"
 MENDED = "mended by the pages of other members"
 DISPUTED = "a transaction was made on another page than the one here"
-
-
-def database(node):
-    return node.status()["store"]["databases"]["app.db"]
-
-
-def in_file(node):
-    """All is in the database file, and the WAL has begun anew."""
-    content = node.path("app.db-wal").read_bytes()[:32 + 24]
-    here = database(node)
-    return (node.path().stat().st_size == here["page_count"] * here["page_size"]
-            and (len(content) < 56 or content[16:24] != content[40:48]))
 
 
 def filled():
